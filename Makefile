@@ -1,0 +1,97 @@
+# Everything a checkout needs: Python 3.11+, pip and make. `make serve` first, the rest later.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+HOST ?= 127.0.0.1
+PORT ?= 9210
+
+# A stamp carries a checksum of what it installed, so a changed pyproject.toml installs again.
+SUM := $(shell cksum < pyproject.toml | cut -d' ' -f1)
+BASE := $(VENV)/.base-$(SUM)
+DEV := $(VENV)/.dev-$(SUM)
+
+.PHONY: serve unit test check bench soak format venv clients clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make serve   run the server on http://$(HOST):$(PORT), without authentication, data in .inferry/"
+	@echo "make unit    tests that start no server, in seconds"
+	@echo "make test    every suite, official clients included"
+	@echo "make check   format, lint, types, layers"
+	@echo "make bench   side-by-side benchmarks"
+	@echo "make soak    the long forms of the suites"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "inferry needs Python 3.11 or newer; say PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(BASE): | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(DEV): $(BASE)
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+venv: $(DEV)
+
+serve: $(BASE)
+	$(BIN)/inferry serve --no-auth --host $(HOST) --port $(PORT) --data-dir .inferry
+
+unit: $(DEV)
+	$(BIN)/python -m pytest -q -n 2 -m "not server and not clients and not soak"
+
+test: $(DEV) clients
+	$(BIN)/python -m pytest -q -n 2 -m "not server and not clients and not soak"
+	$(BIN)/python -m pytest -q -m "(server or clients) and not soak"
+
+check: $(DEV)
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layers.py
+
+format: $(DEV)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(DEV)
+	$(BIN)/python -m bench
+
+soak: $(DEV) clients
+	$(BIN)/python -m pytest -q -m "soak"
+
+# The official clients, each in an environment of its own since two of them share a name.
+CLIENTS := .venv-clients
+ES9 := $(CLIENTS)/elasticsearch9/.elasticsearch-9.5.1
+ES8 := $(CLIENTS)/elasticsearch8/.elasticsearch-8.19.3
+OPENAI := $(CLIENTS)/openai/.openai-3.54.0
+JS_DIR := tests/clients/js
+JS := $(JS_DIR)/node_modules/.package-lock.json
+
+define install_client
+$(PYTHON) -m venv $(@D)
+$(@D)/bin/python -m pip install --quiet "$(1)"
+@touch $@
+endef
+
+$(ES9):
+	$(call install_client,elasticsearch==9.5.1)
+
+$(ES8):
+	$(call install_client,elasticsearch==8.19.3)
+
+$(OPENAI):
+	$(call install_client,openai==3.54.0)
+
+$(JS): $(JS_DIR)/package.json $(JS_DIR)/package-lock.json
+	@if command -v npm >/dev/null; then cd $(JS_DIR) && npm ci --silent --no-audit --no-fund; \
+	else echo "npm is not here: the JavaScript clients are skipped" >&2; fi
+
+clients: $(ES9) $(ES8) $(OPENAI) $(JS)
+
+clean:
+	rm -rf $(VENV) $(CLIENTS) $(JS_DIR)/node_modules dist build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,5 @@
+"""`python -m inferry` is the command `inferry`."""
+
+from inferry.cli import main
+
+main()
