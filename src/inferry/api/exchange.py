@@ -1,0 +1,73 @@
+"""What every route of ours takes and gives, whatever the dialect."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from inferry.security.gate import Principal
+
+
+@dataclass(slots=True)
+class Request:
+    """A request that passed the gate and the checks of the HTTP layer.
+
+    uri: raw, with the query string. headers: names in lower case. body: inflated, within the limit.
+    path_values: what the placeholders of the route stand for, URL-decoded once.
+    compatible_with: the Elasticsearch major version asked for (8 or 9), None without one.
+    """
+
+    method: str
+    path: str
+    uri: str
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+    principal: Principal
+    path_values: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    compatible_with: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back. body: bytes; parts that are joined on the wire; or a stream.
+
+    content_type: None = the JSON type that was negotiated. size: total of the parts in bytes, so
+    that they need not be joined.
+    """
+
+    body: bytes | Iterable[bytes] | AsyncIterator[bytes] = b""
+    status: int = 200
+    content_type: str | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
+    size: int | None = None
+
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Answer]]
+ErrorAnswer: TypeAlias = Callable[[Exception, Request], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A row of the route table.
+
+    path: `/_inference/{task_type}/{inference_id}`; a literal segment wins over a placeholder.
+    action: what the gate asks about (`cluster:monitor/xpack/inference/get`), None = every
+    authenticated caller; is_open: no credentials needed.
+    parameters: query parameters it takes, beside those that every route takes.
+    render_error: the dialect that renders its errors. body_type, answer_type: for the OpenAPI document.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    action: str | None
+    render_error: ErrorAnswer
+    summary: str
+    parameters: frozenset[str] = frozenset()
+    takes_body: bool = False
+    is_open: bool = False
+    body_type: Any = None
+    answer_type: Any = None

@@ -1,0 +1,100 @@
+"""The one place where tasks are made: every task has an owner and an end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from inferry.domain import Deadline
+
+T = TypeVar("T")
+
+
+async def run_all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run `work` concurrently and give the results in order.
+
+    The first error cancels the rest and is raised as itself, not as a group.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except BaseExceptionGroup as errors:
+        raise _first_leaf(errors) from None
+    return [task.result() for task in tasks]
+
+
+def _first_leaf(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = errors.exceptions[0]
+    return _first_leaf(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+@asynccontextmanager
+async def within(deadline: Deadline) -> AsyncIterator[None]:
+    """Cancel the body when `deadline` ends and raise `DeadlineExceeded` then."""
+    try:
+        async with asyncio.timeout(deadline.left_s()):
+            yield
+    except TimeoutError:
+        if deadline.left_s() > 0:
+            raise
+        raise deadline.exceeded() from None
+
+
+class Nursery:
+    """Owns tasks that outlive the call that started them, e.g. jobs of the supervisor.
+
+    Use as an async context manager; leaving it cancels what still runs, unless `drain` was awaited.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start `work`; the nursery keeps it until it ends."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` to its end even when the caller is cancelled meanwhile."""
+        return await asyncio.shield(self.start(work))
+
+    async def drain(self) -> None:
+        """Wait until everything that runs has ended."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def __aenter__(self) -> Nursery:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self.drain()
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever awaits it sees it; a job without a waiter reports by itself
+
+
+class SingleFlight:
+    """Lets equal work run once: later callers wait for the first one's result."""
+
+    def __init__(self, nursery: Nursery) -> None:
+        self._nursery = nursery
+        self._running: dict[str, asyncio.Task[Any]] = {}
+
+    async def run(self, key: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Give the result of the work under `key`, started now unless it already runs."""
+        task = self._running.get(key)
+        if task is None:
+            task = self._nursery.start(work())
+            self._running[key] = task
+            task.add_done_callback(lambda _: self._running.pop(key, None))
+        return await asyncio.shield(task)
+
+

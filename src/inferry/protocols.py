@@ -1,0 +1,105 @@
+"""Interfaces between packages that may not import each other; the L4 modules wire them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from inferry.calls import Event, HttpCall, HttpReply
+from inferry.commands import Command
+from inferry.domain import Deadline, Endpoint, Result
+from inferry.records import Change, Record
+from inferry.service import Auth, Framing
+
+T = TypeVar("T")
+
+
+class Store(Protocol):
+    """The durable registry. One writer per host."""
+
+    async def load(self) -> list[Record]:
+        """Give every record."""
+
+    async def write(self, changes: Sequence[Change]) -> None:
+        """Apply `changes` in one transaction, durable on return.
+
+        Raises `VersionConflict` when a revision is not the expected one, `StoreFailure` otherwise.
+        """
+
+    async def value(self, name: str, make: Callable[[], str]) -> str:
+        """Give the stored value of `name`, made and stored on first use (e.g. `cluster_uuid`)."""
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of the database."""
+
+
+class Vault(Protocol):
+    """Seals secrets and resolves references to them."""
+
+    def seal(self, secrets: dict[str, str], *, owner: str) -> bytes:
+        """Encrypt `secrets`, bound to the endpoint id `owner`; checks references, keeps them."""
+
+    def open(self, sealed: bytes, *, owner: str) -> dict[str, str]:
+        """Decrypt and resolve references. Raises a named error when the master key is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One call with what is needed to sign it and to bound it in time."""
+
+    call: HttpCall
+    endpoint: Endpoint
+    auth: Auth | None
+    deadline: Deadline
+
+
+class EventStream(Protocol):
+    """An open stream of a provider."""
+
+    def events(self) -> AsyncIterator[Event]:
+        """Give the events as they arrive; raises `UpstreamError` when the stream breaks."""
+
+
+class Outbound(Protocol):
+    """The only door to the outside: egress check, credentials, retries, breaker."""
+
+    async def exchange(self, exchange: Exchange, read: Callable[[HttpReply], T]) -> T:
+        """Send and give `read(reply)`.
+
+        `read` is pure; an `UpstreamError` it raises is retried as its `retry` says, inside the
+        deadline. Raises `DeadlineExceeded`, `UpstreamUnreachable`, `BadRequest` (egress), and
+        what `read` raises.
+        """
+
+    def stream(
+        self, exchange: Exchange, *, framing: Framing, refuse: Callable[[HttpReply], Exception]
+    ) -> AbstractAsyncContextManager[EventStream]:
+        """Open a stream; a status other than 2xx raises `refuse(reply)`. Leaving closes it."""
+
+
+class Limiter(Protocol):
+    """Spaces calls of one rate-limit group."""
+
+    async def acquire(
+        self, group: str, requests_per_minute: float, *, deadline: Deadline
+    ) -> float:
+        """Wait for a permit and give the seconds waited.
+
+        Raises `QueueFull`, or `DeadlineExceeded` when the permit would come too late.
+        """
+
+
+class Writer(Protocol):
+    """The supervisor's single writer, as an API process sees it."""
+
+    async def submit(self, command: Command) -> Any:  # noqa: ANN401  (typed by command.Reply)
+        """Run `command` to its end, whatever becomes of the caller, and give its reply."""
+
+
+Publish = Callable[[Sequence[Change]], Awaitable[None]]
+"""Makes every API process of the host serve the changes; returns when all do."""
+
+Probe = Callable[[Endpoint, Deadline], Awaitable[Result]]
+"""One real inference with an endpoint that is not stored yet."""

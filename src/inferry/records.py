@@ -1,0 +1,155 @@
+"""What the store keeps and the processes tell each other: one record type per kind.
+
+Records are immutable; a change replaces a record and raises its revision.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+
+class EndpointRecord(msgspec.Struct, frozen=True, tag="endpoint"):
+    """An inference endpoint. `secrets` are sealed; times are milliseconds since the epoch."""
+
+    inference_id: str
+    task_type: str
+    service: str
+    service_settings: dict[str, Any]
+    task_settings: dict[str, Any]
+    chunking_settings: dict[str, Any] | None
+    origin: str = "api"
+    revision: int = 1
+    secrets: bytes | None = msgspec.field(default=None)
+    dimensions_set_by_user: bool = False
+    created_at_ms: int = 0
+    updated_at_ms: int = 0
+
+    @property
+    def key(self) -> str:
+        """The record's key among its kind."""
+        return self.inference_id
+
+
+class RoleDescriptor(msgspec.Struct, frozen=True):
+    """Privileges: a role's, or those an API key is limited to.
+
+    Only `cluster` has an effect here; the rest is stored and returned as it came.
+    """
+
+    cluster: list[str] = []
+    indices: list[Any] = []
+    applications: list[Any] = []
+    run_as: list[str] = []
+    metadata: dict[str, Any] = {}
+    description: str | None = None
+
+
+class RoleRecord(msgspec.Struct, frozen=True, tag="role"):
+    """A role that an administrator defined."""
+
+    name: str
+    descriptor: RoleDescriptor
+    revision: int = 1
+
+    @property
+    def key(self) -> str:
+        """The record's key among its kind."""
+        return self.name
+
+
+class UserRecord(msgspec.Struct, frozen=True, tag="user"):
+    """A user. `password_hash` is a slow hash in its usual text form."""
+
+    username: str
+    password_hash: str
+    roles: list[str]
+    full_name: str | None = None
+    email: str | None = None
+    metadata: dict[str, Any] = {}
+    enabled: bool = True
+    reserved: bool = False
+    revision: int = 1
+
+    @property
+    def key(self) -> str:
+        """The record's key among its kind."""
+        return self.username
+
+
+class ApiKeyRecord(msgspec.Struct, frozen=True, tag="api_key"):
+    """An API key: effective rights are `limited_by` (the owner's at creation) ∩ descriptors."""
+
+    id: str
+    name: str
+    digest: bytes
+    owner: str
+    role_descriptors: dict[str, RoleDescriptor]
+    limited_by: dict[str, RoleDescriptor]
+    creation_ms: int
+    expiration_ms: int | None = None
+    invalidation_ms: int | None = None
+    metadata: dict[str, Any] = {}
+    revision: int = 1
+
+    @property
+    def key(self) -> str:
+        """The record's key among its kind."""
+        return self.id
+
+
+class RegionPolicyRecord(msgspec.Struct, frozen=True, tag="region_policy"):
+    """The one region policy. `policy` is the document as the caller gave it."""
+
+    policy: dict[str, Any]
+    created_at_ms: int
+    created_by: str | None = None
+    updated_at_ms: int | None = None
+    updated_by: str | None = None
+    revision: int = 1
+
+    @property
+    def key(self) -> str:
+        """There is only one."""
+        return "region_policy"
+
+
+class ReferenceRecord(msgspec.Struct, frozen=True, tag="reference"):
+    """Something that uses endpoints: a pipeline or an index."""
+
+    name: str
+    kind: str
+    inference_ids: list[str]
+    revision: int = 1
+
+    @property
+    def key(self) -> str:
+        """The record's key among its kind."""
+        return self.name
+
+
+Record: TypeAlias = (
+    EndpointRecord | RoleRecord | UserRecord | ApiKeyRecord | RegionPolicyRecord | ReferenceRecord
+)
+
+
+class Put(msgspec.Struct, frozen=True, tag="put"):
+    """A record that was made or replaced.
+
+    expects: revision that the store must hold for it (0: none), else `VersionConflict`.
+    """
+
+    record: Record
+    expects: int | None = None
+
+
+class Drop(msgspec.Struct, frozen=True, tag="drop"):
+    """A record that is gone. kind: the record's tag."""
+
+    kind: str
+    key: str
+    expects: int | None = None
+
+
+Change: TypeAlias = Put | Drop
