@@ -1,0 +1,327 @@
+"""What can be configured: one Struct per section of `inferry.toml`, with the help of every key.
+
+A field is named after its key; durations carry the suffix `_s` here and none in the file. The
+reference in `docs/configuration.md` is generated from these Structs.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+# What a value means beyond its type: `kind` decides how text becomes a value.
+Duration: TypeAlias = Annotated[float, Meta(extra={"kind": "duration"})]
+Size: TypeAlias = Annotated[int, Meta(extra={"kind": "size"})]
+FilePath: TypeAlias = Annotated[str, Meta(extra={"kind": "path"})]
+Secret: TypeAlias = Annotated[str, Meta(extra={"kind": "secret"})]
+
+KIB, MIB = 1024, 1024 * 1024
+MASK = "********"
+
+
+def key_of(name: str) -> str:
+    """Name a field as the file does."""
+    return name.removesuffix("_s")
+
+
+def metas_of(hint: object) -> list[Meta]:
+    """List what an annotation says beyond the type, its union members included."""
+    found = [meta for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, Meta)]
+    return [inner for part in get_args(hint) for inner in metas_of(part)] + found
+
+
+def kind_of(hint: object) -> str:
+    """Give `duration`, `size`, `path`, `secret`, or "" for a plain value."""
+    kinds = [meta.extra["kind"] for meta in metas_of(hint) if meta.extra]
+    return str(kinds[0]) if kinds else ""
+
+
+def is_secret(hint: object) -> bool:
+    """Tell whether a field's annotation marks a secret value."""
+    return kind_of(hint) == "secret"
+
+
+def help_of(hint: object) -> str:
+    """Give the sentence that describes a key."""
+    return next(meta.description for meta in reversed(metas_of(hint)) if meta.description)
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=key_of):
+    """A section; its `repr` masks secrets."""
+
+    def __repr__(self) -> str:
+        hints = get_type_hints(type(self), include_extras=True)
+        shown = ", ".join(
+            f"{name}={MASK if value is not None and is_secret(hints[name]) else repr(value)}"
+            for name, value in msgspec.structs.asdict(self).items()
+        )
+        return f"{type(self).__name__}({shown})"
+
+
+class ServerSection(Section, frozen=True):
+    """Where the server listens and what it keeps where."""
+
+    host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    ] = 9210
+    workers: Annotated[int, Meta(ge=1, le=256, description="API processes on this host.")] = 1
+    data_dir: Annotated[
+        FilePath,
+        Meta(
+            description="Directory of the store, the master key and the local API key, mode 0700."
+        ),
+    ] = ""
+    tls_cert: Annotated[
+        FilePath | None, Meta(description="PEM file with the certificate chain; needs `tls_key`.")
+    ] = None
+    tls_key: Annotated[
+        FilePath | None, Meta(description="PEM file with the private key of `tls_cert`.")
+    ] = None
+    allow_plaintext: Annotated[
+        bool, Meta(description="Listen without TLS on an address that is not loopback.")
+    ] = False
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(description="Addresses or networks whose `X-Forwarded-*` headers are believed."),
+    ] = ()
+    max_body_bytes: Annotated[
+        Size, Meta(description="Largest request body, after decompression; more is 413.")
+    ] = 100 * MIB
+    version: Annotated[
+        str,
+        Meta(
+            pattern=r"^\d+\.\d+\.\d+$",
+            description="Elasticsearch version that `GET /` announces to clients.",
+        ),
+    ] = "9.5.1"
+    drain_timeout_s: Annotated[
+        Duration, Meta(description="Time that running requests get after SIGTERM.")
+    ] = 30.0
+
+
+class SecretsSection(Section, frozen=True):
+    """References to secrets that are kept outside the store."""
+
+    path: Annotated[
+        FilePath | None,
+        Meta(description="Directory of `${file:NAME}` references; without it they are refused."),
+    ] = None
+
+
+class AuthSection(Section, frozen=True):
+    """Who may enter."""
+
+    enabled: Annotated[
+        bool, Meta(description="Ask for credentials. `false` is possible on loopback only.")
+    ] = True
+    admin_user: Annotated[
+        str, Meta(min_length=1, description="Name of the built-in superuser.")
+    ] = "elastic"
+    admin_password: Annotated[
+        Secret | None,
+        Meta(
+            description="Password of the built-in superuser, also taken from `ELASTIC_PASSWORD`; "
+            "without it the first start makes one and prints it once."
+        ),
+    ] = None
+
+
+class StoreSection(Section, frozen=True):
+    """Where endpoints, keys and users are kept."""
+
+    url: Annotated[
+        Secret | None,
+        Meta(description="SQLAlchemy URL; without it a SQLite file in `server.data_dir`."),
+    ] = None
+
+
+class RedisSection(Section, frozen=True):
+    """Limits and cache shared by several hosts (extra `redis`)."""
+
+    url: Annotated[Secret | None, Meta(description="URL of a Redis or Valkey server.")] = None
+
+
+class EngineSection(Section, frozen=True):
+    """How local models run (extra `local`)."""
+
+    kind: Annotated[
+        Literal["local", "ray"], Meta(description="Workers on this host, or a Ray cluster.")
+    ] = "local"
+    device: Annotated[Literal["cpu", "cuda"], Meta(description="Where models run.")] = "cpu"
+    precision: Annotated[
+        Literal["auto", "f32", "bf16", "int8"],
+        Meta(description="Arithmetic; `auto` is bf16 where the processor has it, else f32."),
+    ] = "auto"
+    threads: Annotated[
+        int, Meta(ge=0, description="Cores that all models together may use; 0 means all.")
+    ] = 0
+    memory_limit: Annotated[
+        Size, Meta(description="Memory of one model worker before it is ended; 0 sets no limit.")
+    ] = 0
+    allow_unsandboxed: Annotated[
+        bool, Meta(description="Run uploaded models where the sandbox cannot be had.")
+    ] = False
+
+
+class ModelsSection(Section, frozen=True):
+    """Where local models come from (extra `local`)."""
+
+    path: Annotated[
+        FilePath | None, Meta(description="Directory below which model paths resolve.")
+    ] = None
+    aliases: Annotated[
+        dict[str, str],
+        Meta(description="Built-in model id to a package repository, hub id or directory."),
+    ] = {}
+    repository: Annotated[
+        str | None, Meta(description="Package repository for ids without an alias.")
+    ] = None
+    allow_download: Annotated[
+        Literal["never", "builtin", "any"], Meta(description="Which models may be downloaded.")
+    ] = "any"
+
+
+class InferenceSection(Section, frozen=True):
+    """How requests and new endpoints are treated."""
+
+    skip_validate_and_start: Annotated[
+        bool,
+        Meta(description="PUT and `_update` store without a probe of the provider or a start."),
+    ] = False
+    preload: Annotated[
+        tuple[str, ...], Meta(description="Endpoints whose local models are loaded at start.")
+    ] = ()
+    timeout_s: Annotated[
+        Duration, Meta(gt=0, description="Time limit of a request that names none.")
+    ] = 30.0
+    completion_timeout_s: Annotated[
+        Duration, Meta(gt=0, description="The same for `completion` and `chat_completion`.")
+    ] = 120.0
+
+
+class OutboundSection(Section, frozen=True):
+    """How providers are called."""
+
+    base_urls: Annotated[
+        dict[str, str], Meta(description="Service name to an origin that replaces its default.")
+    ] = {}
+    allow_private_networks: Annotated[
+        bool | None,
+        Meta(
+            description="Call loopback and private addresses, also by plain `http`; "
+            "unset means: only while the server itself listens on loopback."
+        ),
+    ] = None
+    allow_hosts: Annotated[
+        tuple[str, ...],
+        Meta(description="If set, the only hosts that can be called; `*.example.org` matches."),
+    ] = ()
+    proxy: Annotated[Secret | None, Meta(description="URL of an HTTP proxy for all calls.")] = None
+    ca_file: Annotated[
+        FilePath | None, Meta(description="PEM file of additional certificate authorities.")
+    ] = None
+    connect_timeout_s: Annotated[
+        Duration, Meta(gt=0, description="Time limit of a connection attempt.")
+    ] = 5.0
+    stream_idle_timeout_s: Annotated[
+        Duration, Meta(gt=0, description="Longest silence within a stream.")
+    ] = 60.0
+    max_response_bytes: Annotated[
+        Size, Meta(gt=0, description="Largest answer of a provider that is read.")
+    ] = 50 * MIB
+    queue_capacity: Annotated[
+        int, Meta(ge=1, description="Requests that may wait for one rate limit; more is 429.")
+    ] = 2000
+    max_connections: Annotated[
+        int, Meta(ge=1, description="Connections to providers, per API process.")
+    ] = 500
+
+
+class LimitsSection(Section, frozen=True):
+    """What one client may take of the server."""
+
+    max_connections: Annotated[
+        int, Meta(ge=1, description="Open connections per API process; more is 503.")
+    ] = 10_000
+    max_header_bytes: Annotated[
+        Size, Meta(ge=1024, description="Request line and headers together.")
+    ] = 64 * KIB
+    header_timeout_s: Annotated[
+        Duration, Meta(gt=0, description="Time to send the headers of a request.")
+    ] = 30.0
+    idle_timeout_s: Annotated[
+        Duration, Meta(gt=0, description="How long a connection may rest between requests.")
+    ] = 75.0
+
+
+class CacheSection(Section, frozen=True):
+    """Embeddings that were computed before."""
+
+    max_bytes: Annotated[
+        Size, Meta(description="Memory for cached embeddings, per API process; 0 keeps none.")
+    ] = 0
+
+
+class TelemetrySection(Section, frozen=True):
+    """Logs and metrics."""
+
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least level logged.")
+    ] = "info"
+    log_format: Annotated[
+        Literal["auto", "json", "console"],
+        Meta(description="`auto` is `console` on a terminal, else `json`. Always to stderr."),
+    ] = "auto"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All sections. Encodable, since the supervisor hands it to its children."""
+
+    server: ServerSection = ServerSection()
+    secrets: SecretsSection = SecretsSection()
+    auth: AuthSection = AuthSection()
+    store: StoreSection = StoreSection()
+    redis: RedisSection = RedisSection()
+    engine: EngineSection = EngineSection()
+    models: ModelsSection = ModelsSection()
+    inference: InferenceSection = InferenceSection()
+    outbound: OutboundSection = OutboundSection()
+    limits: LimitsSection = LimitsSection()
+    cache: CacheSection = CacheSection()
+    telemetry: TelemetrySection = TelemetrySection()
+
+    @property
+    def data_dir(self) -> Path:
+        """The data directory as a path."""
+        return Path(self.server.data_dir)
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether the server listens on a loopback address only."""
+        return is_loopback(self.server.host)
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether the server speaks TLS."""
+        return self.server.tls_cert is not None
+
+    @property
+    def allows_private_networks(self) -> bool:
+        """Whether private and loopback addresses may be called."""
+        allowed = self.outbound.allow_private_networks
+        return self.is_on_loopback if allowed is None else allowed
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a listening address is reachable from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
