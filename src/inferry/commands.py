@@ -71,7 +71,7 @@ class DeleteEndpoint(Command, frozen=True):
 
 
 class FetchSecrets(Command, frozen=True):
-    """Give the resolved secrets of an endpoint to the process that is about to call its provider."""
+    """Give the resolved secrets of an endpoint to the process that calls its provider."""
 
     Reply: ClassVar[Any] = dict[str, str]
     inference_id: str
@@ -116,7 +116,7 @@ class DeleteReference(Command, frozen=True):
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """tokens: how many may be used at once, until `holds_s` from now. wait_s: before asking again."""
+    """Permits: `tokens` may be used at once, until `holds_s` from now; ask again after `wait_s`."""
 
     tokens: int
     holds_s: float

@@ -24,6 +24,11 @@ Settings: TypeAlias = Mapping[str, Json]
 NO_SETTINGS: Settings = MappingProxyType({})
 
 
+def no_settings() -> Settings:
+    """Give the empty settings, for defaults of dataclasses."""
+    return NO_SETTINGS
+
+
 class TaskType(StrEnum):
     """What an endpoint does; in the order in which the wire lists them."""
 
@@ -67,17 +72,17 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An inference endpoint. `secrets` are resolved values and present only where a call is made."""
+    """An inference endpoint. `secrets` are resolved, and present only where a call is made."""
 
     inference_id: str
     task_type: TaskType
     service: str
     service_settings: Settings
-    task_settings: Settings = NO_SETTINGS
+    task_settings: Settings = field(default_factory=no_settings)
     chunking_settings: Settings | None = None
     origin: Origin = Origin.API
     revision: int = 0
-    secrets: Mapping[str, str] = field(default=MappingProxyType({}), repr=False, compare=False)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,20 +221,20 @@ class InferenceRequest:
 
     inputs: one result each, in this order; empty for chat.
     task_settings: stored and request settings, already merged and validated.
-    extra: parameters that the unified schema does not know; OpenAI-compatible services forward them.
+    extra: parameters outside the unified schema; OpenAI-compatible services forward them.
     """
 
     endpoint: Endpoint
     deadline: Deadline
     inputs: tuple[Input, ...] = ()
-    task_settings: Settings = NO_SETTINGS
+    task_settings: Settings = field(default_factory=no_settings)
     query: Input | None = None
     input_type: InputType = InputType.UNSPECIFIED
     top_n: int | None = None
     return_documents: bool | None = None
     chat: Chat | None = None
     stream: bool = False
-    extra: Settings = NO_SETTINGS
+    extra: Settings = field(default_factory=no_settings)
 
 
 # --- results -----------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ class InvalidSettings(BadRequest):
 
     @classmethod
     def of(cls, problems: list[str]) -> InvalidSettings:
-        """Number `problems` from 1 in the wire's form, `Validation Failed: 1: a;2: b;`."""
+        """Make one error of all `problems`."""
         return cls(numbered(problems))
 
 
@@ -82,7 +82,7 @@ class InvalidRequest(BadRequest):
 
     @classmethod
     def of(cls, problems: list[str]) -> InvalidRequest:
-        """Number `problems` from 1 in the wire's form, `Validation Failed: 1: a;2: b;`."""
+        """Make one error of all `problems`."""
         return cls(numbered(problems))
 
 

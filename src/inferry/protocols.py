@@ -82,9 +82,7 @@ class Outbound(Protocol):
 class Limiter(Protocol):
     """Spaces calls of one rate-limit group."""
 
-    async def acquire(
-        self, group: str, requests_per_minute: float, *, deadline: Deadline
-    ) -> float:
+    async def acquire(self, group: str, requests_per_minute: float, *, deadline: Deadline) -> float:
         """Wait for a permit and give the seconds waited.
 
         Raises `QueueFull`, or `DeadlineExceeded` when the permit would come too late.
@@ -94,7 +92,7 @@ class Limiter(Protocol):
 class Writer(Protocol):
     """The supervisor's single writer, as an API process sees it."""
 
-    async def submit(self, command: Command) -> Any:  # noqa: ANN401  (typed by command.Reply)
+    async def submit(self, command: Command) -> Any:
         """Run `command` to its end, whatever becomes of the caller, and give its reply."""
 
 
