@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from inferry.errors import InferenceError
 from inferry.security.gate import Principal
 
 
@@ -41,12 +41,12 @@ class Answer:
     body: bytes | Iterable[bytes] | AsyncIterator[bytes] = b""
     status: int = 200
     content_type: str | None = None
-    headers: Mapping[str, str] = MappingProxyType({})
+    headers: Mapping[str, str] = field(default_factory=dict)
     size: int | None = None
 
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Answer]]
-ErrorAnswer: TypeAlias = Callable[[Exception, Request], Answer]
+ErrorAnswer: TypeAlias = Callable[[InferenceError, Request], Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,13 @@ class Route:
     path: `/_inference/{task_type}/{inference_id}`; a literal segment wins over a placeholder.
     action: what the gate asks about (`cluster:monitor/xpack/inference/get`), None = every
     authenticated caller; is_open: no credentials needed.
+    render_error: the dialect that renders its errors, those of the gate included. It gets only
+    errors of our tree: what is none has become an `InternalError` by then.
     parameters: query parameters it takes, beside those that every route takes.
-    render_error: the dialect that renders its errors. body_type, answer_type: for the OpenAPI document.
+    takes_body: a body is read; one sent to a route without is read and ignored.
+    max_body_bytes: a limit below the server's, None without one.
+    has_media_types: the rules of the vendor media types hold (Elasticsearch's routes).
+    body_type, answer_type: for the OpenAPI document.
     """
 
     method: str
@@ -69,5 +74,7 @@ class Route:
     parameters: frozenset[str] = frozenset()
     takes_body: bool = False
     is_open: bool = False
+    max_body_bytes: int | None = None
+    has_media_types: bool = True
     body_type: Any = None
     answer_type: Any = None
