@@ -72,7 +72,10 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An inference endpoint. `secrets` are resolved, and present only where a call is made."""
+    """An inference endpoint. `secrets` are resolved, and present only where a call is made.
+
+    dimensions_set_by_user: whether `dimensions` was asked for, not measured; only then is it sent.
+    """
 
     inference_id: str
     task_type: TaskType
@@ -82,6 +85,7 @@ class Endpoint:
     chunking_settings: Settings | None = None
     origin: Origin = Origin.API
     revision: int = 0
+    dimensions_set_by_user: bool = False
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 

@@ -44,6 +44,12 @@ class Vault(Protocol):
     def open(self, sealed: bytes, *, owner: str) -> dict[str, str]:
         """Decrypt and resolve references. Raises a named error when the master key is lost."""
 
+    def merge(self, sealed: bytes, secrets: dict[str, str], *, owner: str) -> bytes:
+        """Seal what `sealed` holds with `secrets` laid over it; references stay references.
+
+        Raises as `open` does when the master key is lost.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
