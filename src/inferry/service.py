@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from inferry.calls import Credential, Event, HttpCall, HttpReply
-from inferry.domain import ChatChunk, Endpoint, InferenceRequest, Result, TaskType
+from inferry.domain import ChatChunk, Endpoint, InferenceRequest, Result, Settings, TaskType
 from inferry.errors import Retry
 from inferry.fields import Field
 
 Build: TypeAlias = Callable[[InferenceRequest], HttpCall]
 Parse: TypeAlias = Callable[[HttpReply, InferenceRequest], Result]
-Reduce: TypeAlias = Callable[[Event], Iterable[ChatChunk]]
-"""Turns one event into chunks; may keep state, so every stream gets a fresh one."""
+Reduce: TypeAlias = Callable[[Event], Iterable[ChatChunk] | None]
+"""Turns one event into chunks, possibly none; None when the event ends the stream, and then nothing
+more is read. It may keep state, so every stream gets a fresh one. Raises `UpstreamError` when the
+event is an error of the provider's or cannot be read."""
+Adopt: TypeAlias = Callable[[Settings, Settings], tuple[Settings, Settings]]
 Framing: TypeAlias = Literal["sse", "json_lines", "aws"]
 Auth: TypeAlias = Callable[[HttpCall, Endpoint, float], Generator[HttpCall, HttpReply, Credential]]
 """`auth(call, endpoint, now)` yields calls it needs made, receives their replies, and returns the
@@ -46,17 +49,17 @@ class ErrorRow:
 class HttpTask:
     """A task that is one HTTP call.
 
-    decode: gives a fresh reducer for a stream's events, None when the task does not stream.
+    decode: gives a fresh reducer for the events of one stream (the request tells which words to
+    use in its errors), None when the task does not stream.
     max_batch: inputs per call, None for no limit. max_tokens: estimated tokens per call.
-    check: finds problems that concern several settings at once (arguments: settings, secrets).
-    resolve: completes the settings of a new endpoint, e.g. a fixed URL (after validation).
+    default_similarity: stored when the caller gave none, None for tasks without vectors.
     """
 
     build: Build
     parse: Parse
     service_settings: tuple[Field, ...]
     task_settings: tuple[Field, ...] = ()
-    decode: Callable[[], Reduce] | None = None
+    decode: Callable[[InferenceRequest], Reduce] | None = None
     framing: Framing = "sse"
     max_batch: int | None = None
     max_tokens: int | None = None
@@ -83,8 +86,12 @@ class Service:
     endpoints of one account share a bucket (a digest stands for a secret).
     error_message: the provider's message in an error body, or None. The code, param and kind of an
     OpenAI-like error body come along.
-    check: problems that concern several settings at once.
+    check: problems that no single field shows, of an endpoint whose fields were parsed (what could
+    not be parsed is missing); reported before those of the fields.
+    adopt: moves what older clients put elsewhere; called with (service_settings, task_settings) as
+    the caller gave them, before they are parsed.
     requests_per_minute: default of `rate_limit`, unless the task has its own.
+    listed: shown by `_services`.
     """
 
     name: str
@@ -95,7 +102,9 @@ class Service:
     error_message: Callable[[HttpReply], ProviderError] | None = None
     group: Callable[[Endpoint], str] | None = None
     check: Callable[[Endpoint], list[str]] | None = None
+    adopt: Adopt | None = None
     requests_per_minute: int | None = None
+    listed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
