@@ -11,7 +11,7 @@ SUM := $(shell cksum < pyproject.toml | cut -d' ' -f1)
 BASE := $(VENV)/.base-$(SUM)
 DEV := $(VENV)/.dev-$(SUM)
 
-.PHONY: serve unit test check bench soak format venv clients clean
+.PHONY: help serve unit test check bench soak format docs venv clients clean
 .DEFAULT_GOAL := help
 
 help:
@@ -57,6 +57,9 @@ check: $(DEV)
 format: $(DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(DEV)
+	$(BIN)/python -m inferry.cli.config_reference > docs/configuration.md
 
 bench: $(DEV)
 	$(BIN)/python -m bench

@@ -241,7 +241,7 @@ def _hint(one: _Given) -> Any:
     hint = keys[one.key]
     if not one.entry:
         return hint
-    if _plain(hint) is not dict:
+    if bare_type(hint) is not dict:
         raise InvalidConfig(f"[{one.section}.{one.key}] from [{one.origin}] has no entries")
     return str
 
@@ -251,13 +251,13 @@ def _nearest(name: str, known: tuple[str, ...], prefix: str = "") -> str:
     return f", did you mean [{prefix}{close[0]}]?" if close else ""
 
 
-def _plain(hint: Any) -> Any:
-    """Strip `Annotated` and `| None` from an annotation and give the bare type."""
-    members = [part for part in get_args(hint) if get_origin(hint) is not None]
+def bare_type(hint: Any) -> Any:
+    """Strip `Annotated`, `| None` and type arguments from an annotation."""
+    members = get_args(hint)
     if hasattr(hint, "__metadata__"):
-        return _plain(hint.__origin__)
+        return bare_type(hint.__origin__)
     if NoneType in members:
-        return _plain(members[0])
+        return bare_type(members[0])
     origin = get_origin(hint)
     return origin if origin in (tuple, dict) else hint
 
@@ -276,7 +276,7 @@ def _convert(one: _Given, hint: Any) -> Any:
 
 
 def _parse(one: _Given, hint: Any) -> object:
-    value, kind, plain = one.value, kind_of(hint), _plain(hint)
+    value, kind, plain = one.value, kind_of(hint), bare_type(hint)
     if not isinstance(value, str):
         if kind in ("duration", "size") and isinstance(value, int | float) and value < 0:
             raise ValueError("must not be negative")
