@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from inferry.records import RoleDescriptor
+
 
 class Command(msgspec.Struct, frozen=True, tag=True):
     """Base of the commands; the tag is the class name."""
@@ -112,6 +114,123 @@ class DeleteReference(Command, frozen=True):
     actor: str | None = None
 
 
+# --- API keys, users and roles -----------------------------------------------------------------
+
+
+class NewApiKey(msgspec.Struct, frozen=True):
+    """A key that was made. `secret` is shown this once; the server keeps a digest only."""
+
+    id: str
+    name: str
+    secret: str
+    encoded: str
+    expiration_ms: int | None = None
+
+    def __repr__(self) -> str:
+        return f"NewApiKey(id={self.id!r}, name={self.name!r})"
+
+
+class CreateApiKey(Command, frozen=True):
+    """Make an API key of the user `owner`.
+
+    owner_key_id: the key that the caller came with, None for one who came with a password.
+    expiration: a duration as the wire writes it (`30d`). role_descriptors: None or empty means
+    everything that the owner may do now.
+    """
+
+    Reply: ClassVar[Any] = NewApiKey
+    owner: str
+    name: str | None = None
+    expiration: str | None = None
+    role_descriptors: dict[str, RoleDescriptor] | None = None
+    metadata: dict[str, Any] | None = None
+    owner_key_id: str | None = None
+
+
+class Invalidation(msgspec.Struct, frozen=True):
+    """Ids of the keys that ended now, and of those that had ended before."""
+
+    invalidated: list[str]
+    previously_invalidated: list[str]
+
+
+class KeyCriteria(msgspec.Struct, frozen=True):
+    """Which API keys are meant: those that meet everything that is given.
+
+    name: may end with `*`. owned_by: the caller's user name, where only own keys are meant.
+    """
+
+    ids: list[str] | None = None
+    name: str | None = None
+    username: str | None = None
+    realm_name: str | None = None
+    owned_by: str | None = None
+
+
+class InvalidateApiKeys(Command, frozen=True):
+    """End API keys for good. Without any criterion it is refused."""
+
+    Reply: ClassVar[Any] = Invalidation
+    criteria: KeyCriteria
+
+
+class PutUser(Command, frozen=True):
+    """Create or replace a user; tells whether it is new. No password keeps the stored one."""
+
+    Reply: ClassVar[Any] = bool
+    username: str
+    roles: list[str] | None
+    password: str | None = None
+    password_hash: str | None = None
+    full_name: str | None = None
+    email: str | None = None
+    metadata: dict[str, Any] = {}
+    enabled: bool = True
+
+    def __repr__(self) -> str:
+        return f"PutUser(username={self.username!r})"
+
+
+class DeleteUser(Command, frozen=True):
+    """Remove a user; tells whether there was one."""
+
+    Reply: ClassVar[Any] = bool
+    username: str
+
+
+class SetPassword(Command, frozen=True):
+    """Change the password of a user."""
+
+    username: str
+    password: str | None = None
+    password_hash: str | None = None
+
+    def __repr__(self) -> str:
+        return f"SetPassword(username={self.username!r})"
+
+
+class SetUserEnabled(Command, frozen=True):
+    """Let a user in, or keep it out."""
+
+    username: str
+    enabled: bool
+
+
+class PutRole(Command, frozen=True):
+    """Create or replace a role; tells whether it is new."""
+
+    Reply: ClassVar[Any] = bool
+    name: str
+    descriptor: RoleDescriptor
+
+
+class DeleteRole(Command, frozen=True):
+    """Remove a role; tells whether there was one."""
+
+    Reply: ClassVar[Any] = bool
+    name: str
+
+
 # --- rate limits -------------------------------------------------------------------------------
 
 
@@ -124,9 +243,13 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 class TakeTokens(Command, frozen=True):
-    """Ask for up to `wanted` permits of a rate-limit group."""
+    """Ask for up to `wanted` permits of a rate-limit group.
+
+    owner: the endpoint that asks, so that its newest limit replaces its former one.
+    """
 
     Reply: ClassVar[Any] = Grant
     group: str
     requests_per_minute: float
     wanted: int
+    owner: str = ""

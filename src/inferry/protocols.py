@@ -53,12 +53,16 @@ class Vault(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One call with what is needed to sign it and to bound it in time."""
+    """One call with what is needed to sign it and to bound it in time.
+
+    group: whose retries and failures are counted together, the host when empty.
+    """
 
     call: HttpCall
     endpoint: Endpoint
     auth: Auth | None
     deadline: Deadline
+    group: str = ""
 
 
 class EventStream(Protocol):

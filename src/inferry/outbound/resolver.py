@@ -1,0 +1,64 @@
+"""Name resolution that gives only addresses which `egress` allows to connect to."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import Any
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+
+from inferry.errors import BadRequest
+from inferry.outbound.egress import EgressRules
+
+AddressInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
+
+
+class CheckingResolver(AbstractResolver):
+    """plain: hosts and ports that are called by http. The pool connects to what this gives."""
+
+    def __init__(self, rules: EgressRules, plain: set[tuple[str, int]]) -> None:
+        self._rules = rules
+        self._plain = plain
+        self._resolver = ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Resolve `host`; raises `BadRequest` when no address of it may be connected to."""
+        found = await self._resolver.resolve(host, port, family)
+        allowed: list[ResolveResult] = []
+        refusal: BadRequest | None = None
+        for result in found:
+            try:
+                self._rules.check_address(
+                    ipaddress.ip_address(result["host"]),
+                    host=host,
+                    is_plain=(host, port) in self._plain,
+                )
+            except BadRequest as error:
+                refusal = error
+            else:
+                allowed.append(result)
+        if refusal is not None and not allowed:
+            raise refusal
+        return allowed
+
+    async def close(self) -> None:
+        """Let go of what the resolver holds."""
+        await self._resolver.close()
+
+
+class AddressRefused(OSError):
+    """An address reached the socket although the checks before should have stopped it."""
+
+
+def open_socket(info: AddressInfo, rules: EgressRules) -> socket.socket:
+    """Make the socket for a connection to `info`, the last check before it is opened."""
+    family, kind, protocol, _, place = info
+    try:
+        rules.check_address(ipaddress.ip_address(place[0]), host=str(place[0]), is_plain=False)
+    except BadRequest as error:
+        raise AddressRefused(str(error)) from error
+    return socket.socket(family=family, type=kind, proto=protocol)
