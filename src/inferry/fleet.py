@@ -1,0 +1,249 @@
+"""The API processes of this host: started, kept up to date, replaced when they die, drained.
+
+A process serves only after it holds every record, and a change is acknowledged only after every
+process that serves has applied it: so an answer is never older than the last acknowledged write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from inferry.bootstrap import Bootstrap, StartRefused, environment_of_children
+from inferry.commands import Command
+from inferry.concurrency import Nursery, run_all
+from inferry.errors import InferenceError
+from inferry.ipc import (
+    COMMAND,
+    ChannelClosed,
+    Peer,
+    answer_commands,
+    encode_changes,
+    open_peer,
+    pages_of,
+)
+from inferry.records import Change, EndpointRecord, Put, Record
+from inferry.telemetry import get_logger
+
+BEGIN, LOAD, SERVE, PUBLISH, DRAIN = "begin", "load", "serve", "publish", "drain"
+"""What the supervisor calls in an API process, in this order."""
+
+_ACKNOWLEDGE_S = 10.0
+_EXIT_S = 5.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
+_STEADY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What every API process gets.
+
+    sockets: bound, shared by all processes; they listen there. metrics_directory: shared counters.
+    """
+
+    bootstrap: Bootstrap
+    sockets: Sequence[socket.socket]
+    metrics_directory: Path
+
+
+@dataclass(eq=False, slots=True)
+class _ApiProcess:
+    """One of them. missed: what was published while it loads, None once it holds everything."""
+
+    process: Process
+    peer: Peer
+    started_at: float
+    missed: list[Change] | None = field(default_factory=list)
+
+
+class Fleet:
+    """Keeps the API processes. Use as an async context manager; leaving it ends them.
+
+    run: carries out a command of an API process, in `jobs`, so that a write ends as it would have
+    even when the process or its client dies. records: gives every record that is served, as of now.
+    """
+
+    def __init__(
+        self,
+        launch: Launch,
+        *,
+        run: Callable[[Command], Awaitable[Any]],
+        records: Callable[[], Awaitable[Iterable[Record]]],
+        jobs: Nursery,
+    ) -> None:
+        self._launch = launch
+        self._answers = {COMMAND: answer_commands(run)}
+        self._records = records
+        self._jobs = jobs
+        self._keepers = Nursery()
+        self._processes: list[_ApiProcess] = []
+        self._is_draining = False
+
+    async def __aenter__(self) -> Fleet:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._is_draining = True
+        async with self._keepers:
+            await run_all(self._end(one) for one in self._processes)
+
+    async def start(self, count: int) -> None:
+        """Start `count` processes and return when all serve. Raises `StartRefused`."""
+        try:
+            started = await run_all(self._start_one() for _ in range(count))
+        except ChannelClosed as error:
+            raise StartRefused(
+                "an API process ended while it started; its output above says why"
+            ) from error
+        for one in started:
+            self._keepers.start(self._keep(one))
+
+    async def publish(self, changes: Sequence[Change]) -> None:
+        """Have every process serve `changes`; return when all that serve do.
+
+        A process that dies, or that does not apply them in time and is ended for it, does not
+        hold up the rest: its successor starts with all records.
+        """
+        public = [_without_secrets(change) for change in changes]
+        body = encode_changes(public)
+        waiting = []
+        for one in self._processes:
+            if one.missed is None:
+                waiting.append(self._tell(one, body))
+            else:
+                one.missed += public
+        await run_all(waiting)
+
+    async def drain(self) -> None:
+        """Stop accepting, let running requests end within the drain timeout, end all processes."""
+        self._is_draining = True
+        for listening in self._launch.sockets:
+            listening.close()
+        await run_all(self._drain_one(one) for one in list(self._processes))
+
+    # --- one process -----------------------------------------------------------------------------
+
+    async def _start_one(self) -> _ApiProcess:
+        """Start a process, give it all records and have it serve. Raises what stops it."""
+        one = await self._spawn()
+        try:
+            await one.peer.call(BEGIN, msgspec.msgpack.encode(self._launch.bootstrap))
+            for page in pages_of(_without_secrets(Put(it)) for it in await self._records()):
+                await one.peer.call(LOAD, page)
+            while one.missed:
+                changes, one.missed = one.missed, []
+                await one.peer.call(LOAD, encode_changes(changes))
+            one.missed = None
+            await one.peer.call(SERVE)
+        except InferenceError:
+            await self._end(one)
+            raise
+        return one
+
+    async def _spawn(self) -> _ApiProcess:
+        """Start a process; from here on it misses no change."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            descriptors = [theirs.fileno(), *(one.fileno() for one in self._launch.sockets)]
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-P", "-m", "inferry.app"),
+                *map(str, descriptors),
+                pass_fds=descriptors,
+                env=environment_of_children(
+                    os.environ, metrics_directory=self._launch.metrics_directory
+                ),
+                stdin=DEVNULL,
+            )
+        peer = await open_peer(ours, self._answers, nursery=self._jobs)
+        one = _ApiProcess(process, peer, time.monotonic())
+        self._processes.append(one)
+        return one
+
+    async def _keep(self, one: _ApiProcess) -> None:
+        """Replace `one` whenever it dies, after a pause that grows while it dies young."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            await one.peer.closed()
+            await self._end(one)
+            if self._is_draining:
+                return
+            get_logger().error(
+                "an API process ended, starting another",
+                pid=one.process.pid,
+                returncode=one.process.returncode,
+            )
+            if time.monotonic() - one.started_at > _STEADY_S:
+                pause_s = _FIRST_PAUSE_S
+            one, pause_s = await self._replacement(pause_s)
+
+    async def _replacement(self, pause_s: float) -> tuple[_ApiProcess, float]:
+        """Start a process, trying until it works; give it and the pause before the next one."""
+        while True:
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            try:
+                return await self._start_one(), pause_s
+            except InferenceError as error:
+                get_logger().error("an API process did not start", reason=str(error))
+
+    async def _tell(self, one: _ApiProcess, body: bytes) -> None:
+        try:
+            async with asyncio.timeout(_ACKNOWLEDGE_S):
+                await one.peer.call(PUBLISH, body)
+        except ChannelClosed:
+            await self._end(one)  # it may answer no more after we return
+        except (TimeoutError, InferenceError) as error:
+            get_logger().error(
+                "an API process did not apply a change, ending it",
+                pid=one.process.pid,
+                reason=str(error) or "no answer",
+            )
+            one.peer.close()
+            _kill(one.process)
+            await self._end(one)
+
+    async def _drain_one(self, one: _ApiProcess) -> None:
+        limit_s = self._launch.bootstrap.config.server.drain_timeout_s + _EXIT_S
+        with suppress(ChannelClosed, TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await one.peer.call(DRAIN)
+        await self._end(one)
+
+    async def _end(self, one: _ApiProcess) -> None:
+        """Close the channel, upon which the process ends by itself, else end it."""
+        one.peer.close()
+        try:
+            async with asyncio.timeout(_EXIT_S):
+                await one.process.wait()
+        except TimeoutError:
+            _kill(one.process)
+            await one.process.wait()
+        if one in self._processes:
+            self._processes.remove(one)
+
+
+def _kill(process: Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+
+
+def _without_secrets(change: Change) -> Change:
+    """Leave sealed secrets out: an API process asks for those of an endpoint that it calls."""
+    match change:
+        case Put(record=EndpointRecord(secrets=bytes()) as record):
+            public = msgspec.structs.replace(record, secrets=None)
+            return msgspec.structs.replace(change, record=public)
+        case _:
+            return change
