@@ -10,7 +10,9 @@ dialect renders the tree in its own way.
     │   ├── UnreadableBody          not JSON, or not the JSON that this call takes
     │   ├── MissingBody             a body was required
     │   ├── IllegalArgument         one value out of its range
-    │   └── UnacceptableMediaType   a media type that we cannot serve
+    │   ├── UnacceptableMediaType   headers about media types that contradict or miss each other
+    │   ├── UnsupportedMediaType    a body or an answer in a form that we do not speak
+    │   └── NoHandler               no such path
     ├── NotFound                    no such endpoint, policy, ...
     ├── AlreadyExists               the id is taken
     ├── Conflict                    in use, or not ours to change
@@ -18,6 +20,7 @@ dialect renders the tree in its own way.
     ├── NotAuthenticated            who are you?
     ├── NotAuthorized               you may not
     ├── RegionDenied                the region policy forbids it
+    ├── MethodNotAllowed            the path is known, the method is not one of its own
     ├── StreamingNotAllowed         no stream for this service or task
     ├── BodyTooLarge                above the size limit
     ├── DeadlineExceeded            our own time limit
@@ -78,7 +81,9 @@ class InvalidSettings(BadRequest):
 
 @dataclass(eq=False)
 class InvalidRequest(BadRequest):
-    """Problems of one request, reported together."""
+    """Problems of one request, reported together. `param`: the field at fault, if it is one."""
+
+    param: str | None = field(default=None, kw_only=True)
 
     @classmethod
     def of(cls, problems: list[str]) -> InvalidRequest:
@@ -103,7 +108,17 @@ class IllegalArgument(BadRequest):
 
 @dataclass(eq=False)
 class UnacceptableMediaType(BadRequest):
-    """A media type that we cannot serve."""
+    """Headers about media types that contradict each other or ask for what we cannot serve."""
+
+
+@dataclass(eq=False)
+class UnsupportedMediaType(BadRequest):
+    """A body, or a wanted answer, in a form that we do not speak."""
+
+
+@dataclass(eq=False)
+class NoHandler(BadRequest):
+    """No such path."""
 
 
 @dataclass(eq=False)
@@ -141,6 +156,13 @@ class NotAuthorized(InferenceError):
 @dataclass(eq=False)
 class RegionDenied(InferenceError):
     """The region policy forbids the region of the endpoint."""
+
+
+@dataclass(eq=False)
+class MethodNotAllowed(InferenceError):
+    """The path is known, the method is not one of its own. `allowed`: `GET,PUT`."""
+
+    allowed: str = field(default="", kw_only=True)
 
 
 @dataclass(eq=False)

@@ -35,13 +35,13 @@ class Answer:
     """What goes back. body: bytes; parts that are joined on the wire; or a stream.
 
     content_type: None = the JSON type that was negotiated. size: total of the parts in bytes, so
-    that they need not be joined.
+    that they need not be joined. headers: a tuple repeats the header.
     """
 
     body: bytes | Iterable[bytes] | AsyncIterator[bytes] = b""
     status: int = 200
     content_type: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     size: int | None = None
 
 
@@ -59,7 +59,8 @@ class Route:
     render_error: the dialect that renders its errors, those of the gate included. It gets only
     errors of our tree: what is none has become an `InternalError` by then.
     parameters: query parameters it takes, beside those that every route takes.
-    takes_body: a body is read; one sent to a route without is read and ignored.
+    takes_body: a body is read; a route without refuses one.
+    answers_head: a HEAD is answered as a GET without its body.
     max_body_bytes: a limit below the server's, None without one.
     has_media_types: the rules of the vendor media types hold (Elasticsearch's routes).
     body_type, answer_type: for the OpenAPI document.
@@ -74,6 +75,7 @@ class Route:
     parameters: frozenset[str] = frozenset()
     takes_body: bool = False
     is_open: bool = False
+    answers_head: bool = True
     max_body_bytes: int | None = None
     has_media_types: bool = True
     body_type: Any = None

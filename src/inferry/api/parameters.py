@@ -1,0 +1,82 @@
+"""Values of query parameters, and of the same values in bodies."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Mapping
+from typing import Final
+from urllib.parse import unquote_plus
+
+from inferry.errors import IllegalArgument
+
+EVERYWHERE: Final = frozenset({"pretty", "human", "error_trace", "filter_path", "format"})
+_DURATION = re.compile(r"(-1|0|[0-9]{1,18}(?=[a-z]))(nanos|micros|ms|s|m|h|d)?")
+_SECONDS = {"nanos": 1e-9, "micros": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DAY_S = 86_400.0
+_LONGEST_S = 366 * _DAY_S  # event loops count milliseconds in a bounded integer
+
+
+def parse_query(query: bytes) -> dict[str, str]:
+    """Decode a query string; the last of equal names wins. Raises `IllegalArgument`."""
+    values: dict[str, str] = {}
+    for pair in query.split(b"&"):
+        name, _, value = pair.partition(b"=")
+        if pair:
+            values[_decode(name)] = _decode(value)
+    return values
+
+
+def parse_flag(query: Mapping[str, str], name: str) -> bool:
+    """Read a boolean: absent is false, empty is true. Raises `IllegalArgument`."""
+    value = query.get(name, "false")
+    if value in ("true", ""):
+        return True
+    if value == "false":
+        return False
+    raise IllegalArgument(f"Failed to parse value [{value}] as only [true] or [false] are allowed.")
+
+
+def parse_timeout(text: str, name: str = "timeout") -> tuple[float, str]:
+    """Give the seconds that `text` stands for, and the text; `-1` is the longest we know.
+
+    Raises `IllegalArgument`.
+    """
+    written = text.strip()
+    match = _DURATION.fullmatch(written.lower())
+    if match is None or (match[1] == "-1" and match[2]):
+        raise IllegalArgument(
+            f"failed to parse setting [{name}] with value [{text}] as a time value: "
+            "unit is missing or unrecognized"
+        )
+    if match[1] == "-1":
+        return _LONGEST_S, written
+    seconds = int(match[1]) * _SECONDS.get(match[2] or "s", _DAY_S)
+    return min(seconds, _LONGEST_S), written
+
+
+def check_parameters(given: Collection[str], known: frozenset[str], path: str) -> None:
+    """Refuse parameters that the route does not take; `known` leaves out those of every route."""
+    unknown = sorted(set(given) - known - EVERYWHERE)
+    if not unknown:
+        return
+    shown = ", ".join(f"[{name}]{hint(name, known | EVERYWHERE)}" for name in unknown)
+    plural = "s" if len(unknown) > 1 else ""
+    raise IllegalArgument(f"request [{path}] contains unrecognized parameter{plural}: {shown}")
+
+
+def hint(name: str, known: Collection[str], arrow: str = " ->") -> str:
+    """Give ` -> did you mean [..]?` when names like `name` are known, else nothing."""
+    close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
+    if not close:
+        return ""
+    if len(close) == 1:
+        return f"{arrow} did you mean [{close[0]}]?"
+    return f"{arrow} did you mean any of [{', '.join(close)}]?"
+
+
+def _decode(raw: bytes) -> str:
+    try:
+        return unquote_plus(raw.decode("ascii"), errors="strict")
+    except UnicodeDecodeError as error:
+        raise IllegalArgument("unable to decode the query string as UTF-8") from error
