@@ -28,7 +28,7 @@ L1 = ("services", "outbound", "models", "engine", "store", "security")
 
 # Where each package from elsewhere may be imported; a path ending in / is a folder.
 VENDORS = {
-    "aiohttp": ("outbound/client.py",),
+    "aiohttp": ("outbound/client.py", "outbound/resolver.py"),
     "alembic": ("store/",),
     "argon2": ("security/",),
     "asyncpg": ("store/",),
