@@ -32,7 +32,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, tag="endpoint"):
         return self.inference_id
 
 
-class RoleDescriptor(msgspec.Struct, frozen=True):
+class RoleDescriptor(msgspec.Struct, frozen=True, rename={"global_": "global"}):
     """Privileges: a role's, or those an API key is limited to.
 
     Only `cluster` has an effect here; the rest is stored and returned as it came.
@@ -44,6 +44,9 @@ class RoleDescriptor(msgspec.Struct, frozen=True):
     run_as: list[str] = []
     metadata: dict[str, Any] = {}
     description: str | None = None
+    global_: dict[str, Any] | None = None
+    remote_indices: list[Any] = []
+    remote_cluster: list[Any] = []
 
 
 class RoleRecord(msgspec.Struct, frozen=True, tag="role"):

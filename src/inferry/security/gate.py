@@ -1,10 +1,29 @@
-"""Who may enter: authentication of a request, authorisation of an action."""
+"""Who may enter: authentication of a request, authorisation of an action.
+
+The texts of refusals are those of Elasticsearch, since callers look for parts of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+import base64
+import binascii
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from inferry.commands import KeyCriteria
+from inferry.errors import NotAuthenticated, NotAuthorized
+from inferry.records import ApiKeyRecord, RoleDescriptor, RoleRecord, UserRecord
+from inferry.security.api_keys import belongs, decode_secret, end_of, rights_of, select
+from inferry.security.privileges import Rights, granted_by
+from inferry.security.roles import BUILT_IN_ROLES, cluster_privileges
+from inferry.security.users import Passwords, realm_of
+
+MAX_REMEMBERED = 10_000
+NO_RIGHTS = Rights()
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +32,7 @@ class Principal:
 
     roles: names of effective roles, sorted; missing_roles: assigned ones that do not exist.
     api_key_id, api_key_name: set when an API key was used; `username` is then its owner.
+    rights: what it may do, as of its authentication.
     """
 
     username: str
@@ -21,15 +41,249 @@ class Principal:
     kind: Literal["realm", "api_key", "token", "anonymous"] = "realm"
     api_key_id: str | None = None
     api_key_name: str | None = None
+    rights: Rights = field(default=NO_RIGHTS, repr=False, compare=False)
 
 
-class Gate:
+class Gate(Protocol):
     """Decides for each request who it is and whether the action is allowed."""
 
     async def authenticate(self, headers: Mapping[str, str], uri: str) -> Principal:
-        """Give the caller. Raises `NotAuthenticated` in the wire's words."""
-        raise AssertionError((headers, uri))
+        """Give the caller. headers: names in lower case.
+
+        Raises `NotAuthenticated` in the wire's words, `QueueFull` when too many passwords wait.
+        """
 
     def authorize(self, principal: Principal, action: str) -> None:
-        """Return if `principal` may do `action`, else raise `NotAuthorized` in the wire's words."""
-        raise AssertionError((principal, action))
+        """Return if `principal` may do `action`, else raise `NotAuthorized` in the wire's words.
+
+        Passes also who may do it on own API keys only; such a call goes on to `authorize_others`.
+        """
+
+
+class AccessRecords(Protocol):
+    """The records that the gate reads; the identity of one tells whether it changed."""
+
+    version: int
+
+    def user(self, username: str) -> UserRecord | None:
+        """Give a user."""
+
+    def role(self, name: str) -> RoleRecord | None:
+        """Give a role that an administrator defined."""
+
+    def api_key(self, key_id: str) -> ApiKeyRecord | None:
+        """Give an API key."""
+
+    def api_keys(self) -> Sequence[ApiKeyRecord]:
+        """List the API keys."""
+
+
+@dataclass(slots=True)
+class _Login:
+    """Credentials that were verified, and what they proved while `record` and `version` stand."""
+
+    record: UserRecord | ApiKeyRecord
+    principal: Principal
+    version: int
+
+
+class OpenGate:
+    """The gate of a server without authentication: everyone may do everything."""
+
+    def __init__(self) -> None:
+        self._everyone = Principal("_anonymous", kind="anonymous", rights=Rights(["all"]))
+
+    async def authenticate(self, headers: Mapping[str, str], uri: str) -> Principal:
+        """Give the anonymous caller."""
+        return self._everyone
+
+    def authorize(self, principal: Principal, action: str) -> None:
+        """Allow it."""
+
+
+class CredentialGate:
+    """The gate of a server with authentication.
+
+    Verified credentials are remembered under a digest with a key of this process, so that the
+    usual request costs a digest and a look-up; whether they still hold is asked every time.
+    now: seconds since the epoch.
+    """
+
+    def __init__(
+        self, access: AccessRecords, passwords: Passwords, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self._access = access
+        self._passwords = passwords
+        self._now = now
+        self._digest_key = secrets.token_bytes(32)
+        self._logins: dict[bytes, _Login] = {}
+
+    async def authenticate(self, headers: Mapping[str, str], uri: str) -> Principal:
+        """Give the caller, see `Gate`."""
+        header = headers.get("authorization")
+        if header is None:
+            raise NotAuthenticated(f"missing authentication credentials for REST request [{uri}]")
+        digest = self._digest(header)
+        principal = self._recall(digest)
+        if principal is not None:
+            return principal
+        scheme, _, content = header.strip().partition(" ")
+        match scheme.lower():
+            case "apikey":
+                login = self._check_key(content.strip())
+            case "bearer":
+                if decode_secret(content.strip()) is None:
+                    raise _refusal()
+                login = self._check_key(content.strip())
+            case "basic":
+                login = await self._check_password(content.strip(), uri, digest)
+            case _:
+                raise _refusal()
+        self._remember(digest, login)
+        return login.principal
+
+    def authorize(self, principal: Principal, action: str) -> None:
+        """Return if allowed, see `Gate`."""
+        if not principal.rights.allow(action, on_own=True):
+            raise NotAuthorized(_unauthorized(principal, action))
+
+    def authorize_others(self, principal: Principal, action: str) -> None:
+        """As `authorize`, but also on API keys that are not the caller's own."""
+        if not principal.rights.allow(action):
+            raise NotAuthorized(_unauthorized(principal, action))
+
+    def may_on_others(self, principal: Principal, action: str) -> bool:
+        """Tell whether `authorize_others` would pass."""
+        return principal.rights.allow(action)
+
+    def role(self, name: str) -> RoleDescriptor | None:
+        """Give a role, built-in or defined."""
+        built_in = BUILT_IN_ROLES.get(name)
+        if built_in is not None:
+            return built_in
+        record = self._access.role(name)
+        return None if record is None else record.descriptor
+
+    def find_api_keys(self, criteria: KeyCriteria) -> list[ApiKeyRecord]:
+        """Give the keys that meet every criterion, oldest first."""
+        keys: Iterable[ApiKeyRecord] = self._access.api_keys()
+        if criteria.ids is not None:
+            found = (self._access.api_key(key_id) for key_id in criteria.ids)
+            keys = {key.id: key for key in found if key is not None}.values()
+        return select(keys, criteria, self.realm_name)
+
+    def realm_name(self, username: str) -> str:
+        """Name the realm of a user."""
+        return realm_of(self._access.user(username))
+
+    def is_active(self, key: ApiKeyRecord) -> bool:
+        """Tell whether a key can still be used."""
+        return end_of(key, self._now_ms()) is None
+
+    # --- remembered credentials ------------------------------------------------------------------
+
+    def _digest(self, header: str) -> bytes:
+        encoded = header.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(encoded, key=self._digest_key, digest_size=16).digest()
+
+    def _recall(self, digest: bytes) -> Principal | None:
+        """Give whom these credentials proved before, if they still do."""
+        login = self._logins.get(digest)
+        if login is None:
+            return None
+        record = login.record
+        if isinstance(record, ApiKeyRecord):
+            is_current = self._access.api_key(record.id) is record
+            if is_current and end_of(record, self._now_ms()) is None:
+                return login.principal
+        elif self._access.user(record.username) is record:
+            if login.version != self._access.version:
+                login.principal = self._user_principal(record)
+                login.version = self._access.version
+            return login.principal
+        del self._logins[digest]
+        return None
+
+    def _remember(self, digest: bytes, login: _Login) -> None:
+        if len(self._logins) >= MAX_REMEMBERED:
+            del self._logins[next(iter(self._logins))]
+        self._logins[digest] = login
+
+    # --- credentials seen for the first time -----------------------------------------------------
+
+    def _check_key(self, encoded: str) -> _Login:
+        given = decode_secret(encoded)
+        if given is None:
+            raise _refusal("API key: the credentials are not an encoded API key")
+        key = self._access.api_key(given.key_id)
+        if key is None:
+            raise _refusal(f"API key: unable to find apikey with id {given.key_id}")
+        if not belongs(given, key):
+            raise _refusal(f"API key: invalid credentials for API key [{key.id}]")
+        end = end_of(key, self._now_ms())
+        if end is not None:
+            raise _refusal(f"API key: {end}")
+        principal = Principal(
+            key.owner,
+            kind="api_key",
+            api_key_id=key.id,
+            api_key_name=key.name,
+            rights=rights_of(key),
+        )
+        return _Login(key, principal, self._access.version)
+
+    async def _check_password(self, encoded: str, uri: str, digest: bytes) -> _Login:
+        try:
+            decoded = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode()
+        except (binascii.Error, ValueError) as error:
+            raise _refusal() from error
+        username, colon, password = decoded.partition(":")
+        if not colon:
+            raise _refusal()
+        while True:
+            user = self._access.user(username)
+            is_right = await self._passwords.verify(
+                password, user, is_known=lambda: self._recall(digest) is not None
+            )
+            if self._access.user(username) is user:
+                break  # else the user changed meanwhile, and it was the former one's password
+        if not is_right or user is None:
+            raise NotAuthenticated(
+                f"unable to authenticate user [{username}] for REST request [{uri}]"
+            )
+        return _Login(user, self._user_principal(user), self._access.version)
+
+    def _user_principal(self, user: UserRecord) -> Principal:
+        descriptors = {name: self.role(name) for name in sorted(set(user.roles))}
+        found = {name: one for name, one in descriptors.items() if one is not None}
+        return Principal(
+            user.username,
+            roles=tuple(found),
+            missing_roles=tuple(name for name in descriptors if name not in found),
+            rights=Rights(cluster_privileges(found.values())),
+        )
+
+    def _now_ms(self) -> int:
+        return int(self._now() * 1000)
+
+
+def _refusal(detail: str | None = None) -> NotAuthenticated:
+    return NotAuthenticated(
+        "unable to authenticate with provided credentials and anonymous access is not allowed "
+        "for this request",
+        detail=detail,
+    )
+
+
+def _unauthorized(principal: Principal, action: str) -> str:
+    """Word the refusal: who, by which roles, and what would allow it."""
+    if principal.api_key_id is not None:
+        who = f"API key id [{principal.api_key_id}] of user [{principal.username}]"
+    else:
+        who = f"user [{principal.username}] with effective roles [{','.join(principal.roles)}]"
+        if principal.missing_roles:
+            who += f" (assigned roles [{','.join(principal.missing_roles)}] were not found)"
+    return (
+        f"action [{action}] is unauthorized for {who}, this action is granted by the cluster "
+        f"privileges [{','.join(granted_by(action))}]"
+    )
