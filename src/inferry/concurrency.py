@@ -81,6 +81,15 @@ class Nursery:
             task.exception()  # whoever awaits it sees it; a job without a waiter reports by itself
 
 
+async def first_of(*work: Coroutine[Any, Any, Any]) -> None:
+    """Run `work` concurrently until one of it ends; cancel the rest and raise what that one did."""
+    async with Nursery() as nursery:
+        tasks = [nursery.start(one) for one in work]
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
+
+
 class SingleFlight:
     """Lets equal work run once: later callers wait for the first one's result."""
 

@@ -1,0 +1,174 @@
+"""The one place where tasks are made: results, errors and cancellation of what runs together."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from inferry.concurrency import Nursery, SingleFlight, first_of, run_all, within
+from inferry.domain import Deadline
+from inferry.errors import BadRequest, DeadlineExceeded
+
+
+async def give(value: int) -> int:
+    return value
+
+
+async def fail() -> int:
+    raise BadRequest("no")
+
+
+class Work:
+    """Work that starts, waits to be let go, and notes how it ended."""
+
+    def __init__(self) -> None:
+        self.started, self.go_on = asyncio.Event(), asyncio.Event()
+        self.runs = 0
+        self.was_cancelled = False
+
+    async def run(self) -> int:
+        self.runs += 1
+        self.started.set()
+        try:
+            await self.go_on.wait()
+        except asyncio.CancelledError:
+            self.was_cancelled = True
+            raise
+        return 7
+
+
+async def test_results_come_in_the_order_of_the_work() -> None:
+    assert await run_all(give(number) for number in range(5)) == [0, 1, 2, 3, 4]
+    assert await run_all([]) == []
+
+
+async def test_the_first_error_is_raised_as_itself_and_cancels_the_rest() -> None:
+    work = Work()
+
+    async def fail_once_the_other_runs() -> int:
+        await work.started.wait()
+        return await fail()
+
+    with pytest.raises(BadRequest):
+        await run_all([work.run(), fail_once_the_other_runs()])
+
+    assert work.was_cancelled
+
+
+async def test_an_error_deep_inside_is_raised_as_itself() -> None:
+    with pytest.raises(BadRequest):
+        await run_all([run_all([fail()])])
+
+
+async def test_a_deadline_that_ends_says_so() -> None:
+    work = Work()
+
+    with pytest.raises(DeadlineExceeded, match=r"\[10ms\] for inference id \[e\]"):
+        async with within(Deadline.after(0.01, "10ms", "e")):
+            await work.run()
+
+    assert work.was_cancelled
+
+
+async def test_a_timeout_of_the_body_itself_is_not_the_deadlines() -> None:
+    with pytest.raises(TimeoutError, match="mine"):
+        async with within(Deadline.after(60, "60s")):
+            raise TimeoutError("mine")
+
+
+async def test_leaving_a_nursery_cancels_what_runs() -> None:
+    work = Work()
+
+    async with Nursery() as nursery:
+        nursery.start(work.run())
+        await work.started.wait()
+
+    assert work.was_cancelled
+
+
+async def test_a_drained_nursery_lets_work_end() -> None:
+    work = Work()
+
+    async with Nursery() as nursery:
+        task = nursery.start(work.run())
+        await work.started.wait()
+        work.go_on.set()
+        await nursery.drain()
+
+    assert task.result() == 7
+
+
+async def test_work_that_must_finish_outlives_its_caller() -> None:
+    work = Work()
+    async with Nursery() as nursery, Nursery() as callers:
+        caller = callers.start(nursery.finish(work.run()))
+        await work.started.wait()
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+
+        work.go_on.set()
+        await nursery.drain()
+
+    assert not work.was_cancelled
+
+
+@pytest.mark.parametrize("start", [run_all, lambda work: first_of(*work)])
+async def test_cancelling_the_caller_cancels_what_runs_together(
+    start: Callable[[list[Awaitable[int]]], Awaitable[object]],
+) -> None:
+    work = Work()
+    async with Nursery() as callers:
+
+        async def call() -> object:
+            return await start([work.run()])
+
+        callers.start(call())
+        await work.started.wait()
+
+    assert work.was_cancelled
+
+
+async def test_the_first_to_end_cancels_the_rest() -> None:
+    work = Work()
+
+    async def wait_for_the_other() -> None:
+        await work.started.wait()
+
+    await first_of(work.run(), wait_for_the_other())
+
+    assert work.was_cancelled
+
+
+async def test_the_error_of_the_first_to_end_is_raised() -> None:
+    with pytest.raises(BadRequest):
+        await first_of(Work().run(), fail())
+
+
+async def test_equal_work_runs_once() -> None:
+    work = Work()
+    async with Nursery() as nursery:
+        flights = SingleFlight(nursery)
+        both = nursery.start(run_all([flights.run("a", work.run), flights.run("a", work.run)]))
+        await work.started.wait()
+        work.go_on.set()
+
+        assert await both == [7, 7]
+        assert work.runs == 1
+        assert await flights.run("a", work.run) == 7
+        assert work.runs == 2
+
+
+async def test_shared_work_goes_on_when_its_first_caller_leaves() -> None:
+    work = Work()
+    async with Nursery() as nursery:
+        flights = SingleFlight(nursery)
+        first = nursery.start(flights.run("a", work.run))
+        await work.started.wait()
+        first.cancel()
+
+        second = nursery.start(flights.run("a", work.run))
+        work.go_on.set()
+
+        assert await second == 7
+        assert work.runs == 1
