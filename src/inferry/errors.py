@@ -32,6 +32,7 @@ dialect renders the tree in its own way.
     │   └── UnreadableReply         an answer that we cannot read
     ├── ValidationCallFailed        the probe of a new endpoint failed; the cause says why
     ├── StoreFailure                the store did not take or give a record
+    │   └── SecretsUnreadable           sealed with a master key that is not here
     └── InternalError               a defect of ours
 """
 
@@ -230,6 +231,11 @@ class ValidationCallFailed(InferenceError):
 @dataclass(eq=False)
 class StoreFailure(InferenceError):
     """The store did not take or give a record."""
+
+
+@dataclass(eq=False)
+class SecretsUnreadable(StoreFailure):
+    """Secrets cannot be sealed or opened: no usable master key, another one, or damaged ones."""
 
 
 @dataclass(eq=False)
