@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets as random
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from inferry.errors import IllegalArgument, SecretsUnreadable
+from inferry.security.master_key import load_master_key
 from inferry.security.secret_references import SecretReferences
 
 if TYPE_CHECKING:
@@ -90,6 +93,19 @@ class SecretVault:
                 f"the stored secrets of [{owner}] are damaged: give them again with PUT _update"
             ) from error
         return msgspec.json.decode(plain, type=dict[str, str])
+
+
+def open_vault(
+    data_dir: Path, environment: Mapping[str, str], *, secrets_path: Path | None
+) -> SecretVault:
+    """Open the vault of a host, with a new master key on its first start.
+
+    secrets_path: the directory of `${file:...}` references, None refuses them.
+    Raises `SecretsUnreadable` when the master key cannot be used.
+    """
+    key = load_master_key(data_dir, environment)
+    references = SecretReferences(environment, path=secrets_path, forbidden=(data_dir,))
+    return SecretVault(key, references)
 
 
 def _cipher(master_key: bytes) -> AESGCM:
