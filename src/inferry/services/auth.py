@@ -1,0 +1,128 @@
+"""How calls are signed: generators that yield the calls they need and return the headers to add.
+
+Sources: RFC 6750 (bearer), RFC 6749 §2.3.1 and §4.4 (client credentials).
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Generator
+from urllib.parse import quote_plus, urlencode
+
+import msgspec
+
+from inferry.calls import Credential, HttpCall, HttpReply
+from inferry.domain import Endpoint
+from inferry.errors import BadRequest, Retry, UnreadableReply, UpstreamError
+from inferry.service import Auth
+
+_UNSTATED_LIFETIME_S = 300.0
+
+
+def bearer(
+    call: HttpCall, endpoint: Endpoint, now: float
+) -> Generator[HttpCall, HttpReply, Credential]:
+    """Send `api_key` as a bearer token."""
+    yield from ()
+    return Credential({"Authorization": f"Bearer {secret_for_header(endpoint)}"}, math.inf)
+
+
+def header_key(header: str, *, setting: str = "api_key") -> Auth:
+    """Send the secret `setting` alone, in `header`."""
+
+    def key_in_header(
+        call: HttpCall, endpoint: Endpoint, now: float
+    ) -> Generator[HttpCall, HttpReply, Credential]:
+        yield from ()
+        return Credential({header: secret_for_header(endpoint, setting)}, math.inf)
+
+    return key_in_header
+
+
+def oauth2_client_credentials(
+    call: HttpCall, endpoint: Endpoint, now: float
+) -> Generator[HttpCall, HttpReply, Credential]:
+    """Exchange `client_id` and `client_secret` at `token_url` for a bearer token."""
+    reply = yield _token_call(endpoint)
+    token = _read_token(reply, endpoint)
+    lifetime_s = token.expires_in or _UNSTATED_LIFETIME_S
+    return Credential({"Authorization": f"Bearer {token.access_token}"}, now + lifetime_s)
+
+
+def secret_for_header(endpoint: Endpoint, setting: str = "api_key") -> str:
+    """Give a secret that a header can carry. Raises `BadRequest`, without showing it."""
+    secret = endpoint.secrets[setting]
+    if not (secret.isascii() and secret.isprintable()):
+        raise BadRequest(
+            f"[secret_settings] Invalid value for [{setting}]. It must be printable ASCII without"
+            " line ends, since it travels in an HTTP header"
+        )
+    return secret
+
+
+class _Client(msgspec.Struct, frozen=True):
+    client_id: str
+    token_url: str
+    scopes: list[str]
+
+
+class _Token(msgspec.Struct, frozen=True):
+    access_token: str
+    expires_in: float | None = None
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    error: str | None = None
+    error_description: str | None = None
+
+
+_TOKEN = msgspec.json.Decoder(_Token, strict=False)  # some servers write expires_in as a string
+_REFUSAL = msgspec.json.Decoder(_Refusal)
+
+
+def _token_call(endpoint: Endpoint) -> HttpCall:
+    client = msgspec.convert(endpoint.service_settings, _Client)
+    # Both are form-encoded before they are joined: RFC 6749 §2.3.1.
+    pair = f"{quote_plus(client.client_id)}:{quote_plus(endpoint.secrets['client_secret'])}"
+    form = {"grant_type": "client_credentials", "scope": " ".join(client.scopes)}
+    return HttpCall(
+        "POST",
+        client.token_url,
+        {
+            "Accept": "application/json",
+            "Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}",
+            "Content-Type": "application/x-www-form-urlencoded",
+        },
+        urlencode(form).encode(),
+    )
+
+
+def _read_token(reply: HttpReply, endpoint: Endpoint) -> _Token:
+    failed = (
+        f"Failed to retrieve access token for request for inference id [{endpoint.inference_id}]"
+    )
+    if not 200 <= reply.status < 300:
+        may_retry = reply.status == 429 or reply.status >= 500
+        raise UpstreamError(
+            failed + _refusal(reply.body),
+            upstream_status=reply.status,
+            retry=Retry.YES if may_retry else Retry.NO,
+        )
+    try:
+        token = _TOKEN.decode(reply.body)
+    except msgspec.MsgspecError as error:
+        raise UnreadableReply(failed, upstream_status=reply.status) from error
+    if not (token.access_token.isascii() and token.access_token.isprintable()):
+        raise UnreadableReply(failed, upstream_status=reply.status)
+    return token
+
+
+def _refusal(body: bytes) -> str:
+    try:
+        refusal = _REFUSAL.decode(body)
+    except msgspec.MsgspecError:
+        return ""
+    if refusal.error is None:
+        return ""
+    return f": [{refusal.error}] {refusal.error_description or ''}".rstrip()

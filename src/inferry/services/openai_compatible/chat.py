@@ -1,0 +1,228 @@
+"""OpenAI's chat completions on the wire, whole and streamed, which many providers speak.
+
+Source: the public OpenAPI description of the API. Readers are lenient where servers that copy the
+format leave things out, but for what no answer can be without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from inferry.calls import Event, HttpReply
+from inferry.domain import (
+    Chat,
+    ChatChoice,
+    ChatChunk,
+    ChatDelta,
+    Completion,
+    InferenceRequest,
+    Message,
+    Tool,
+    ToolChoice,
+    Usage,
+)
+from inferry.errors import BadRequest
+from inferry.service import Reduce
+from inferry.services.openai_compatible.embeddings import texts_of
+from inferry.services.openai_compatible.replies import decode_reply, missing_field, stream_error
+
+
+class _StreamOptions(msgspec.Struct, frozen=True):
+    include_usage: bool
+
+
+class ChatBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of a chat call; None is left out, the first three are always sent."""
+
+    messages: list[Message]
+    n: int
+    stream: bool
+    model: str | None = None
+    stop: list[str] | None = None
+    temperature: float | None = None
+    tool_choice: str | ToolChoice | None = None
+    tools: list[Tool] | None = None
+    top_p: float | None = None
+    max_completion_tokens: int | None = None
+    reasoning_effort: str | None = None
+    user: str | None = None
+    stream_options: _StreamOptions | None = None
+
+
+def chat_of(request: InferenceRequest, *, title: str) -> Chat:
+    """Give the conversation of `request`; a completion's text is its one message.
+
+    Raises `BadRequest` when a completion has other than one text; `title` goes into the message.
+    """
+    if request.chat is not None:
+        return request.chat
+    if len(request.inputs) != 1:
+        raise BadRequest(f"{title} completions only accepts 1 input")
+    (text,) = texts_of(request.inputs, service=request.endpoint.service)
+    return Chat([Message("user", text)])
+
+
+def chat_body(
+    chat: Chat, *, model: str | None, stream: bool, user: str | None, title: str
+) -> ChatBody:
+    """Give the body of a chat call. Raises `BadRequest` for reasoning without an effort."""
+    effort = None
+    if chat.reasoning is not None:
+        effort = chat.reasoning.effort
+        if effort is None:
+            raise BadRequest(
+                f"{title} chat completion requires [reasoning.effort] to map to [reasoning_effort]"
+            )
+    return ChatBody(
+        messages=[_plain(message) for message in chat.messages],
+        n=1,
+        stream=stream,
+        model=chat.model or model,
+        stop=chat.stop,
+        temperature=chat.temperature,
+        tool_choice=chat.tool_choice,
+        tools=chat.tools,
+        top_p=chat.top_p,
+        max_completion_tokens=chat.max_completion_tokens,
+        reasoning_effort=effort,
+        user=user,
+        stream_options=_StreamOptions(include_usage=True) if stream else None,
+    )
+
+
+def _plain(message: Message) -> Message:
+    """Leave out what the format has no place for."""
+    if message.reasoning is None and message.reasoning_details is None:
+        return message
+    return msgspec.structs.replace(message, reasoning=None, reasoning_details=None)
+
+
+# --- chat replies and chunks -------------------------------------------------------------------
+
+
+class _PromptDetails(msgspec.Struct, frozen=True, gc=False):
+    cached_tokens: int | None = None
+
+
+class _CompletionDetails(msgspec.Struct, frozen=True, gc=False):
+    reasoning_tokens: int | None = None
+
+
+class _ChatUsage(msgspec.Struct, frozen=True):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+class _Choice(msgspec.Struct, frozen=True):
+    delta: ChatDelta | None = None
+    message: ChatDelta | None = None
+    finish_reason: str | None = None
+    index: int = 0
+
+
+class _ChatReply(msgspec.Struct, frozen=True):
+    """A whole answer, or a chunk of a stream."""
+
+    id: str | None = None
+    choices: list[_Choice] | None = None
+    model: str | None = None
+    usage: _ChatUsage | None = None
+    created: int | None = None
+    error: msgspec.Raw | None = None
+
+
+_CHAT = msgspec.json.Decoder(_ChatReply)
+
+
+def parse_chat(reply: HttpReply, request: InferenceRequest) -> ChatChunk:
+    """Read a chat completion."""
+    parsed = decode_reply(_CHAT, reply, request)
+    for field, value in (("id", parsed.id), ("choices", parsed.choices)):
+        if value is None:
+            raise missing_field(field, "chat completions", reply)
+    for choice in parsed.choices or ():
+        if choice.message is None:
+            raise missing_field("message", "chat completions", reply)
+    return _chunk(parsed)
+
+
+def parse_completion(reply: HttpReply, request: InferenceRequest) -> Completion:
+    """Read a chat completion as the texts that answer a completion call."""
+    parsed = decode_reply(_CHAT, reply, request)
+    if parsed.choices is None:
+        raise missing_field("choices", "chat completions", reply)
+    texts = []
+    for choice in parsed.choices:
+        if choice.message is None:
+            raise missing_field("message", "chat completions", reply)
+        text = choice.message.content
+        if text is None:  # a model that declines says so in `refusal`
+            text = choice.message.refusal
+        if text is None:
+            raise missing_field("content", "chat completions", reply)
+        texts.append(text)
+    return Completion(tuple(texts), usage=_usage(parsed.usage))
+
+
+def decode_chat(request: InferenceRequest) -> Reduce:
+    """Give the reducer of a chat stream; it keeps no state."""
+
+    def reduce(event: Event) -> tuple[ChatChunk, ...] | None:
+        text = event.data
+        if text[:6].upper() == "[DONE]":
+            return None
+        if event.name == "error":
+            raise stream_error(text, request)
+        try:
+            parsed = _CHAT.decode(text)
+        except msgspec.MsgspecError as error:
+            raise stream_error(text, request) from error
+        if parsed.choices is None or parsed.id is None or parsed.error is not None:
+            raise stream_error(text, request)
+        return (_chunk(parsed),)
+
+    return reduce
+
+
+def decode_completion(request: InferenceRequest) -> Reduce:
+    """Give the reducer of a completion stream: chunks with text, and the one with the usage."""
+    reduce_chat = decode_chat(request)
+
+    def reduce(event: Event) -> Iterator[ChatChunk] | None:
+        chunks = reduce_chat(event)
+        return None if chunks is None else _with_text(chunks)
+
+    return reduce
+
+
+def _with_text(chunks: Iterable[ChatChunk]) -> Iterator[ChatChunk]:
+    for chunk in chunks:
+        choices = [choice for choice in chunk.choices if choice.delta.content]
+        if choices or chunk.usage is not None:
+            yield msgspec.structs.replace(chunk, choices=choices)
+
+
+def _chunk(parsed: _ChatReply) -> ChatChunk:
+    choices = [
+        ChatChoice(
+            choice.delta or choice.message or ChatDelta(), choice.finish_reason, choice.index
+        )
+        for choice in parsed.choices or ()
+    ]
+    return ChatChunk(parsed.id or "", choices, parsed.model, _usage(parsed.usage), parsed.created)
+
+
+def _usage(usage: _ChatUsage | None) -> Usage | None:
+    if usage is None:
+        return None
+    prompt, written = usage.prompt_tokens_details, usage.completion_tokens_details
+    return Usage(
+        input_tokens=usage.prompt_tokens or 0,
+        output_tokens=usage.completion_tokens or 0,
+        cached_tokens=None if prompt is None else prompt.cached_tokens,
+        reasoning_tokens=None if written is None else written.reasoning_tokens,
+    )
