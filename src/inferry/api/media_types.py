@@ -22,10 +22,15 @@ _BOTH = "[Accept, Content-Type]"
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """What was agreed: the version of the vendor type, None without one, and the answer's type."""
+    """What was agreed: the version of the vendor type, None without one, or why nothing was."""
 
-    compatible_with: int | None
-    content_type: str
+    compatible_with: int | None = None
+    refusal: InferenceError | None = None
+
+    def check(self) -> None:
+        """Raise the refusal, if there is one."""
+        if self.refusal is not None:
+            raise type(self.refusal)(self.refusal.message) from self.refusal.__cause__
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,47 +40,37 @@ class _MediaType:
     is_utf8: bool
 
 
-PLAIN_JSON: Final = Negotiated(None, JSON)
-
-
 @dataclass(slots=True)
 class MediaTypes:
     """Negotiates, and remembers what it found for each pair of headers."""
 
-    _known: dict[tuple[str | None, str | None, bool], Negotiated | InferenceError] = field(
-        default_factory=dict
-    )
+    _known: dict[tuple[str | None, str | None, bool], Negotiated] = field(default_factory=dict)
 
     def negotiate(
         self, accept: str | None, content_type: str | None, *, has_body: bool
     ) -> Negotiated:
         """Give what both headers agree on.
 
-        Raises `UnsupportedMediaType` for a body we do not speak, else `UnacceptableMediaType`.
+        A refusal is `UnsupportedMediaType` for a body we do not speak, else
+        `UnacceptableMediaType`.
         """
         key = (accept, content_type, has_body)
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= _MAX_REMEMBERED:
                 self._known.clear()
-            found = self._known[key] = _outcome(*key)
-        if isinstance(found, InferenceError):
-            raise type(found)(found.message) from found.__cause__
+            found = self._known[key] = _outcome(accept, content_type, has_body=has_body)
         return found
 
 
-def _outcome(
-    accept: str | None,
-    content_type: str | None,
-    has_body: bool,  # noqa: FBT001  a key of the cache
-) -> Negotiated | InferenceError:
+def _outcome(accept: str | None, content_type: str | None, *, has_body: bool) -> Negotiated:
     try:
-        return _negotiate(accept, content_type, has_body=has_body)
-    except InferenceError as error:
-        return error
+        return Negotiated(_negotiate(accept, content_type, has_body=has_body))
+    except InferenceError as refusal:
+        return Negotiated(None, refusal.with_traceback(None))
 
 
-def _negotiate(accept: str | None, content_type: str | None, *, has_body: bool) -> Negotiated:
+def _negotiate(accept: str | None, content_type: str | None, *, has_body: bool) -> int | None:
     of_body = _of_body(content_type) if has_body else None
     wanted = _of_answer(accept)
     if accept and EVENT_STREAM in accept:
@@ -87,9 +82,12 @@ def _negotiate(accept: str | None, content_type: str | None, *, has_body: bool) 
             f"Accept={accept or 'null'}, Content-Type={content_type or 'null'}"
         )
         raise UnacceptableMediaType(f"Invalid media-type value on headers {_BOTH}") from cause
-    if wanted is None:
-        return PLAIN_JSON
-    return Negotiated(wanted, f"{VENDOR_JSON};compatible-with={wanted}")
+    return wanted
+
+
+def content_type_of(compatible_with: int | None) -> str:
+    """Give the type of a JSON answer for a caller of that version."""
+    return f"{VENDOR_JSON};compatible-with={compatible_with}" if compatible_with else JSON
 
 
 def _of_body(content_type: str | None) -> int | None:

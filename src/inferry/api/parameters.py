@@ -18,7 +18,7 @@ _LONGEST_S = 366 * _DAY_S  # event loops count milliseconds in a bounded integer
 
 
 def parse_query(query: bytes) -> dict[str, str]:
-    """Decode a query string; the last of equal names wins. Raises `IllegalArgument`."""
+    """Decode a query string; the last of equal names wins."""
     values: dict[str, str] = {}
     for pair in query.split(b"&"):
         name, _, value = pair.partition(b"=")
@@ -76,7 +76,4 @@ def hint(name: str, known: Collection[str], arrow: str = " ->") -> str:
 
 
 def _decode(raw: bytes) -> str:
-    try:
-        return unquote_plus(raw.decode("ascii"), errors="strict")
-    except UnicodeDecodeError as error:
-        raise IllegalArgument("unable to decode the query string as UTF-8") from error
+    return unquote_plus(raw.decode("latin-1"))

@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from inferry.api.exchange import Route
-from inferry.errors import IllegalArgument, MethodNotAllowed, NoHandler
+from inferry.errors import IllegalArgument, InferenceError, MethodNotAllowed, NoHandler
 
 METHODS: Final = frozenset({"GET", "PUT", "POST", "DELETE", "HEAD", "OPTIONS", "PATCH"})
 _LENIENT_ROOT = "_inference"
@@ -44,13 +44,16 @@ class RouteTable:
         for route in self.routes:
             self._add(route)
 
-    def find(self, method: str, raw_path: str, uri: str) -> Match:
+    def find(self, method: str, raw_path: str, uri: str) -> Match | InferenceError:
         """Give the route of a request; `raw_path` is not decoded yet, `uri` goes into messages.
 
-        A HEAD is answered by the GET. Raises `NoHandler`, `MethodNotAllowed`, and
-        `IllegalArgument` for a path that is not UTF-8.
+        A HEAD is answered by the GET. Without a route: `NoHandler` or `MethodNotAllowed`; not
+        raised, since a caller without credentials shall not learn it.
         """
-        segments = _segments(method, raw_path)
+        try:
+            segments = _segments(method, raw_path)
+        except IllegalArgument as error:
+            return error
         allowed: list[str] = []
         for node, values in _walk(self._root, segments, 0, ()):
             found = node.routes.get(method)
@@ -63,17 +66,9 @@ class RouteTable:
                 return Match(route, dict(zip(names, values, strict=True)))
             allowed += node.routes
         if not allowed:
-            raise NoHandler(f"no handler found for uri [{uri}] and method [{method}]")
+            return NoHandler(f"no handler found for uri [{uri}] and method [{method}]")
         listed = ",".join(dict.fromkeys(allowed))
-        raise MethodNotAllowed(_refusal(method, uri, listed), allowed=listed)
-
-    def allowed(self, raw_path: str, uri: str) -> str:
-        """List the methods of a path as `Allow` does: `GET,PUT`. Raises `NoHandler`."""
-        try:
-            self.find("OPTIONS", raw_path, uri)
-        except MethodNotAllowed as error:
-            return error.allowed
-        return "OPTIONS"
+        return MethodNotAllowed(_refusal(method, uri, listed), allowed=listed)
 
     def _add(self, route: Route) -> None:
         node = self._root

@@ -1,0 +1,158 @@
+"""The ASGI application: from a request to an answer, once for all routes.
+
+Order: route → who is it (401, also where there is no route) → no route (400, 405) → may they (403)
+→ media types (406, 400) → query parameters → body → handler. Errors are rendered by the dialect of
+the route; `filter_path`, `pretty` and gzip act on whatever comes out. No middleware, no framework:
+this is the hot path.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+from inferry.api.elastic_errors import render_error
+from inferry.api.exchange import Answer, Request, Route
+from inferry.api.media_types import MediaTypes, Negotiated
+from inferry.api.parameters import check_parameters, parse_query
+from inferry.api.rendering import check_rendering
+from inferry.api.request_body import BodyReader, Receive, has_body
+from inferry.api.responding import PRODUCT, Pairs, Responder, Send, transform
+from inferry.api.routes import Match, RouteTable
+from inferry.errors import IllegalArgument, InferenceError, InternalError, MethodNotAllowed
+from inferry.security.gate import Gate, Principal
+from inferry.telemetry import get_logger, request_context
+
+Scope: TypeAlias = dict[str, Any]
+
+_NOBODY: Final = Principal("", kind="anonymous")
+_SAFE_VALUE: Final = re.compile(r"[\x20-\x7e\x80-\xff]{1,256}")
+
+
+class Application:
+    """Serves a route table behind a gate.
+
+    max_body_bytes: of a request, inflated. body_timeout_s: how long a client may pause while it
+    sends a body.
+    """
+
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        gate: Gate,
+        *,
+        max_body_bytes: int,
+        body_timeout_s: float = 60.0,
+    ) -> None:
+        self._table = RouteTable(routes)
+        self._gate = gate
+        self._bodies = BodyReader(max_bytes=max_body_bytes, timeout_s=body_timeout_s)
+        self._media_types = MediaTypes()
+        self._responder = Responder()
+        self._log = get_logger(component="api")
+        self._id_prefix = secrets.token_hex(6)
+        self._ids = itertools.count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
+        request = _request_of(scope)
+        pairs, request_id = self._identify(request.headers)
+        with request_context(request_id):
+            answer = await self._answer(request, scope, receive)
+            await self._responder.send(answer, request, pairs, send)
+
+    async def _answer(self, request: Request, scope: Scope, receive: Receive) -> Answer:
+        """Give the answer as it goes out, whatever happens."""
+        agreed = self._negotiate(request.headers)
+        request.compatible_with = agreed.compatible_with
+        found = self._table.find(request.method, request.path, request.uri)
+        render = render_error if isinstance(found, InferenceError) else found.route.render_error
+        try:
+            try:
+                if isinstance(found, InferenceError):
+                    answer = await self._answer_unrouted(found, request)
+                else:
+                    answer = await self._run(found, agreed, request, receive)
+            except InferenceError as error:
+                answer = render(error, request)
+            return await transform(answer, request)
+        except Exception:  # noqa: BLE001  the outermost handler
+            self._log.exception("request failed", method=request.method, path=request.path)
+            return render(InternalError("internal server error"), request)
+
+    async def _answer_unrouted(self, refusal: InferenceError, request: Request) -> Answer:
+        if request.method == "OPTIONS" and isinstance(refusal, MethodNotAllowed):
+            return Answer(headers={"Allow": refusal.allowed})
+        await self._gate.authenticate(request.headers, request.uri)
+        raise refusal
+
+    async def _run(
+        self, found: Match, agreed: Negotiated, request: Request, receive: Receive
+    ) -> Answer:
+        route = found.route
+        request.path_values = found.values
+        if not route.is_open:
+            request.principal = await self._gate.authenticate(request.headers, request.uri)
+            if route.action is not None:
+                self._gate.authorize(request.principal, route.action)
+        if route.has_media_types:
+            agreed.check()
+        if request.query:
+            check_rendering(request.query)
+            check_parameters(request.query, route.parameters, request.path)
+        if has_body(request.headers):
+            if not route.takes_body:
+                where = f"{request.method} {request.path}"
+                raise IllegalArgument(f"request [{where}] does not support having a body")
+            request.body = await self._bodies.read(
+                request.headers, receive, max_bytes=route.max_body_bytes
+            )
+        return await route.handler(request)
+
+    def _negotiate(self, headers: Mapping[str, str]) -> Negotiated:
+        return self._media_types.negotiate(
+            headers.get("accept"), headers.get("content-type"), has_body=has_body(headers)
+        )
+
+    def _identify(self, headers: Mapping[str, str]) -> tuple[Pairs, str]:
+        """Give the headers that stand on every answer, and the id of the request."""
+        request_id = headers.get("x-request-id", "")
+        if not _SAFE_VALUE.fullmatch(request_id):
+            request_id = f"{self._id_prefix}-{next(self._ids):x}"
+        pairs = [PRODUCT, (b"x-request-id", request_id.encode("latin-1"))]
+        opaque_id = headers.get("x-opaque-id")
+        if opaque_id is not None and _SAFE_VALUE.fullmatch(opaque_id):
+            pairs.append((b"x-opaque-id", opaque_id.encode("latin-1")))
+        return pairs, request_id
+
+
+def _request_of(scope: Scope) -> Request:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    path = scope["raw_path"].decode("latin-1")
+    query = scope["query_string"]
+    return Request(
+        method=scope["method"],
+        path=path,
+        uri=f"{path}?{query.decode('latin-1')}" if query else path,
+        headers=headers,
+        query=parse_query(query) if query else {},
+        principal=_NOBODY,
+    )
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Follow the server's start and end; what lives that long is owned by whoever built us."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

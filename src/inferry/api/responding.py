@@ -1,0 +1,103 @@
+"""Write an answer to the wire: rewritten and packed as asked for, in as few writes as possible."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeAlias
+
+from inferry.api.compression import SMALLEST, accepts_gzip, compress
+from inferry.api.exchange import Answer, Request
+from inferry.api.media_types import content_type_of
+from inferry.api.rendering import is_rewritten, rewrite
+
+Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+Pairs: TypeAlias = list[tuple[bytes, bytes]]
+
+PRODUCT: Final = (b"x-elastic-product", b"Elasticsearch")
+_WRITE_BYTES: Final = 256 * 1024
+_MAX_REMEMBERED: Final = 256
+
+
+@dataclass(slots=True)
+class Responder:
+    """Sends answers; the values of content types are encoded once."""
+
+    _content_types: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
+
+    async def send(self, answer: Answer, request: Request, pairs: Pairs, send: Send) -> None:
+        """Send `answer`. pairs: headers that stand on every answer; it is added to."""
+        for name, value in answer.headers.items():
+            for one in (value,) if isinstance(value, str) else value:
+                pairs.append((name.lower().encode("latin-1"), one.encode("latin-1")))
+        body = answer.body
+        if isinstance(body, AsyncIterator):
+            pairs.append(self._content_type(answer, request))
+            await _send_stream(answer.status, pairs, body, send)
+            return
+        size = answer.size
+        if isinstance(body, bytes):
+            size = len(body)
+        if size:
+            pairs.append(self._content_type(answer, request))
+        if size is not None:
+            pairs.append((b"content-length", b"%d" % size))
+        await send({"type": "http.response.start", "status": answer.status, "headers": pairs})
+        if isinstance(body, bytes):
+            await send({"type": "http.response.body", "body": body})
+            return
+        for part in _in_writes(body):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    def _content_type(self, answer: Answer, request: Request) -> tuple[bytes, bytes]:
+        value = answer.content_type or content_type_of(request.compatible_with)
+        pair = self._content_types.get(value)
+        if pair is None:
+            if len(self._content_types) >= _MAX_REMEMBERED:
+                self._content_types.clear()
+            pair = self._content_types[value] = (b"content-type", value.encode("latin-1"))
+        return pair
+
+
+async def transform(answer: Answer, request: Request) -> Answer:
+    """Filter, indent and pack `answer` as the caller asked; streams stay as they are."""
+    body = answer.body
+    is_json = answer.content_type is None
+    rewrites = is_json and is_rewritten(request.query)
+    packs = accepts_gzip(request.headers.get("accept-encoding"))
+    if not (rewrites or packs) or isinstance(body, AsyncIterator):
+        return answer
+    joined = body if isinstance(body, bytes) else b"".join(body)
+    if rewrites and joined:
+        joined = await rewrite(joined, request.query)
+    headers = answer.headers
+    if packs and len(joined) >= SMALLEST:
+        joined = await compress(joined)
+        headers = {**headers, "Content-Encoding": "gzip"}
+    return replace(answer, body=joined, size=len(joined), headers=headers)
+
+
+async def _send_stream(status: int, pairs: Pairs, body: AsyncIterator[bytes], send: Send) -> None:
+    """Send parts as they come; the source is closed when the client leaves."""
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    source: Any = body
+    async with aclosing(source):
+        async for part in body:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _in_writes(parts: Iterable[bytes]) -> Iterable[bytes]:
+    """Join small parts, so that each write is worth it."""
+    waiting: list[bytes] = []
+    size = 0
+    for part in parts:
+        waiting.append(part)
+        size += len(part)
+        if size >= _WRITE_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
