@@ -219,6 +219,13 @@ Input: TypeAlias = "str | tuple[ContentItem, ...]"
 """What gives one result: a text, or the items that together give one vector."""
 
 
+@dataclass(slots=True)
+class Receipt:
+    """What happened to a request on its way, filled in meanwhile. queued_s: for a permit."""
+
+    queued_s: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
     """One call of an endpoint, whatever the dialect.
@@ -239,6 +246,7 @@ class InferenceRequest:
     chat: Chat | None = None
     stream: bool = False
     extra: Settings = field(default_factory=no_settings)
+    receipt: Receipt | None = None
 
 
 # --- results -----------------------------------------------------------------------------------

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from inferry.calls import Credential, Event, HttpCall, HttpReply
-from inferry.domain import ChatChunk, Endpoint, InferenceRequest, Result, Settings, TaskType
+from inferry.domain import (
+    ChatChunk,
+    Endpoint,
+    InferenceRequest,
+    InputType,
+    Result,
+    Settings,
+    TaskType,
+)
 from inferry.errors import Retry
 from inferry.fields import Field
 
@@ -53,6 +61,8 @@ class HttpTask:
     use in its errors), None when the task does not stream.
     max_batch: inputs per call, None for no limit. max_tokens: estimated tokens per call.
     default_similarity: stored when the caller gave none, None for tasks without vectors.
+    input_types: those that reach the provider; another one that a caller names is refused, except
+    `ingest` and `search`, which clients send by habit.
     """
 
     build: Build
@@ -65,6 +75,7 @@ class HttpTask:
     max_tokens: int | None = None
     requests_per_minute: int | None = None
     default_similarity: str | None = None
+    input_types: frozenset[InputType] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -205,7 +205,7 @@ class _OpenStream:
         self._deadline = deadline
         self._idle_timeout_s = idle_timeout_s
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event]:
         """Give the events as they arrive; raises `UpstreamError` when the stream breaks."""
         has_begun = False
         while chunk := await self._read(has_begun=has_begun):

@@ -188,7 +188,7 @@ class LeasingLimiter:
         except TimeoutError:
             raise deadline.exceeded() from None
         finally:
-            if waiter in lease.waiters:  # its caller has left
+            if waiter.cancelled() and waiter in lease.waiters:  # its caller has left
                 lease.waiters.remove(waiter)
 
     async def _serve(self, group: str, lease: _Lease, owner: str) -> None:

@@ -1,0 +1,97 @@
+"""Puts the runner of an endpoint together, once per revision of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from inferry.core.runners.limit import Limit
+from inferry.core.runners.runner import Run, Runners, Stream
+from inferry.core.runners.send import Sender
+from inferry.core.runners.split import split
+from inferry.core.runners.truncate import cut_to_tokens, mark_truncated
+from inferry.domain import Endpoint, InferenceRequest, Result
+from inferry.protocols import Limiter, Outbound
+from inferry.service import HttpTask, Service
+
+
+def compose(
+    endpoint: Endpoint,
+    service: Service,
+    task: HttpTask,
+    *,
+    outbound: Outbound,
+    limiter: Limiter,
+    count: Callable[[int | None], None],
+) -> Runners:
+    """Give `truncate(split(limit(send)))` and `limit(stream)` of an endpoint with its secrets.
+
+    count: told the status of every answer of the provider, None when there was none.
+    """
+    group = group_of(endpoint, service)
+    dimensions = endpoint.service_settings.get("dimensions")
+    sender = Sender(
+        endpoint,
+        service,
+        task,
+        outbound=outbound,
+        group=group,
+        count=count,
+        dimensions=dimensions if isinstance(dimensions, int) else None,
+    )
+    run: Run = sender.run
+    stream: Stream | None = sender.stream if task.decode is not None else None
+    rate = requests_per_minute(endpoint, service, task)
+    if rate is not None:
+        limit = Limit(limiter, group, rate)
+        run = limit.run(run)
+        stream = limit.stream(stream) if stream is not None else None
+    run = split(run, max_batch=task.max_batch, max_tokens=task.max_tokens)
+    return Runners(endpoint, service, task, _truncated(run, endpoint), stream)
+
+
+def compose_probe(
+    endpoint: Endpoint, service: Service, task: HttpTask, *, outbound: Outbound
+) -> Run:
+    """Give a runner for one small call of an endpoint that is not stored yet.
+
+    It neither waits for a permit nor checks the width, which is what it finds out.
+    """
+    return Sender(
+        endpoint,
+        service,
+        task,
+        outbound=outbound,
+        group=group_of(endpoint, service),
+        count=lambda _: None,
+        dimensions=None,
+    ).run
+
+
+def group_of(endpoint: Endpoint, service: Service) -> str:
+    """Give the rate-limit group of an endpoint: that of its account, else its own."""
+    if service.group is not None:
+        return service.group(endpoint)
+    return f"{service.name}:{endpoint.inference_id}"
+
+
+def requests_per_minute(endpoint: Endpoint, service: Service, task: HttpTask) -> float | None:
+    """Give the limit of an endpoint, stored or by default; None where there is none."""
+    stored = endpoint.service_settings.get("rate_limit")
+    if isinstance(stored, dict):
+        limit = stored.get("requests_per_minute")
+        if isinstance(limit, int | float):
+            return float(limit)
+    return task.requests_per_minute or service.requests_per_minute
+
+
+def _truncated(run: Run, endpoint: Endpoint) -> Run:
+    max_tokens = endpoint.service_settings.get("max_input_tokens")
+    if not isinstance(max_tokens, int) or not endpoint.task_type.is_chunkable:
+        return run
+
+    async def run_truncated(request: InferenceRequest) -> Result:
+        request, cut = cut_to_tokens(request, max_tokens)
+        result = await run(request)
+        return mark_truncated(result, cut) if cut else result
+
+    return run_truncated
