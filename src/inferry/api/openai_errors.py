@@ -15,7 +15,13 @@ import msgspec
 
 from inferry import errors
 from inferry.api.exchange import Answer, Request
-from inferry.errors import InferenceError, InvalidRequest, NotAuthenticated, UpstreamError
+from inferry.errors import (
+    InferenceError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotAuthenticated,
+    UpstreamError,
+)
 
 _JSON = "application/json"
 
@@ -38,6 +44,9 @@ WORDS: Mapping[type[InferenceError], Words] = MappingProxyType(
         errors.MissingBody: Words(400, "invalid_request_error"),
         errors.IllegalArgument: Words(400, "invalid_request_error"),
         errors.UnacceptableMediaType: Words(400, "invalid_request_error", "invalid_media_type"),
+        errors.UnsupportedMediaType: Words(415, "invalid_request_error", "invalid_media_type"),
+        errors.NoHandler: Words(404, "invalid_request_error", "unknown_url"),
+        errors.MethodNotAllowed: Words(405, "invalid_request_error", "method_not_allowed"),
         errors.NotFound: Words(404, "invalid_request_error", "model_not_found"),
         errors.AlreadyExists: Words(409, "invalid_request_error", "already_exists"),
         errors.Conflict: Words(409, "invalid_request_error", "conflict"),
@@ -56,6 +65,7 @@ WORDS: Mapping[type[InferenceError], Words] = MappingProxyType(
         errors.UnreadableReply: Words(502, "upstream_error", "upstream_reply_unreadable"),
         errors.ValidationCallFailed: Words(400, "invalid_request_error", "validation_failed"),
         errors.StoreFailure: Words(503, "server_error", "store_unavailable"),
+        errors.SecretsUnreadable: Words(500, "server_error", "secrets_unreadable"),
         errors.InternalError: Words(500, "server_error", "internal_error"),
         errors.ForeignError: Words(500, "server_error", "internal_error"),
     }
@@ -109,4 +119,6 @@ def _headers(error: InferenceError) -> dict[str, str]:
         headers["X-Inferry-Upstream-Status"] = str(error.upstream_status)
     if isinstance(error, NotAuthenticated):
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = error.allowed
     return headers
