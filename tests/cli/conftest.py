@@ -64,7 +64,10 @@ def server() -> Iterator[Answering]:
         def log_message(self, *_: object) -> None:
             """Keep the test's output clean."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http_server:
+    class Server(ThreadingHTTPServer):
+        daemon_threads = False  # so that leaving waits for every handler
+
+    with Server(("127.0.0.1", 0), Handler) as http_server:
         answering = Answering(f"http://127.0.0.1:{http_server.server_address[1]}")
         thread = threading.Thread(target=http_server.serve_forever, args=(0.01,))
         thread.start()

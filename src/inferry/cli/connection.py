@@ -30,14 +30,18 @@ class Connection:
         self, method: str, path: str, *, body: Any = None, query: Mapping[str, str] | None = None
     ) -> Any:
         """Send one request and give the decoded answer. Raises CommandFailure with the reason."""
-        with closing(self._connect()) as connection:
-            response = self._send(connection, method, path, body, query)
+        with (
+            closing(self._connect()) as connection,
+            self._send(connection, method, path, body, query) as response,
+        ):
             return decode(response)
 
     def events(self, path: str, *, body: Any) -> Iterator[Any]:
         """Send a streaming request and give the JSON of each event as it comes."""
-        with closing(self._connect()) as connection:
-            response = self._send(connection, "POST", path, body, None)
+        with (
+            closing(self._connect()) as connection,
+            self._send(connection, "POST", path, body, None) as response,
+        ):
             for line in response:
                 payload = line.strip().removeprefix(b"data:").strip()
                 if line.startswith(b"data:") and payload != b"[DONE]":
@@ -82,7 +86,8 @@ class Connection:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise CommandFailure(f"cannot reach {self.url}: {reason}", Exit.UNREACHABLE) from error
         if response.status >= 400:
-            raise CommandFailure(_read_reason(response), exit_code_of(response.status))
+            with response:
+                raise CommandFailure(_read_reason(response), exit_code_of(response.status))
         return response
 
 
