@@ -30,6 +30,6 @@ def serve(
         "auth.enabled": "false" if no_auth else None,
     }
     loaded = load({key: str(value) for key, value in given.items() if value is not None})
-    from inferry import supervisor
+    from inferry.supervisor import serve as run_server
 
-    sys.exit(supervisor.serve(loaded, no_auth=no_auth))
+    sys.exit(run_server(loaded, no_auth=no_auth))
