@@ -103,12 +103,22 @@ def _open_private(path: Path, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+def read_private(path: Path) -> str | None:
+    """Give what `write_private` wrote, None without the file. Raises `StartRefused`."""
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartRefused(f"cannot read [{path}]: {error}; it can be deleted") from error
+
+
 def write_private(path: Path, text: str) -> None:
-    """Put `text` into a file that only its owner reads; it is whole or not there at all."""
+    """Put a line into a file that only its owner reads; it is whole or not there at all."""
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     with os.fdopen(_open_private(unfinished, flags), "w") as file:
-        file.write(text)
+        file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)

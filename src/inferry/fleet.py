@@ -27,6 +27,7 @@ from inferry.errors import InferenceError
 from inferry.ipc import (
     COMMAND,
     ChannelClosed,
+    Handler,
     Peer,
     answer_commands,
     encode_changes,
@@ -70,22 +71,21 @@ class _ApiProcess:
 class Fleet:
     """Keeps the API processes. Use as an async context manager; leaving it ends them.
 
-    run: carries out a command of an API process, in `jobs`, so that a write ends as it would have
-    even when the process or its client dies. records: gives every record that is served, as of now.
+    records: gives every record that is served, as of now. jobs: where commands of the API
+    processes run, so that a write ends as it would have even when the process or its client dies.
     """
 
     def __init__(
         self,
         launch: Launch,
         *,
-        run: Callable[[Command], Awaitable[Any]],
         records: Callable[[], Awaitable[Iterable[Record]]],
         jobs: Nursery,
     ) -> None:
         self._launch = launch
-        self._answers = {COMMAND: answer_commands(run)}
         self._records = records
         self._jobs = jobs
+        self._answers: dict[str, Handler] = {}
         self._keepers = Nursery()
         self._processes: list[_ApiProcess] = []
         self._is_draining = False
@@ -98,8 +98,12 @@ class Fleet:
         async with self._keepers:
             await run_all(self._end(one) for one in self._processes)
 
-    async def start(self, count: int) -> None:
-        """Start `count` processes and return when all serve. Raises `StartRefused`."""
+    async def start(self, count: int, *, run: Callable[[Command], Awaitable[Any]]) -> None:
+        """Start `count` processes and return when all serve. Raises `StartRefused`.
+
+        run: carries out what they ask for.
+        """
+        self._answers = {COMMAND: answer_commands(run)}
         try:
             started = await run_all(self._start_one() for _ in range(count))
         except ChannelClosed as error:
@@ -165,6 +169,7 @@ class Fleet:
                     os.environ, metrics_directory=self._launch.metrics_directory
                 ),
                 stdin=DEVNULL,
+                start_new_session=True,  # Ctrl-C in a terminal is for us alone
             )
         peer = await open_peer(ours, self._answers, nursery=self._jobs)
         one = _ApiProcess(process, peer, time.monotonic())

@@ -1,0 +1,246 @@
+"""An API process: `python -m inferry.app CHANNEL LISTEN...`, the numbers of inherited descriptors.
+
+The supervisor starts it, tells it the configuration and all records over the channel, and has it
+serve. It keeps nothing of its own: it ends when the channel closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+
+import msgspec
+import uvicorn
+
+from inferry.api.application import Application
+from inferry.api.exchange import Route
+from inferry.api.openai import openai_routes
+from inferry.bootstrap import Bootstrap
+from inferry.concurrency import Nursery
+from inferry.config import Config
+from inferry.core.access import Access
+from inferry.core.inference import Inference, Timeouts
+from inferry.core.snapshot import Snapshot
+from inferry.errors import InternalError
+from inferry.fleet import BEGIN, DRAIN, LOAD, PUBLISH, SERVE
+from inferry.ipc import Handler, Peer, RemoteWriter, decode_changes, open_peer
+from inferry.outbound.client import open_client
+from inferry.outbound.limiter import LeasingLimiter
+from inferry.records import Change
+from inferry.security.gate import CredentialGate, Gate, OpenGate
+from inferry.security.users import Passwords
+from inferry.services.catalog import load_services
+from inferry.telemetry import Metrics, configure_logging
+
+_FLUSH_METRICS_S = 1.0
+_CUT_OFF_S = 1
+"""What requests get to end that are still running when the drain timeout is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an API process is made of."""
+
+    config: Config
+    application: Application
+    snapshot: Snapshot
+    access: Access
+    limiter: LeasingLimiter
+    metrics: Metrics
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Serve `changes` from now on: one step without an await, so that no request sees half."""
+        self.snapshot.apply(changes)
+        self.access.apply(changes)
+
+    def drain(self) -> None:
+        """Take no new work."""
+        self.limiter.drain()
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server, on sockets that exist and without signals, which the supervisor handles."""
+
+    def __init__(self, config: uvicorn.Config, sockets: Sequence[socket.socket]) -> None:
+        super().__init__(config)
+        self._sockets = list(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+    async def listen(self) -> None:
+        """Accept connections from now on."""
+        self.config.load()
+        self.lifespan = self.config.lifespan_class(self.config)
+        await self.startup(sockets=self._sockets)
+
+    async def finish(self, timeout_s: float) -> None:
+        """Let running requests end within `timeout_s`, then close every connection."""
+        running = set(self.server_state.tasks)
+        if running:
+            await asyncio.wait(running, timeout=timeout_s)
+        await self.shutdown(sockets=self._sockets)
+
+    def stop(self) -> None:
+        """Stop accepting, at once and without a word to anybody."""
+        for server in self.servers if self.started else ():
+            server.close()
+
+
+class ApiProcess:
+    """What the supervisor calls: begin, load, serve, publish, drain."""
+
+    def __init__(
+        self, sockets: Sequence[socket.socket], *, nursery: Nursery, stack: AsyncExitStack
+    ) -> None:
+        self._sockets = sockets
+        self._nursery = nursery
+        self._stack = stack
+        self._peer: Peer | None = None
+        self._parts: Parts | None = None
+        self._server: _Server | None = None
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """What answers calls, by name."""
+        return {
+            BEGIN: self._begin,
+            LOAD: self._apply,
+            PUBLISH: self._apply,
+            SERVE: self._serve,
+            DRAIN: self._drain,
+        }
+
+    async def run(self, channel: socket.socket) -> None:
+        """Serve until the channel closes."""
+        self._peer = await open_peer(channel, self.handlers, nursery=self._nursery)
+        await self._peer.closed()
+        if self._server is not None:
+            self._server.stop()
+
+    async def _begin(self, body: bytes) -> bytes:
+        bootstrap = msgspec.msgpack.decode(body, type=Bootstrap)
+        configure_logging(bootstrap.config.telemetry)
+        if self._peer is None:
+            raise InternalError("the channel is not open yet")
+        self._parts = await build(bootstrap, self._peer, nursery=self._nursery, stack=self._stack)
+        return b""
+
+    async def _apply(self, body: bytes) -> bytes:
+        self._begun.apply(decode_changes(body))
+        return b""
+
+    async def _serve(self, _: bytes) -> bytes:
+        parts = self._begun
+        gc.collect()
+        gc.freeze()  # what stands now stays: later collections need not look at it
+        self._server = _Server(_server_config(parts), self._sockets)
+        await self._server.listen()
+        self._nursery.start(self._server.main_loop())
+        self._nursery.start(_flush_metrics(parts))
+        return b""
+
+    async def _drain(self, _: bytes) -> bytes:
+        parts = self._begun
+        parts.drain()
+        if self._server is not None:
+            await self._server.finish(parts.config.server.drain_timeout_s)
+        return b""
+
+    @property
+    def _begun(self) -> Parts:
+        if self._parts is None:
+            raise InternalError("the process was not told to begin")
+        return self._parts
+
+
+async def build(
+    bootstrap: Bootstrap, peer: Peer, *, nursery: Nursery, stack: AsyncExitStack
+) -> Parts:
+    """Make the parts, empty of records, and tie them together; `stack` closes what is open."""
+    config = bootstrap.config
+    snapshot, access, metrics = Snapshot(), Access(), Metrics()
+    services = load_services()
+    writer = RemoteWriter(peer)
+    limiter = LeasingLimiter(
+        writer.submit, nursery=nursery, queue_capacity=config.outbound.queue_capacity
+    )
+    outbound = await stack.enter_async_context(
+        open_client(config.outbound, allow_private_networks=config.allows_private_networks)
+    )
+    timeouts = Timeouts(config.inference.timeout_s, config.inference.completion_timeout_s)
+    inference = Inference(
+        snapshot,
+        services,
+        outbound=outbound,
+        limiter=limiter,
+        writer=writer,
+        metrics=metrics,
+        timeouts=timeouts,
+        nursery=nursery,
+    )
+    gate: Gate = OpenGate()
+    routes: list[Route] = [*openai_routes(snapshot, inference)]
+    if config.auth.enabled:
+        passwords = Passwords()
+        stack.callback(passwords.close)
+        gate = CredentialGate(access, passwords)
+    application = Application(routes, gate, max_body_bytes=config.server.max_body_bytes)
+    return Parts(config, application, snapshot, access, limiter, metrics)
+
+
+async def _flush_metrics(parts: Parts) -> None:
+    while True:
+        await asyncio.sleep(_FLUSH_METRICS_S)
+        parts.metrics.flush()
+
+
+def _server_config(parts: Parts) -> uvicorn.Config:
+    config: Config = parts.config
+    return uvicorn.Config(
+        parts.application,
+        http="httptools",
+        ws="none",
+        loop="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(config.server.trusted_proxies),
+        forwarded_allow_ips=list(config.server.trusted_proxies),
+        timeout_keep_alive=int(config.limits.idle_timeout_s),
+        timeout_graceful_shutdown=_CUT_OFF_S,
+        ssl_certfile=config.server.tls_cert,
+        ssl_keyfile=config.server.tls_key,
+    )
+
+
+async def _main(channel: int, listening: Sequence[int]) -> None:
+    async with AsyncExitStack() as stack:
+        nursery = await stack.enter_async_context(Nursery())
+        sockets = [socket.socket(fileno=descriptor) for descriptor in listening]
+        process = ApiProcess(sockets, nursery=nursery, stack=stack)
+        await process.run(socket.socket(fileno=channel))
+
+
+def main() -> None:
+    """Run an API process. Signals are the supervisor's business: a terminal sends Ctrl-C to all."""
+    import uvloop
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    channel, *listening = map(int, sys.argv[1:])
+    uvloop.run(_main(channel, listening))
+
+
+if __name__ == "__main__":
+    main()

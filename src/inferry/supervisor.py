@@ -1,0 +1,269 @@
+"""The parent of a host's processes: it owns the store, and all that is one per host.
+
+It writes, keeps the rate buckets and starts the API processes; these do everything else and reach
+it over channels (`inferry.ipc`). When it ends, however it ends, they end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+from shlex import quote
+from typing import Any, TypeAlias
+
+import msgspec
+
+from inferry import __version__
+from inferry.bootstrap import (
+    Bootstrap,
+    StartRefused,
+    bind,
+    config_of_children,
+    locked,
+    prepare_data_dir,
+    read_private,
+    write_private,
+)
+from inferry.commands import Command, TakeTokens
+from inferry.concurrency import Nursery, first_of
+from inferry.config import Config, Loaded
+from inferry.core.dry_run import sample_request
+from inferry.core.registry import Registry
+from inferry.core.runners.compose import compose_probe
+from inferry.domain import Deadline, Endpoint, Result
+from inferry.errors import InferenceError, InternalError
+from inferry.fleet import Fleet, Launch
+from inferry.outbound.client import open_client
+from inferry.outbound.limiter import Buckets
+from inferry.protocols import Outbound, Probe
+from inferry.records import Record
+from inferry.security.first_start import prepare
+from inferry.security.users import Passwords
+from inferry.security.vault import open_vault
+from inferry.security.writer import SecurityWriter
+from inferry.service import HttpTask, Service
+from inferry.services.catalog import load_services
+from inferry.store.sql import SqlStore, open_store, sqlite_url
+from inferry.telemetry import clear_metrics_directory, configure_logging, get_logger
+
+_Handlers: TypeAlias = dict[type[Command], Callable[[Any], Awaitable[Any]]]
+
+LOCAL_KEY_FILE = "local-api-key"
+_STORE_FILE = "inferry.db"
+_METRICS_DIRECTORY = "metrics"
+
+
+def serve(loaded: Loaded, *, no_auth: bool) -> int:
+    """Run the server until SIGTERM or SIGINT; give the exit code of the command.
+
+    no_auth: ask for no credentials, which is possible on loopback only.
+    """
+    import uvloop
+
+    config = _without_auth(loaded.config) if no_auth else loaded.config
+    configure_logging(config.telemetry)
+    try:
+        with ExitStack() as stack:
+            prepare_data_dir(config.data_dir)
+            stack.enter_context(locked(config.data_dir))
+            sockets = [stack.enter_context(one) for one in _bind(config)]
+            uvloop.run(_Supervisor(config, sockets).run())
+    except InferenceError as error:
+        sys.stderr.write(f"inferry: {error}\n")
+        return 1
+    return 0
+
+
+def _without_auth(config: Config) -> Config:
+    auth = msgspec.structs.replace(config.auth, enabled=False)
+    return msgspec.structs.replace(config, auth=auth)
+
+
+def _bind(config: Config) -> list[socket.socket]:
+    """Bind where the configuration says; without authentication only loopback counts."""
+    server = config.server
+    if not (config.is_on_loopback or config.uses_tls or server.allow_plaintext):
+        raise StartRefused(
+            f"[server.host] is [{server.host}]: set [server.tls_cert] and [server.tls_key], "
+            "or [server.allow_plaintext] if something in front speaks TLS"
+        )
+    return bind(server.host, server.port, only_loopback=not config.auth.enabled)
+
+
+class _Supervisor:
+    """One run of the server, from the first look at the store to the last answer."""
+
+    def __init__(self, config: Config, sockets: Sequence[socket.socket]) -> None:
+        self._config = config
+        self._sockets = sockets
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start everything, serve until a signal, drain."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
+        async with AsyncExitStack() as stack:
+            store = await open_store(
+                self._config.store.url or sqlite_url(self._config.data_dir / _STORE_FILE)
+            )
+            stack.push_async_callback(store.close)
+            jobs = await stack.enter_async_context(Nursery())
+            fleet = await stack.enter_async_context(
+                Fleet(await self._launch(store), records=store.load, jobs=jobs)
+            )
+            handlers = await self._writers(store, fleet, jobs, stack)
+            await first_of(self._start(fleet, handlers), self._stop.wait())
+            if not self._stop.is_set():
+                _tell(greeting(self._config, self._sockets[0].getsockname()[:2]))
+                await self._stop.wait()
+            await self._drain(fleet, jobs)
+
+    def _on_signal(self) -> None:
+        """Drain on the first signal, hurry on the second."""
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+    async def _launch(self, store: SqlStore) -> Launch:
+        metrics_directory = self._config.data_dir / _METRICS_DIRECTORY
+        clear_metrics_directory(metrics_directory)
+        return Launch(
+            Bootstrap(
+                config=config_of_children(self._config),
+                cluster_uuid=await store.value("cluster_uuid", _new_cluster_uuid),
+                node_name=socket.gethostname(),
+            ),
+            self._sockets,
+            metrics_directory,
+        )
+
+    async def _start(self, fleet: Fleet, handlers: _Handlers) -> None:
+        async def run(command: Command) -> Any:
+            handler = handlers.get(type(command))
+            if handler is None:
+                raise InternalError(f"nobody carries out [{type(command).__name__}]")
+            return await handler(command)
+
+        await fleet.start(self._config.server.workers, run=run)
+
+    async def _drain(self, fleet: Fleet, jobs: Nursery) -> None:
+        get_logger().info("draining", timeout_s=self._config.server.drain_timeout_s)
+        await first_of(fleet.drain(), self._hurry.wait())
+        await jobs.drain()
+
+    async def _writers(
+        self, store: SqlStore, fleet: Fleet, jobs: Nursery, stack: AsyncExitStack
+    ) -> _Handlers:
+        """Make what carries out commands."""
+        records = await store.load()
+        handlers: _Handlers = {TakeTokens: Buckets().take}
+        if self._config.auth.enabled:
+            passwords = Passwords()
+            stack.callback(passwords.close)
+            records = await self._first_start(store, records, passwords)
+            security = SecurityWriter(store, fleet.publish, passwords, records=records)
+            handlers |= security.handlers()
+        registry = await self._registry(store, fleet, jobs, stack)
+        registry.load(records)
+        return handlers | registry.handlers()
+
+    async def _first_start(
+        self, store: SqlStore, records: list[Record], passwords: Passwords
+    ) -> list[Record]:
+        """Make the superuser and the local key if they are missing; give all records."""
+        auth = self._config.auth
+        file = self._config.data_dir / LOCAL_KEY_FILE
+        former_key = read_private(file)
+        first = await prepare(
+            store,
+            records,
+            passwords,
+            admin_user=auth.admin_user,
+            admin_password=auth.admin_password,
+            local_key=former_key,
+        )
+        if first.local_key != former_key:
+            write_private(file, first.local_key)
+        if first.generated_password is not None:
+            # At once: whatever fails later, it is stored and cannot be told again.
+            _tell(f"password of [{auth.admin_user}], shown this once: {first.generated_password}\n")
+        if first.ignores_password:
+            get_logger().warning(
+                "[auth.admin_password] differs from the stored password, which stays; "
+                "change it with `inferry users password`",
+                user=auth.admin_user,
+            )
+        return first.records
+
+    async def _registry(
+        self, store: SqlStore, fleet: Fleet, jobs: Nursery, stack: AsyncExitStack
+    ) -> Registry:
+        config = self._config
+        outbound = await stack.enter_async_context(
+            open_client(config.outbound, allow_private_networks=config.allows_private_networks)
+        )
+        services = load_services()
+        secrets_path = Path(config.secrets.path) if config.secrets.path else None
+        return Registry(
+            store,
+            open_vault(config.data_dir, os.environ, secrets_path=secrets_path),
+            services,
+            _probe_through(outbound, services),
+            fleet.publish,
+            nursery=jobs,
+            skip_validation=config.inference.skip_validate_and_start,
+            timeout_s=config.inference.timeout_s,
+            generative_timeout_s=config.inference.completion_timeout_s,
+        )
+
+
+def _probe_through(outbound: Outbound, services: Mapping[str, Service]) -> Probe:
+    """Give the call that proves a new endpoint."""
+
+    async def probe(endpoint: Endpoint, deadline: Deadline) -> Result:
+        service = services[endpoint.service]
+        task = service.tasks[endpoint.task_type]
+        if not isinstance(task, HttpTask):
+            raise InternalError(f"[{service.name}] has no call to prove an endpoint with")
+        run = compose_probe(endpoint, service, task, outbound=outbound)
+        return await run(sample_request(endpoint, deadline))
+
+    return probe
+
+
+def _new_cluster_uuid() -> str:
+    return urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+
+
+def _tell(text: str) -> None:
+    """Say something to whoever started the server."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def greeting(config: Config, address: tuple[str, int]) -> str:
+    """Say where the server is, and give a command that works when it is pasted."""
+    host, port = address
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  what is bound
+    shown = f"[{shown}]" if ":" in shown else shown
+    url = f"{'https' if config.uses_tls else 'http'}://{shown}:{port}"
+    curl = ["curl"]
+    if config.server.tls_cert is not None:
+        curl += ["--cacert", quote(config.server.tls_cert)]
+    lines = [f"inferry {__version__} serves on {url}"]
+    if config.auth.enabled:
+        key_file = quote(str(config.data_dir / LOCAL_KEY_FILE))
+        curl += ["-H", f'"Authorization: ApiKey $(cat {key_file})"']
+    else:
+        lines[0] += ", without authentication"
+    lines += ["try:", f"  {' '.join(curl)} {url}/_inference/_services"]
+    return "\n".join(lines) + "\n"
