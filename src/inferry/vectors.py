@@ -34,7 +34,7 @@ class FloatVector:
 
 Vector: TypeAlias = JsonVector | FloatVector
 
-_FLOAT32_MAX = 3.4028234663852886e38
+_FLOAT32_END = 3.4028235677973366e38  # from here on, rounding to float32 gives infinity
 _BLANKS = b" \t\r\n"
 _OUTLINE = bytes.maketrans(b"123456789E", b"000000000e")
 _LONG_RUN = b"0" * 39
@@ -83,7 +83,7 @@ def vector_to_base64(vector: Vector) -> str:
 def _floats(text: bytes) -> array[float]:
     """Parse a flat array of numbers into little-endian float32."""
     numbers = msgspec.json.decode(text, type=list[float])
-    if not all(-_FLOAT32_MAX <= number <= _FLOAT32_MAX for number in numbers):
+    if not all(-_FLOAT32_END < number < _FLOAT32_END for number in numbers):
         raise ValueError("a number is beyond single precision")
     floats = array("f", numbers)
     if sys.byteorder == "big":
