@@ -18,7 +18,7 @@ from inferry.commands import KeyCriteria
 from inferry.errors import NotAuthenticated, NotAuthorized
 from inferry.records import ApiKeyRecord, RoleDescriptor, RoleRecord, UserRecord
 from inferry.security.api_keys import belongs, decode_secret, end_of, rights_of, select
-from inferry.security.privileges import Rights, granted_by
+from inferry.security.privileges import PRIVILEGES, Rights, granted_by
 from inferry.security.roles import BUILT_IN_ROLES, cluster_privileges
 from inferry.security.users import Passwords, realm_of
 
@@ -70,6 +70,9 @@ class AccessRecords(Protocol):
 
     def role(self, name: str) -> RoleRecord | None:
         """Give a role that an administrator defined."""
+
+    def roles(self) -> Sequence[RoleRecord]:
+        """List the roles that administrators defined."""
 
     def api_key(self, key_id: str) -> ApiKeyRecord | None:
         """Give an API key."""
@@ -152,10 +155,6 @@ class CredentialGate:
         if not principal.rights.allow(action):
             raise NotAuthorized(_unauthorized(principal, action))
 
-    def may_on_others(self, principal: Principal, action: str) -> bool:
-        """Tell whether `authorize_others` would pass."""
-        return principal.rights.allow(action)
-
     def role(self, name: str) -> RoleDescriptor | None:
         """Give a role, built-in or defined."""
         built_in = BUILT_IN_ROLES.get(name)
@@ -163,6 +162,15 @@ class CredentialGate:
             return built_in
         record = self._access.role(name)
         return None if record is None else record.descriptor
+
+    def roles(self) -> dict[str, RoleDescriptor]:
+        """Give all roles, built-in and defined, by name."""
+        defined = {record.name: record.descriptor for record in self._access.roles()}
+        return defined | dict(BUILT_IN_ROLES)
+
+    def privilege_names(self) -> list[str]:
+        """List the names of cluster privileges."""
+        return sorted(PRIVILEGES)
 
     def find_api_keys(self, criteria: KeyCriteria) -> list[ApiKeyRecord]:
         """Give the keys that meet every criterion, oldest first."""
