@@ -1,0 +1,130 @@
+"""The single writer of endpoints, region policy and references; it lives in the supervisor.
+
+Each handler takes a command and runs to its end in the nursery, whatever becomes of its caller.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from inferry.commands import (
+    Command,
+    DeleteEndpoint,
+    DeleteReference,
+    DeleteRegionPolicy,
+    Deletion,
+    FetchSecrets,
+    PutEndpoint,
+    PutReference,
+    PutRegionPolicy,
+    UpdateEndpoint,
+)
+from inferry.concurrency import Nursery
+from inferry.core.endpoint_writer import EndpointWriter, WriteRules
+from inferry.core.ledger import Ledger
+from inferry.core.policy_writer import PolicyWriter
+from inferry.core.sealing import Sealer
+from inferry.protocols import Probe, Publish, Store, Vault
+from inferry.records import Record
+from inferry.service import Service
+
+
+class Registry:
+    """Carries out the commands of endpoints, region policy and references.
+
+    skip_validation: store without a probe. timeout_s, generative_timeout_s: of a PUT that names
+    none. clock: seconds since the epoch.
+    """
+
+    def __init__(  # noqa: PLR0913 - wired in one place, by name
+        self,
+        store: Store,
+        vault: Vault,
+        services: Mapping[str, Service],
+        probe: Probe,
+        publish: Publish,
+        *,
+        nursery: Nursery,
+        skip_validation: bool = False,
+        timeout_s: float = 30.0,
+        generative_timeout_s: float = 120.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._nursery = nursery
+        self._ledger = Ledger(store, publish)
+        rules = WriteRules(clock, skip_validation, timeout_s, generative_timeout_s)
+        self._endpoints = EndpointWriter(self._ledger, Sealer(vault), services, probe, rules)
+        self._policies = PolicyWriter(self._ledger, clock)
+
+    def load(self, records: Iterable[Record]) -> None:
+        """Take over what the store holds; records of other kinds are left alone."""
+        self._ledger.load(records)
+
+    def records(self) -> Iterator[Record]:
+        """Give every stored record of this registry as it is now, without sealed secrets."""
+        return self._ledger.records()
+
+    def handlers(self) -> dict[type[Command], Callable[[Any], Awaitable[Any]]]:
+        """Give what carries out each command."""
+        return {
+            PutEndpoint: self.put_endpoint,
+            UpdateEndpoint: self.update_endpoint,
+            DeleteEndpoint: self.delete_endpoint,
+            FetchSecrets: self.fetch_secrets,
+            PutRegionPolicy: self.put_region_policy,
+            DeleteRegionPolicy: self.delete_region_policy,
+            PutReference: self.put_reference,
+            DeleteReference: self.delete_reference,
+        }
+
+    async def put_endpoint(self, command: PutEndpoint) -> bytes:
+        """Create an endpoint and give its JSON object, or the answer of a dry run.
+
+        Raises `BadRequest` and its kinds, `AlreadyExists`, `RegionDenied`, `ValidationCallFailed`,
+        `DeadlineExceeded`, the vault's errors and `StoreFailure`; nothing is stored then.
+        """
+        return await self._nursery.finish(self._endpoints.create(command))
+
+    async def update_endpoint(self, command: UpdateEndpoint) -> bytes:
+        """Change an endpoint in place and give its JSON object.
+
+        Raises as `put_endpoint`, `NotFound`, and `VersionConflict` when somebody else changed the
+        endpoint meanwhile; nothing is changed then.
+        """
+        return await self._nursery.finish(self._endpoints.update(command))
+
+    async def delete_endpoint(self, command: DeleteEndpoint) -> Deletion:
+        """Delete an endpoint, or on a dry run tell what uses it.
+
+        Raises `NotFound`, `BadRequest`, `Conflict` when it is in use, and `VersionConflict`.
+        """
+        return await self._nursery.finish(self._endpoints.delete(command))
+
+    async def fetch_secrets(self, command: FetchSecrets) -> dict[str, str]:
+        """Give the resolved secrets of an endpoint in exactly the revision asked for.
+
+        Raises `NotFound`, and `VersionConflict` when there is another revision by now.
+        """
+        return await self._endpoints.secrets(command.inference_id, command.revision)
+
+    async def put_region_policy(self, command: PutRegionPolicy) -> bytes:
+        """Set the region policy and give the stored document as JSON.
+
+        `command.policy` is the whole body. Raises `IllegalArgument`, and `Conflict` when it would
+        deny endpoints that exist and `force` is not set.
+        """
+        return await self._nursery.finish(self._policies.put_policy(command))
+
+    async def delete_region_policy(self, _: DeleteRegionPolicy) -> None:
+        """Remove the region policy. Raises `NotFound` when there is none."""
+        await self._nursery.finish(self._policies.delete_policy())
+
+    async def put_reference(self, command: PutReference) -> None:
+        """Register something that uses endpoints. Raises `IllegalArgument`."""
+        await self._nursery.finish(self._policies.put_reference(command))
+
+    async def delete_reference(self, command: DeleteReference) -> None:
+        """Forget something that used endpoints. Raises `NotFound` when nobody knows it."""
+        await self._nursery.finish(self._policies.delete_reference(command.name))
