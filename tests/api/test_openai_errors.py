@@ -31,6 +31,7 @@ CLASSES = {
 
 def render(error):
     answer = render_openai_error(error, REQUEST)
+    assert isinstance(answer.body, bytes)
     return answer, msgspec.json.decode(answer.body)["error"]
 
 
@@ -38,12 +39,11 @@ def test_every_class_of_the_error_tree_has_its_own_row():
     assert set(WORDS) == CLASSES
 
 
-@pytest.mark.parametrize("cls", sorted(CLASSES, key=lambda cls: cls.__name__))
+@pytest.mark.parametrize("cls", sorted(CLASSES, key=str))
 def test_every_class_is_rendered_with_all_four_members(cls):
     answer, told = render(cls("what was wrong"))
 
     assert 400 <= answer.status < 600
-    assert answer.content_type == "application/json"
     assert list(told) == ["message", "type", "param", "code"]
     assert told["message"] == "what was wrong"
 

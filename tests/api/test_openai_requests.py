@@ -6,7 +6,7 @@ import pytest
 
 from inferry.api.openai_requests import read_chat, read_embeddings
 from inferry.domain import InputType, Message, Reasoning, Tool, ToolChoice
-from inferry.errors import BadRequest, InvalidRequest, MissingBody, UnreadableBody
+from inferry.errors import InvalidRequest, MissingBody, UnreadableBody
 
 HELLO = {"role": "user", "content": "hello"}
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
@@ -142,7 +142,7 @@ def test_messages_with_members_that_the_unified_form_lacks_go_on_as_they_are():
 
 
 def test_an_answer_sent_back_with_its_empty_members_is_no_reason_to_pass_it_on():
-    answer = {
+    answer: dict[str, object] = {
         "role": "assistant",
         "content": "hi",
         "refusal": None,
@@ -190,7 +190,7 @@ def test_a_stream_may_ask_for_its_usage():
     ],
 )
 def test_a_member_that_cannot_be_served_is_refused_by_name(members, param):
-    with pytest.raises(BadRequest) as caught:
+    with pytest.raises(InvalidRequest) as caught:
         chat(**members)
 
     assert caught.value.param == param

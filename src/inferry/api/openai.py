@@ -7,7 +7,7 @@ in `openai_answers`, failures in `openai_errors`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import msgspec
@@ -42,7 +42,6 @@ from inferry.domain import ChatChunk, DenseEmbeddings, TaskType
 from inferry.errors import InferenceError, InternalError, InvalidRequest
 
 _RUN = "cluster:monitor/xpack/inference/post"
-_JSON = "application/json"
 _SERVED = (TaskType.TEXT_EMBEDDING, TaskType.CHAT_COMPLETION, TaskType.EMBEDDING)
 _NUMBERS_INLINE = 100_000  # about 5 ms of writing; more goes to a thread
 
@@ -130,7 +129,7 @@ class _Calls:
         if not isinstance(result, DenseEmbeddings):
             raise InternalError("an embedding endpoint gave no dense vectors")
         parts = await _embeddings_parts(call, result)
-        return Answer(parts, content_type=_JSON, size=sum(map(len, parts)))
+        return Answer(parts, size=sum(map(len, parts)))
 
     async def complete_chat(self, request: Request) -> Answer:
         """Continue a conversation, at once or as a stream."""
@@ -140,7 +139,7 @@ class _Calls:
             result = await self._inference.run(inference_id, TaskType.CHAT_COMPLETION, ask)
             if not isinstance(result, ChatChunk):
                 raise InternalError("a chat endpoint gave no chat completion")
-            return Answer(chat_answer(inference_id, call.chat, result), content_type=_JSON)
+            return Answer(chat_answer(inference_id, call.chat, result))
         chunks = self._inference.stream(inference_id, TaskType.CHAT_COMPLETION, ask)
         # What fails before the first chunk has a status of its own; later it is an event.
         first = await anext(chunks, None)
@@ -151,7 +150,7 @@ class _Calls:
         """List what can be run here, by id."""
         served = [entry for task_type in _SERVED for entry in self._snapshot.entries(task_type)]
         served.sort(key=lambda entry: entry.inference_id)
-        return Answer(model_list_parts(served), content_type=_JSON)
+        return Answer(model_list_parts(served))
 
     async def get_model(self, request: Request) -> Answer:
         """Show one."""
@@ -159,7 +158,7 @@ class _Calls:
         entry = self._snapshot.get(inference_id)
         if entry is None or entry.task_type not in _SERVED:
             raise endpoint_not_found(inference_id)
-        return Answer(model_answer(entry), content_type=_JSON)
+        return Answer(model_answer(entry))
 
     def _find_embedding(self, call: EmbeddingsCall) -> Entry:
         """Find the endpoint, of either type that gives dense vectors, and check `dimensions`."""
@@ -201,8 +200,8 @@ async def _embeddings_parts(call: EmbeddingsCall, result: DenseEmbeddings) -> li
 
 
 async def _events(
-    first: ChatChunk | None, chunks: AsyncIterator[ChatChunk], writer: ChunkWriter
-) -> AsyncIterator[bytes]:
+    first: ChatChunk | None, chunks: AsyncGenerator[ChatChunk], writer: ChunkWriter
+) -> AsyncGenerator[bytes]:
     """Write the chunks as events; a failure is one too, and then there is no `[DONE]`."""
     async with aclosing(chunks):
         try:

@@ -23,8 +23,6 @@ from inferry.errors import (
     UpstreamError,
 )
 
-_JSON = "application/json"
-
 
 class Words(NamedTuple):
     """How one class of errors is told: the status, and OpenAI's `type` and `code`."""
@@ -78,7 +76,6 @@ def render_openai_error(error: InferenceError, request: Request) -> Answer:
     return Answer(
         body=openai_error_body(error),
         status=words.status,
-        content_type=_JSON,
         headers=_headers(error),
     )
 
