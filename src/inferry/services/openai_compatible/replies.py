@@ -17,15 +17,19 @@ from inferry.service import ProviderError
 T = TypeVar("T")
 
 
+_CALLERS_OWN = ("messages", "n", "tool_choice", "tools", "user")
+
+
 def encode_body(body: msgspec.Struct, extra: Settings) -> bytes:
     """Encode `body` with the caller's `extra` parameters.
 
-    `n` and `user` may be the caller's own; what else `body` has stands.
+    `n` and `user` may be the caller's own, and so may messages and tools, which are there when they
+    hold more than the unified form does; what else `body` has stands.
     """
     if not extra:
         return msgspec.json.encode(body)
     members: dict[str, Any] = msgspec.to_builtins(body)
-    own = {name: extra[name] for name in ("n", "user") if name in extra}
+    own = {name: extra[name] for name in _CALLERS_OWN if name in extra}
     return msgspec.json.encode({**extra, **members, **own})
 
 
