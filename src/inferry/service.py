@@ -63,6 +63,7 @@ class HttpTask:
     default_similarity: stored when the caller gave none, None for tasks without vectors.
     input_types: those that reach the provider; another one that a caller names is refused, except
     `ingest` and `search`, which clients send by habit.
+    forwards_extra: `build` sends parameters outside the unified schema on; else they are refused.
     """
 
     build: Build
@@ -76,6 +77,7 @@ class HttpTask:
     requests_per_minute: int | None = None
     default_similarity: str | None = None
     input_types: frozenset[InputType] = frozenset()
+    forwards_extra: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,9 +53,11 @@ def settle(ask: Ask, runners: Runners, deadline: Deadline) -> InferenceRequest:
 
     A field of the request's root wins over its task settings, and those over the stored ones.
     Raises `InvalidSettings` for a request-time setting out of its range, `InvalidRequest` for an
-    input type that the service does not know, `BadRequest` for a wrong number of inputs.
+    input type or a parameter that the service does not know, `BadRequest` for a wrong number of
+    inputs.
     """
     endpoint, service, task = runners.endpoint, runners.service, runners.task
+    _check_extra(ask.extra, service, task)
     if endpoint.task_type is TaskType.COMPLETION and len(ask.inputs) != 1:
         raise BadRequest(f"{service.title} completions only accepts 1 input")
     settings = _merged(ask.task_settings, endpoint.task_settings, task)
@@ -77,6 +79,14 @@ def settle(ask: Ask, runners: Runners, deadline: Deadline) -> InferenceRequest:
         extra=ask.extra,
         receipt=ask.receipt,
     )
+
+
+def _check_extra(extra: Settings, service: Service, task: HttpTask) -> None:
+    if extra and not task.forwards_extra:
+        name = min(extra)
+        raise InvalidRequest(
+            f"field [{name}] is not supported by the [{service.name}] service", param=name
+        )
 
 
 def _merged(given: Settings, stored: Settings, task: HttpTask) -> Settings:

@@ -345,6 +345,7 @@ _EMBEDDINGS = HttpTask(
     max_tokens=300_000,
     requests_per_minute=3000,
     default_similarity="dot_product",
+    forwards_extra=True,
 )
 _CHAT = HttpTask(
     build=build_chat,
@@ -353,6 +354,7 @@ _CHAT = HttpTask(
     service_settings=_CHAT_SETTINGS,
     task_settings=_TASK_SETTINGS,
     requests_per_minute=500,
+    forwards_extra=True,
 )
 
 SERVICE = Service(
