@@ -65,7 +65,7 @@ bench: $(DEV)
 	$(BIN)/python -m bench
 
 soak: $(DEV) clients
-	$(BIN)/python -m pytest -q -m "soak"
+	$(BIN)/python -m pytest -q -m "soak or fuzz or faults" --hypothesis-profile=soak
 
 # The official clients, each in an environment of its own since two of them share a name.
 CLIENTS := .venv-clients

@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
+
+# The usual runs try the same examples every time; `make soak` looks for new ones, and longer.
+settings.register_profile("short", derandomize=True, deadline=None, max_examples=100)
+settings.register_profile("soak", deadline=None, max_examples=5000)
 
 
 @pytest.fixture(autouse=True)
