@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from inferry.vectors import (
     FloatVector,
     JsonVector,
+    Vector,
     vector_from_base64,
     vector_from_json,
     vector_to_base64,
@@ -98,7 +99,11 @@ def test_float32_is_written_in_its_shortest_form():
 def test_rows_may_share_a_buffer():
     buffer = memoryview(struct.pack("<4f", 1, 2, 3, 4))
 
-    rows = [FloatVector(buffer[:8], 2), FloatVector(buffer[8:], 2), JsonVector(b"[5]", 1)]
+    rows: list[Vector] = [
+        FloatVector(buffer[:8], 2),
+        FloatVector(buffer[8:], 2),
+        JsonVector(b"[5]", 1),
+    ]
 
     assert vectors_to_json(rows) == [b"[1.0,2.0]", b"[3.0,4.0]", b"[5]"]
 
