@@ -7,6 +7,7 @@ format leave things out, but for what no answer can be without.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import msgspec
 
@@ -132,7 +133,7 @@ class _ChatReply(msgspec.Struct, frozen=True):
     model: str | None = None
     usage: _ChatUsage | None = None
     created: int | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
 
 
 _CHAT = msgspec.json.Decoder(_ChatReply)
@@ -181,7 +182,7 @@ def decode_chat(request: InferenceRequest) -> Reduce:
             parsed = _CHAT.decode(text)
         except msgspec.MsgspecError as error:
             raise stream_error(text, request) from error
-        if parsed.choices is None or parsed.id is None or parsed.error is not None:
+        if parsed.choices is None or parsed.id is None or parsed.error:
             raise stream_error(text, request)
         return (_chunk(parsed),)
 

@@ -41,7 +41,7 @@ class _EmbeddingUsage(msgspec.Struct, frozen=True):
 class _EmbeddingsReply(msgspec.Struct, frozen=True):
     data: list[_Row] | None = None
     usage: _EmbeddingUsage | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
 
 
 _EMBEDDINGS = msgspec.json.Decoder(_EmbeddingsReply)

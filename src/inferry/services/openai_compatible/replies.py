@@ -75,8 +75,7 @@ def decode_reply(
             upstream_status=reply.status,
             retry=Retry.YES,
         ) from error
-    refusal = getattr(parsed, "error", None)
-    if refusal is not None and bytes(refusal) != b"null":
+    if getattr(parsed, "error", None):
         raise _received_error(_provider_error(reply.body), request, upstream_status=reply.status)
     return parsed
 

@@ -1,0 +1,133 @@
+"""Calls are signed by generators, driven by hand here."""
+
+from __future__ import annotations
+
+import base64
+import math
+from dataclasses import replace
+from urllib.parse import parse_qs
+
+import pytest
+
+from inferry.calls import Credential, HttpCall, HttpReply
+from inferry.domain import Endpoint, TaskType
+from inferry.errors import BadRequest, Retry, UnreadableReply, UpstreamError
+from inferry.services.auth import bearer, header_key, oauth2_client_credentials
+
+CALL = HttpCall("POST", "https://api.example.org/v1")
+ENDPOINT = Endpoint(
+    "mine",
+    TaskType.COMPLETION,
+    "openai",
+    {
+        "client_id": "my id",
+        "scopes": ["read", "write all"],
+        "token_url": "https://login.example.org/token",
+    },
+    secrets={"api_key": "k1", "client_secret": "p+ss:wörd"},
+)
+FAILED = "Failed to retrieve access token for request for inference id [mine]"
+
+
+def signed_without_a_call(auth, endpoint=ENDPOINT) -> Credential:
+    with pytest.raises(StopIteration) as done:
+        next(auth(CALL, endpoint, 1000.0))
+    credential = done.value.value
+    assert isinstance(credential, Credential)
+    return credential
+
+
+def exchanged(reply: HttpReply) -> Credential:
+    steps = oauth2_client_credentials(CALL, ENDPOINT, 1000.0)
+    next(steps)
+    with pytest.raises(StopIteration) as done:
+        steps.send(reply)
+    credential = done.value.value
+    assert isinstance(credential, Credential)
+    return credential
+
+
+def test_a_bearer_token_holds_for_ever():
+    assert signed_without_a_call(bearer) == Credential({"Authorization": "Bearer k1"}, math.inf)
+
+
+def test_a_key_may_travel_in_a_header_of_its_own():
+    assert signed_without_a_call(header_key("x-api-key")).headers == {"x-api-key": "k1"}
+
+
+@pytest.mark.parametrize("key", ["line\n", "ключ", "a\r\nX-Evil: 1"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key):
+    with pytest.raises(BadRequest) as raised:
+        next(bearer(CALL, replace(ENDPOINT, secrets={"api_key": key}), 0.0))
+
+    assert "[api_key]" in raised.value.message
+    assert key not in raised.value.message
+
+
+def test_client_credentials_are_exchanged_with_basic_authentication():
+    call = next(oauth2_client_credentials(CALL, ENDPOINT, 1000.0))
+
+    scheme, pair = call.headers["Authorization"].split()
+    assert (call.method, call.url) == ("POST", "https://login.example.org/token")
+    assert call.headers["Content-Type"] == "application/x-www-form-urlencoded"
+    assert (scheme, base64.b64decode(pair)) == ("Basic", b"my+id:p%2Bss%3Aw%C3%B6rd")
+    assert parse_qs(call.body.decode()) == {
+        "grant_type": ["client_credentials"],
+        "scope": ["read write all"],
+    }
+
+
+@pytest.mark.parametrize("expires_in", [b"3600", b'"3600"'])
+def test_the_token_signs_until_it_expires(expires_in):
+    body = b'{"access_token": "t1", "token_type": "Bearer", "expires_in": %s}' % expires_in
+
+    credential = exchanged(HttpReply(200, {}, body))
+
+    assert credential == Credential({"Authorization": "Bearer t1"}, 4600.0)
+
+
+def test_a_token_without_a_stated_lifetime_is_kept_for_a_while_only():
+    assert exchanged(HttpReply(200, {}, b'{"access_token": "t1"}')).expires_at == 1300.0
+
+
+@pytest.mark.parametrize(
+    ("body", "tail"),
+    [
+        (b'{"error": "invalid_client", "error_description": "No"}', ": [invalid_client] No"),
+        (b'{"error": "invalid_client"}', ": [invalid_client]"),
+        (b"<html>", ""),
+        (b"{}", ""),
+    ],
+)
+def test_a_refused_exchange_says_what_the_server_said(body, tail):
+    steps = oauth2_client_credentials(CALL, ENDPOINT, 1000.0)
+    next(steps)
+
+    with pytest.raises(UpstreamError) as raised:
+        steps.send(HttpReply(401, {}, body))
+
+    assert raised.value.message == FAILED + tail
+    assert raised.value.upstream_status == 401
+    assert raised.value.retry is Retry.NO
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_an_exchange_that_may_work_later_may_be_tried_again(status):
+    steps = oauth2_client_credentials(CALL, ENDPOINT, 1000.0)
+    next(steps)
+
+    with pytest.raises(UpstreamError) as raised:
+        steps.send(HttpReply(status, {}, b""))
+
+    assert raised.value.retry is Retry.YES
+
+
+@pytest.mark.parametrize("body", [b"{}", b"t1", b'{"access_token": "a\\nb"}'])
+def test_an_answer_without_a_usable_token_is_unreadable(body):
+    steps = oauth2_client_credentials(CALL, ENDPOINT, 1000.0)
+    next(steps)
+
+    with pytest.raises(UnreadableReply) as raised:
+        steps.send(HttpReply(200, {}, body))
+
+    assert raised.value.message == FAILED
