@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Mapping
 from typing import Final
@@ -13,6 +12,7 @@ from inferry.errors import IllegalArgument
 EVERYWHERE: Final = frozenset({"pretty", "human", "error_trace", "filter_path", "format"})
 _DURATION = re.compile(r"(-1|0|[0-9]{1,18}(?=[a-z]))(nanos|micros|ms|s|m|h|d)?")
 _SECONDS = {"nanos": 1e-9, "micros": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_LONGEST_NAME = 64
 _DAY_S = 86_400.0
 _LONGEST_S = 366 * _DAY_S  # event loops count milliseconds in a bounded integer
 
@@ -67,12 +67,23 @@ def check_parameters(given: Collection[str], known: frozenset[str], path: str) -
 
 def hint(name: str, known: Collection[str], arrow: str = " ->") -> str:
     """Give ` -> did you mean [..]?` when names like `name` are known, else nothing."""
-    close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
+    scores = {one: _similarity(name, one) for one in known} if len(name) <= _LONGEST_NAME else {}
+    close = sorted((one for one in scores if scores[one] > 0.5), key=lambda one: -scores[one])
     if not close:
         return ""
     if len(close) == 1:
         return f"{arrow} did you mean [{close[0]}]?"
     return f"{arrow} did you mean any of [{', '.join(close)}]?"
+
+
+def _similarity(one: str, other: str) -> float:
+    """Give 1 for equal names, 0 for those without anything in common (Levenshtein)."""
+    row = list(range(len(other) + 1))
+    for i, left in enumerate(one, start=1):
+        above, row[0] = row[0], i
+        for j, right in enumerate(other, start=1):
+            above, row[j] = row[j], min(above + (left != right), row[j] + 1, row[j - 1] + 1)
+    return 1 - row[-1] / max(len(one), len(other))
 
 
 def _decode(raw: bytes) -> str:

@@ -1,0 +1,138 @@
+"""Calls of our own, below `/_inferry`: what uses an endpoint, so that DELETE can protect it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from inferry.api.elastic_endpoints import ACKNOWLEDGED, actor_of
+from inferry.api.elastic_errors import render_error
+from inferry.api.exchange import Answer, Request, Route
+from inferry.api.strict_json import parse_object
+from inferry.commands import DeleteReference, PutReference
+from inferry.core.snapshot import Snapshot
+from inferry.errors import IllegalArgument, NotFound
+from inferry.protocols import Writer
+from inferry.records import ReferenceRecord
+
+_PATH: Final = "/_inferry/references"
+_READ: Final = "cluster:monitor/inferry/references/get"
+_WRITE: Final = "cluster:admin/inferry/references/"
+_MAX_BODY_BYTES: Final = 1024 * 1024
+
+
+class ReferenceBody(msgspec.Struct, frozen=True):
+    """What uses which endpoints. kind: `pipeline` or `index`."""
+
+    inference_ids: list[str]
+    kind: str = "pipeline"
+
+
+class ReferenceItem(msgspec.Struct, frozen=True):
+    """A registered reference."""
+
+    name: str
+    kind: str
+    inference_ids: list[str]
+
+
+class ReferenceList(msgspec.Struct, frozen=True):
+    """All registered references, by name."""
+
+    references: list[ReferenceItem]
+
+
+def extension_routes(snapshot: Snapshot, writer: Writer) -> list[Route]:
+    """Give the routes of `/_inferry`."""
+    calls = _References(snapshot, writer)
+    one = f"{_PATH}/{{name}}"
+    return [
+        Route(
+            "GET",
+            _PATH,
+            calls.list_references,
+            _READ,
+            render_error,
+            "List what uses endpoints",
+            answer_type=ReferenceList,
+        ),
+        Route(
+            "GET",
+            one,
+            calls.get_reference,
+            _READ,
+            render_error,
+            "Show one thing that uses endpoints",
+            answer_type=ReferenceItem,
+        ),
+        Route(
+            "PUT",
+            one,
+            calls.put_reference,
+            f"{_WRITE}put",
+            render_error,
+            "Register what uses endpoints",
+            takes_body=True,
+            max_body_bytes=_MAX_BODY_BYTES,
+            body_type=ReferenceBody,
+        ),
+        Route(
+            "DELETE",
+            one,
+            calls.delete_reference,
+            f"{_WRITE}delete",
+            render_error,
+            "Forget what used endpoints",
+        ),
+    ]
+
+
+class _References:
+    """The handlers."""
+
+    def __init__(self, snapshot: Snapshot, writer: Writer) -> None:
+        self._snapshot = snapshot
+        self._writer = writer
+
+    async def list_references(self, request: Request) -> Answer:
+        """List what is registered."""
+        records = sorted(self._snapshot.references.values(), key=lambda record: record.name)
+        return Answer(msgspec.json.encode(ReferenceList([_item(record) for record in records])))
+
+    async def get_reference(self, request: Request) -> Answer:
+        """Show one."""
+        name = request.path_values["name"]
+        record = self._snapshot.references.get(name)
+        if record is None:
+            raise NotFound(f"Reference not found [{name}]")
+        return Answer(msgspec.json.encode(_item(record)))
+
+    async def put_reference(self, request: Request) -> Answer:
+        """Register or replace one."""
+        body = _read(request.body)
+        name = request.path_values["name"]
+        command = PutReference(name, body.kind, body.inference_ids, actor_of(request))
+        await self._writer.submit(command)
+        return Answer(ACKNOWLEDGED)
+
+    async def delete_reference(self, request: Request) -> Answer:
+        """Forget one."""
+        command = DeleteReference(request.path_values["name"], actor_of(request))
+        await self._writer.submit(command)
+        return Answer(ACKNOWLEDGED)
+
+
+def _read(body: bytes) -> ReferenceBody:
+    given = parse_object(body)
+    unknown = sorted(set(given) - set(ReferenceBody.__struct_fields__))
+    if unknown:
+        raise IllegalArgument(f"unknown field [{unknown[0]}], known are [inference_ids, kind]")
+    try:
+        return msgspec.convert(given, ReferenceBody)
+    except msgspec.ValidationError as error:
+        raise IllegalArgument(f"the reference cannot be read: {error}") from error
+
+
+def _item(record: ReferenceRecord) -> ReferenceItem:
+    return ReferenceItem(record.name, record.kind, record.inference_ids)
