@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.server import run_server
+
 ROOT = Path(__file__).parent.parent
 PORT_IN_THE_README = "127.0.0.1:9210"
 README = (ROOT / "README.md").read_text()
@@ -66,23 +68,11 @@ def provider() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def address(provider, tmp_path_factory) -> Iterator[str]:
-    """Start the server and give its `host:port` once it has said that it is ready."""
-    directory = tmp_path_factory.mktemp("server")
-    command = [sys.executable, "-m", "inferry", "serve", "--no-auth", "--port", "0"]
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(directory),
-        "INFERRY_OUTBOUND__BASE_URLS__OPENAI": provider,
-    }
-    with subprocess.Popen(
-        command, env=environment, cwd=directory, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        greeting = process.stdout.readline()
-        found = re.search(r"127\.0\.0\.1:\d+", greeting)
-        assert found, greeting
-        yield found[0]
-        process.terminate()
+    """Start the server and give its `host:port`."""
+    data_dir = tmp_path_factory.mktemp("server") / "data"
+    base_urls = {"INFERRY_OUTBOUND__BASE_URLS__OPENAI": provider}
+    with run_server(data_dir, environment=base_urls) as server:
+        yield server.url.removeprefix("http://")
 
 
 def sessions() -> Iterator[tuple[str, str]]:
