@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -84,6 +85,11 @@ class House:
 
     async def add_role(self, name: str, *cluster: str) -> None:
         await self.writer.put_role(PutRole(name, RoleDescriptor(cluster=list(cluster))))
+
+    @staticmethod
+    def id_of(encoded: str) -> str:
+        """Give the id in an encoded key."""
+        return base64.b64decode(encoded).decode().partition(":")[0]
 
     async def add_key(self, owner: str, *cluster: str, **fields: Any) -> str:
         """Make a key limited to `cluster`, if given, and give its encoded form."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from inferry.errors import Conflict
@@ -14,6 +16,7 @@ from inferry.records import (
 )
 from inferry.security.api_keys import rights_of
 from inferry.security.first_start import FirstStart, prepare
+from inferry.security.users import Passwords
 
 NOW_S = 1_800_000_000.0
 WEEK_MS = 7 * 24 * 3600 * 1000
@@ -47,7 +50,7 @@ def keys_in(store) -> list[ApiKeyRecord]:
     return [one for one in store.records.values() if isinstance(one, ApiKeyRecord)]
 
 
-async def is_password(passwords, user: UserRecord, password: str) -> bool:
+async def is_password(passwords: Passwords, user: UserRecord, password: str) -> bool:
     return await passwords.verify(password, user, is_known=lambda: False)
 
 
@@ -154,7 +157,7 @@ async def test_a_local_key_that_was_invalidated_is_replaced(start, store):
 async def test_keys_that_ended_more_than_a_week_ago_are_forgotten(start, store):
     now_ms = int(NOW_S * 1000)
 
-    def key(name: str, **ends: int) -> Put:
+    def key(name: str, **ends: Any) -> Put:
         return Put(ApiKeyRecord(name, name, b"", "ann", {"a": RoleDescriptor()}, {}, 1, **ends))
 
     await store.write(

@@ -48,7 +48,12 @@ async def test_a_disabled_user_is_not_let_in(passwords):
 
 async def test_an_unknown_user_costs_as_much_as_a_known_one(passwords, monkeypatch):
     checked = []
-    monkeypatch.setattr(users, "_is_of", lambda _, stored: checked.append(stored) or False)
+
+    def note(_: str, stored: str) -> bool:
+        checked.append(stored)
+        return False
+
+    monkeypatch.setattr(users, "_is_of", note)
 
     await passwords.verify("x", None, is_known=never)
 

@@ -19,14 +19,16 @@ from inferry.commands import (
 from inferry.concurrency import run_all
 from inferry.errors import IllegalArgument, InvalidRequest, VersionConflict
 from inferry.records import ApiKeyRecord, Put, RoleDescriptor, UserRecord
-from inferry.security.api_keys import LOCAL_KEY_MARK, Secret, belongs, decode_secret
+from inferry.security.api_keys import LOCAL_KEY_MARK, Secret, belongs
 from inferry.security.writer import SecurityWriter
 
 DAY_MS = 24 * 3600 * 1000
 
 
 def stored_key(house, encoded: str) -> ApiKeyRecord:
-    return house.store.records["api_key", decode_secret(encoded).key_id]
+    key = house.store.records["api_key", house.id_of(encoded)]
+    assert isinstance(key, ApiKeyRecord)
+    return key
 
 
 async def test_every_security_command_has_a_handler(house):
@@ -80,7 +82,7 @@ async def test_an_unknown_privilege_in_a_limit_is_refused(house):
 
 async def test_a_key_cannot_make_a_key_that_may_something(house):
     await house.add_user("ann", "superuser")
-    key_id = decode_secret(await house.add_key("ann")).key_id
+    key_id = house.id_of(await house.add_key("ann"))
 
     with pytest.raises(IllegalArgument, match="creating derived api keys requires"):
         await house.add_key("ann", "monitor", owner_key_id=key_id)
@@ -117,7 +119,7 @@ async def test_nobody_can_mark_a_key_as_the_one_of_the_host(house):
 
 async def test_a_key_ends_once(house):
     await house.add_user("ann")
-    key_id = decode_secret(await house.add_key("ann")).key_id
+    key_id = house.id_of(await house.add_key("ann"))
     asked = InvalidateApiKeys(KeyCriteria(ids=[key_id, "unknown"]))
 
     first = await house.writer.invalidate_api_keys(asked)
@@ -139,7 +141,7 @@ async def test_keys_end_by_name_user_and_owner(house):
         return set(ended.invalidated)
 
     def ids(*keys: str) -> set[str]:
-        return {decode_secret(key).key_id for key in keys}
+        return {house.id_of(key) for key in keys}
 
     assert await end(KeyCriteria(name="ci-*", owned_by="ann")) == ids(a1, a2)
     assert await end(KeyCriteria(username="bob")) == ids(b1, b2)
