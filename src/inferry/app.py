@@ -11,29 +11,36 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import uvicorn
 
 from inferry.api.application import Application
-from inferry.api.exchange import Route
+from inferry.api.cluster import ClusterIdentity, cluster_routes
+from inferry.api.elastic import elastic_routes
+from inferry.api.elastic_errors import render_error
+from inferry.api.extensions import extension_routes
+from inferry.api.health import health_routes
+from inferry.api.http_protocol import HttpLimits, protocol_factory
 from inferry.api.openai import openai_routes
+from inferry.api.security import security_routes
 from inferry.bootstrap import Bootstrap
 from inferry.concurrency import Nursery
 from inferry.config import Config
 from inferry.core.access import Access
 from inferry.core.inference import Inference, Timeouts
 from inferry.core.snapshot import Snapshot
-from inferry.errors import InternalError
+from inferry.errors import InternalError, ShuttingDown
 from inferry.fleet import BEGIN, DRAIN, LOAD, PUBLISH, SERVE
 from inferry.ipc import Handler, Peer, RemoteWriter, decode_changes, open_peer
 from inferry.outbound.client import open_client
 from inferry.outbound.limiter import LeasingLimiter
 from inferry.records import Change
-from inferry.security.gate import CredentialGate, Gate, OpenGate
+from inferry.security.gate import CredentialGate, Gate, OpenGate, Principal
 from inferry.security.users import Passwords
 from inferry.services.catalog import load_services
 from inferry.telemetry import Metrics, configure_logging
@@ -41,6 +48,32 @@ from inferry.telemetry import Metrics, configure_logging
 _FLUSH_METRICS_S = 1.0
 _CUT_OFF_S = 1
 """What requests get to end that are still running when the drain timeout is over."""
+
+
+class Door:
+    """The gate, until it is shut because the server ends: then nobody enters any more."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._is_shut = False
+
+    def shut(self) -> None:
+        """Refuse new requests; health is answered without a gate."""
+        self._is_shut = True
+
+    def why_shut(self) -> str | None:
+        """Say why requests are not welcome, None while they are."""
+        return "the server is shutting down" if self._is_shut else None
+
+    def authenticate(self, headers: Mapping[str, str], uri: str) -> Coroutine[Any, Any, Principal]:
+        """Ask the gate. Raises `ShuttingDown`."""
+        if self._is_shut:
+            raise ShuttingDown("the server is shutting down, send the request to another one")
+        return self._gate.authenticate(headers, uri)
+
+    def authorize(self, principal: Principal, action: str) -> None:
+        """Ask the gate."""
+        self._gate.authorize(principal, action)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +84,13 @@ class Parts:
     application: Application
     snapshot: Snapshot
     access: Access
-    limiter: LeasingLimiter
+    door: Door
     metrics: Metrics
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Serve `changes` from now on: one step without an await, so that no request sees half."""
         self.snapshot.apply(changes)
         self.access.apply(changes)
-
-    def drain(self) -> None:
-        """Take no new work."""
-        self.limiter.drain()
 
 
 class _Server(uvicorn.Server):
@@ -150,7 +179,7 @@ class ApiProcess:
 
     async def _drain(self, _: bytes) -> bytes:
         parts = self._begun
-        parts.drain()
+        parts.door.shut()
         if self._server is not None:
             await self._server.finish(parts.config.server.drain_timeout_s)
         return b""
@@ -187,14 +216,24 @@ async def build(
         timeouts=timeouts,
         nursery=nursery,
     )
+    routes = [
+        *elastic_routes(snapshot, inference, writer, services),
+        *openai_routes(snapshot, inference),
+        *extension_routes(snapshot, writer),
+        *cluster_routes(
+            ClusterIdentity(bootstrap.node_name, bootstrap.cluster_uuid, config.server.version)
+        ),
+    ]
     gate: Gate = OpenGate()
-    routes: list[Route] = [*openai_routes(snapshot, inference)]
     if config.auth.enabled:
         passwords = Passwords()
         stack.callback(passwords.close)
         gate = CredentialGate(access, passwords)
-    application = Application(routes, gate, max_body_bytes=config.server.max_body_bytes)
-    return Parts(config, application, snapshot, access, limiter, metrics)
+        routes += security_routes(access, writer, gate, render_error)
+    door = Door(gate)
+    routes += health_routes(metrics, door.why_shut)
+    application = Application(routes, door, max_body_bytes=config.server.max_body_bytes)
+    return Parts(config, application, snapshot, access, door, metrics)
 
 
 async def _flush_metrics(parts: Parts) -> None:
@@ -204,10 +243,17 @@ async def _flush_metrics(parts: Parts) -> None:
 
 
 def _server_config(parts: Parts) -> uvicorn.Config:
-    config: Config = parts.config
+    config, limits = parts.config, parts.config.limits
+    protocol = protocol_factory(
+        HttpLimits(
+            max_head_bytes=limits.max_header_bytes,
+            head_timeout_s=limits.header_timeout_s,
+            max_connections=limits.max_connections,
+        )
+    )
     return uvicorn.Config(
         parts.application,
-        http="httptools",
+        http=protocol,  # type: ignore[arg-type]  # a factory does as well as a class
         ws="none",
         loop="none",
         lifespan="off",
@@ -217,7 +263,7 @@ def _server_config(parts: Parts) -> uvicorn.Config:
         server_header=False,
         proxy_headers=bool(config.server.trusted_proxies),
         forwarded_allow_ips=list(config.server.trusted_proxies),
-        timeout_keep_alive=int(config.limits.idle_timeout_s),
+        timeout_keep_alive=int(limits.idle_timeout_s),
         timeout_graceful_shutdown=_CUT_OFF_S,
         ssl_certfile=config.server.tls_cert,
         ssl_keyfile=config.server.tls_key,
