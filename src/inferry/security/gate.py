@@ -12,11 +12,13 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, Protocol
 
 from inferry.commands import KeyCriteria
 from inferry.errors import NotAuthenticated, NotAuthorized
 from inferry.records import ApiKeyRecord, RoleDescriptor, RoleRecord, UserRecord
+from inferry.sections import is_loopback
 from inferry.security.api_keys import belongs, decode_secret, end_of, rights_of, select
 from inferry.security.privileges import PRIVILEGES, Rights, granted_by
 from inferry.security.roles import BUILT_IN_ROLES, cluster_privileges
@@ -91,13 +93,23 @@ class _Login:
 
 
 class OpenGate:
-    """The gate of a server without authentication: everyone may do everything."""
+    """The gate of a server without authentication: everyone on this machine may do everything.
+
+    Only names of this machine are accepted in `Host`: else a web page that has its own name
+    resolve to a loopback address could use the server through the browser of whoever visits it.
+    """
 
     def __init__(self) -> None:
         self._everyone = Principal("_anonymous", kind="anonymous", rights=Rights(["all"]))
 
     async def authenticate(self, headers: Mapping[str, str], uri: str) -> Principal:
-        """Give the anonymous caller."""
+        """Give the anonymous caller. Raises `NotAuthorized` for a foreign `Host`."""
+        host = headers.get("host", "")
+        if host and not _is_of_this_machine(host):
+            raise NotAuthorized(
+                "without authentication the server answers under the names of this machine only, "
+                f"such as [localhost], got [{host[:256]}] in [Host]"
+            )
         return self._everyone
 
     def authorize(self, principal: Principal, action: str) -> None:
@@ -273,6 +285,13 @@ class CredentialGate:
 
     def _now_ms(self) -> int:
         return int(self._now() * 1000)
+
+
+@lru_cache(maxsize=64)
+def _is_of_this_machine(host: str) -> bool:
+    """Tell whether a `Host` header, with or without port, names a loopback address."""
+    name, colon, port = host.rpartition(":")
+    return is_loopback((name if colon and port.isdigit() else host).lower())
 
 
 def _refusal(detail: str | None = None) -> NotAuthenticated:
