@@ -247,6 +247,10 @@ def test_a_wrong_secret_is_not_quoted(tmp_path):
             "Invalid enum value 'xml', got [xml]",
         ),
         (
+            {"INFERRY_OUTBOUND__BASE_URLS__OPENAI": "127.0.0.1:1"},
+            "[outbound.base_urls.openai] must be an http or https origin, got [127.0.0.1:1]",
+        ),
+        (
             {"INFERRY_SERVER__TLS_CERT": "/x"},
             "[server.tls_cert] and [server.tls_key] go together",
         ),
@@ -329,7 +333,7 @@ def test_private_networks_are_open_by_default_on_loopback_only(tmp_path, host, s
 
 
 def test_a_configuration_survives_the_way_to_another_process(tmp_path):
-    config = load(tmp_path, INFERRY_OUTBOUND__BASE_URLS="a=b", ELASTIC_PASSWORD="x").config
+    config = load(tmp_path, INFERRY_OUTBOUND__BASE_URLS="a=http://b", ELASTIC_PASSWORD="x").config
 
     received = msgspec.msgpack.decode(msgspec.msgpack.encode(config), type=Config)
 

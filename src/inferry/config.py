@@ -300,6 +300,11 @@ def _check(config: Config) -> None:
     server = config.server
     if (server.tls_cert is None) != (server.tls_key is None):
         raise InvalidConfig("[server.tls_cert] and [server.tls_key] go together")
+    for service, origin in config.outbound.base_urls.items():
+        if not origin.startswith(("http://", "https://")):
+            raise InvalidConfig(
+                f"[outbound.base_urls.{service}] must be an http or https origin, got [{origin}]"
+            )
     if config.is_on_loopback:
         return
     if not config.auth.enabled:

@@ -65,13 +65,14 @@ class Client:
         self._max_bytes = section.max_response_bytes
         self._idle_timeout_s = section.stream_idle_timeout_s
         self._proxy = section.proxy
+        self._base_urls = section.base_urls
         self._attempts = Attempts(RetryPolicy(), clock)
         self._credentials = Credentials(self._send_for_auth, nursery=nursery, now=clock.now)
         self._checked: dict[str, URL] = {}
 
     async def exchange(self, exchange: Exchange, read: Callable[[HttpReply], T]) -> T:
         """Send and give `read(reply)`; see `protocols.Outbound`."""
-        url = self._check(exchange.call.url)
+        url = self._check(self._address(exchange))
 
         async def once() -> T:
             response = await self._send_signed(exchange, url)
@@ -101,7 +102,7 @@ class Client:
     async def _open(
         self, exchange: Exchange, refuse: Callable[[HttpReply], Exception]
     ) -> aiohttp.ClientResponse:
-        url = self._check(exchange.call.url)
+        url = self._check(self._address(exchange))
 
         async def once() -> aiohttp.ClientResponse:
             response = await self._send_signed(exchange, url)
@@ -172,6 +173,17 @@ class Client:
             raise _unreachable(error, response.url) from _root_of(error)
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         return HttpReply(response.status, response.headers, body, str(response.url))
+
+    def _address(self, exchange: Exchange) -> str:
+        """Give the URL to call: the operator may put another origin in a provider's default place.
+
+        An endpoint that names its own `url` is left alone.
+        """
+        text, endpoint = exchange.call.url, exchange.endpoint
+        origin = self._base_urls.get(endpoint.service)
+        if origin is None or "url" in endpoint.service_settings:
+            return text
+        return origin.rstrip("/") + URL(text).raw_path_qs
 
     def _check(self, text: str) -> URL:
         url = self._checked.get(text)
