@@ -19,14 +19,17 @@ from typing import Any
 import msgspec
 import uvicorn
 
+from inferry import __version__
 from inferry.api.application import Application
 from inferry.api.cluster import ClusterIdentity, cluster_routes
+from inferry.api.docs_page import docs_routes
 from inferry.api.elastic import elastic_routes
 from inferry.api.elastic_errors import render_error
 from inferry.api.extensions import extension_routes
 from inferry.api.health import health_routes
 from inferry.api.http_protocol import HttpLimits, protocol_factory
 from inferry.api.openai import openai_routes
+from inferry.api.openapi import openapi_routes
 from inferry.api.security import security_routes
 from inferry.bootstrap import Bootstrap
 from inferry.concurrency import Nursery
@@ -232,6 +235,8 @@ async def build(
         routes += security_routes(access, writer, gate, render_error)
     door = Door(gate)
     routes += health_routes(metrics, door.why_shut)
+    routes += docs_routes()
+    routes += openapi_routes(routes, version=__version__)
     application = Application(routes, door, max_body_bytes=config.server.max_body_bytes)
     return Parts(config, application, snapshot, access, door, metrics)
 

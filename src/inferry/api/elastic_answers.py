@@ -24,6 +24,7 @@ from inferry.domain import (
     Result,
     SparseEmbeddings,
     TaskType,
+    ToolCall,
     Usage,
 )
 from inferry.errors import InternalError
@@ -109,11 +110,22 @@ class ChatUsage(msgspec.Struct, frozen=True, omit_defaults=True):
     completion_tokens_details: TokenDetails | None = None
 
 
+class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The message of a whole answer."""
+
+    role: str | None = None
+    content: str | None = None
+    refusal: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    reasoning_details: list[dict[str, Any]] | None = None
+
+
 class MessageChoice(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One alternative of a whole answer."""
 
     index: int
-    message: ChatDelta
+    message: ChatMessage
     finish_reason: str | None = None
 
 
@@ -234,12 +246,25 @@ def _chat(chunk: ChatChunk) -> ChatAnswer:
     return ChatAnswer(
         id=chunk.id,
         choices=[
-            MessageChoice(index=one.index, message=one.delta, finish_reason=one.finish_reason)
+            MessageChoice(
+                index=one.index, message=_message(one.delta), finish_reason=one.finish_reason
+            )
             for one in chunk.choices
         ],
         model=chunk.model,
         object="chat.completion",
         usage=usage_of(chunk.usage),
+    )
+
+
+def _message(delta: ChatDelta) -> ChatMessage:
+    return ChatMessage(
+        delta.role,
+        delta.content,
+        delta.refusal,
+        delta.reasoning,
+        delta.tool_calls,
+        delta.reasoning_details,
     )
 
 

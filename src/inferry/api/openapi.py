@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from types import UnionType
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -60,11 +61,12 @@ def openapi_routes(described: Sequence[Route], *, version: str) -> list[Route]:
 def describe(routes: Iterable[Route], *, version: str) -> dict[str, Any]:
     """Give the OpenAPI document about `routes`."""
     shown = [route for route in routes if route.summary]
-    types = [kind for route in shown for kind in (route.body_type, route.answer_type) if kind]
+    kinds = [kind for route in shown for kind in (route.body_type, route.answer_type) if kind]
+    members = list(dict.fromkeys(member for kind in kinds for member in _members(kind)))
     schemas, components = msgspec.json.schema_components(
-        types, ref_template="#/components/schemas/{name}"
+        members, ref_template="#/components/schemas/{name}"
     )
-    schema_of = dict(zip(map(str, types), schemas, strict=True))
+    schema_of = dict(zip(members, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in shown:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of)
@@ -79,7 +81,7 @@ def describe(routes: Iterable[Route], *, version: str) -> dict[str, Any]:
     }
 
 
-def _operation(route: Route, schema_of: dict[str, Any]) -> dict[str, Any]:
+def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     """Describe one call."""
     operation: dict[str, Any] = {
         "summary": route.summary,
@@ -100,17 +102,27 @@ def _operation(route: Route, schema_of: dict[str, Any]) -> dict[str, Any]:
     if route.action is not None:
         operation["description"] = f"Needs a privilege that grants `{route.action}`."
     if route.takes_body:
-        schema = schema_of.get(str(route.body_type), {"type": "object"})
+        schema = _schema(route.body_type, schema_of) if route.body_type else {"type": "object"}
         operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
     return operation
 
 
-def _success(route: Route, schema_of: dict[str, Any]) -> dict[str, Any]:
+def _success(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     success: dict[str, Any] = {"description": "It is done."}
     if route.answer_type is not None:
-        schema = schema_of[str(route.answer_type)]
+        schema = _schema(route.answer_type, schema_of)
         success["content"] = {"application/json": {"schema": schema}}
     return success
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    """List the types of a union, which msgspec describes only one by one."""
+    return get_args(kind) if isinstance(kind, UnionType) else (kind,)
+
+
+def _schema(kind: Any, schema_of: dict[Any, Any]) -> dict[str, Any]:
+    schemas: list[dict[str, Any]] = [schema_of[member] for member in _members(kind)]
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 def _parameter(name: str, place: str) -> dict[str, Any]:
