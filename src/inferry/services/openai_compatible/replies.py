@@ -5,7 +5,8 @@ Servers that copy the format put their error under `error`, there as a plain tex
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import re
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -14,7 +15,16 @@ from inferry.domain import InferenceRequest, Settings
 from inferry.errors import Retry, UnreadableReply, UpstreamError
 from inferry.service import ProviderError
 
-T = TypeVar("T")
+
+class MayFail(Protocol):
+    """A reply that may be an error after all."""
+
+    @property
+    def error(self) -> Any:
+        """What stands under `error`, None in a success."""
+
+
+T = TypeVar("T", bound=MayFail)
 
 
 _CALLERS_OWN = ("messages", "n", "tool_choice", "tools", "user")
@@ -75,7 +85,7 @@ def decode_reply(
             upstream_status=reply.status,
             retry=Retry.YES,
         ) from error
-    if getattr(parsed, "error", None):
+    if parsed.error:
         raise _received_error(_provider_error(reply.body), request, upstream_status=reply.status)
     return parsed
 
@@ -92,7 +102,7 @@ def missing_field(field: str, answer: str, reply: HttpReply) -> UnreadableReply:
 def stream_error(text: str, request: InferenceRequest) -> UpstreamError:
     """Give the error for an event that is one, or that is no chunk."""
     said = _provider_error(text.encode())
-    status = int(said.code) if said.code is not None and said.code.isdecimal() else None
+    status = int(said.code or 0) if re.fullmatch("[45][0-9][0-9]", said.code or "") else None
     error = _received_error(said, request, upstream_status=status)
     error.code = said.code or "stream_error"
     return error
