@@ -3,6 +3,7 @@
 import pytest
 
 from inferry.core.chunking import DEFAULT_CHUNKING, resolve_chunking
+from inferry.domain import Json
 from inferry.errors import IllegalArgument, InvalidSettings
 
 
@@ -49,14 +50,14 @@ def test_row_73_a_sentence_chunk_has_at_least_20_words() -> None:
 
 
 def test_sizes_have_no_upper_limit() -> None:
-    given = {"strategy": "sentence", "max_chunk_size": 5000, "sentence_overlap": 0}
+    given: Json = {"strategy": "sentence", "max_chunk_size": 5000, "sentence_overlap": 0}
 
     assert resolve_chunking(given) == given
 
 
 @pytest.mark.parametrize("overlap", [2, -1])
 def test_row_74_sentences_overlap_by_one_or_not_at_all(overlap: int) -> None:
-    given = {"strategy": "sentence", "max_chunk_size": 50, "sentence_overlap": overlap}
+    given: Json = {"strategy": "sentence", "max_chunk_size": 50, "sentence_overlap": overlap}
 
     assert f"1: sentence_overlap[{overlap}] must be either 0 or 1;" in problem(given)
 
@@ -105,7 +106,7 @@ def test_row_77_words_overlap_by_half_of_the_size_at_most() -> None:
 
 @pytest.mark.parametrize("overlap", [0, 1, 12])
 def test_words_may_overlap_from_0_to_half_of_the_size(overlap: int) -> None:
-    given = {"strategy": "word", "max_chunk_size": 25, "overlap": overlap}
+    given: Json = {"strategy": "word", "max_chunk_size": 25, "overlap": overlap}
 
     assert resolve_chunking(given) == given
 
@@ -149,7 +150,7 @@ def test_a_size_of_another_type_is_refused(size, shown) -> None:
 
 
 def test_row_79_the_group_of_separators_is_expanded_and_not_kept() -> None:
-    given = {"strategy": "recursive", "max_chunk_size": 10, "separator_group": "plaintext"}
+    given: Json = {"strategy": "recursive", "max_chunk_size": 10, "separator_group": "plaintext"}
 
     assert resolve_chunking(given) == {
         "strategy": "recursive",
@@ -159,7 +160,7 @@ def test_row_79_the_group_of_separators_is_expanded_and_not_kept() -> None:
 
 
 def test_the_group_markdown_has_headings_of_six_levels_and_underlined_ones() -> None:
-    given = {"strategy": "recursive", "max_chunk_size": 10, "separator_group": "markdown"}
+    given: Json = {"strategy": "recursive", "max_chunk_size": 10, "separator_group": "markdown"}
 
     separators = resolve_chunking(given)["separators"]
 
@@ -179,7 +180,7 @@ def test_separators_that_are_not_given_are_those_of_plain_text() -> None:
 
 
 def test_separators_of_the_caller_are_kept() -> None:
-    given = {"strategy": "recursive", "max_chunk_size": 10, "separators": ["--", "\n"]}
+    given: Json = {"strategy": "recursive", "max_chunk_size": 10, "separators": ["--", "\n"]}
 
     assert resolve_chunking(given) == given
 
@@ -206,7 +207,7 @@ def test_row_81_an_empty_list_of_separators_is_refused() -> None:
 
 
 def test_at_most_50_separators_are_taken() -> None:
-    given = {"strategy": "recursive", "max_chunk_size": 10}
+    given: dict[str, Json] = {"strategy": "recursive", "max_chunk_size": 10}
 
     assert "must not exceed [50]" in problem({**given, "separators": ["x"] * 51})
     assert resolve_chunking({**given, "separators": ["x"] * 50})

@@ -189,7 +189,11 @@ async def test_a_value_is_made_once(store, url: str) -> None:
 async def test_nothing_of_the_database_runs_on_the_event_loop_thread(store) -> None:
     made_in: list[str] = []
 
-    await store.value("x", lambda: made_in.append(threading.current_thread().name) or "y")
+    def make() -> str:
+        made_in.append(threading.current_thread().name)
+        return "y"
+
+    await store.value("x", make)
 
     assert made_in[0].startswith("store")
 

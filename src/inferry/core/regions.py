@@ -131,7 +131,7 @@ def parse_region_policy(body: Mapping[str, Json]) -> dict[str, Json]:
     if policy is None:
         raise IllegalArgument(f"Required [{_POLICY}]")
     if not isinstance(policy, dict):
-        raise _not_a(_POLICY, "put_region_policy_request", "object", policy)
+        raise _not_a(_POLICY, "put_region_policy_request", "an object", policy)
     _only(policy, (_GEOS, _REGIONS, _FALLBACK), _POLICY)
     geos, regions = policy.get(_GEOS), policy.get(_REGIONS)
     if geos is not None and regions is not None:
@@ -175,7 +175,7 @@ def _check_list(name: str, given: Json, check: Callable[[str, Json], None]) -> N
     if given is None:
         return
     if not isinstance(given, list):
-        raise _not_a(name, _POLICY, "array", given)
+        raise _not_a(name, _POLICY, "an array", given)
     if not given:
         raise IllegalArgument(f"[{_POLICY}.{name}] must not be empty")
     for item in given:
@@ -184,12 +184,12 @@ def _check_list(name: str, given: Json, check: Callable[[str, Json], None]) -> N
 
 def _check_geo(name: str, item: Json) -> None:
     if not isinstance(item, str) or not item:
-        raise _not_a(name, _POLICY, "non-empty string", item)
+        raise _not_a(name, _POLICY, "a non-empty string", item)
 
 
 def _check_region_object(name: str, item: Json) -> None:
     if not isinstance(item, dict):
-        raise _not_a(name, _POLICY, "object", item)
+        raise _not_a(name, _POLICY, "an object", item)
     _only(item, ("csp", "region"), name)
     for member in ("csp", "region"):
         if item.get(member) is None:
@@ -204,4 +204,4 @@ def _only(given: Mapping[str, Json], known: tuple[str, ...], parser: str) -> Non
 
 
 def _not_a(name: str, parser: str, expected: str, value: Json) -> IllegalArgument:
-    return IllegalArgument(f"[{parser}] [{name}] must be a {expected}, got [{java_text(value)}]")
+    return IllegalArgument(f"[{parser}] [{name}] must be {expected}, got [{java_text(value)}]")

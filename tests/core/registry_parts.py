@@ -1,0 +1,317 @@
+"""What a registry needs beside itself.
+
+A store in memory, a vault that shows what it seals, small services, and a probe that answers as it
+is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from inferry.calls import Credential, HttpCall, HttpReply
+from inferry.commands import DeleteEndpoint, PutEndpoint, UpdateEndpoint
+from inferry.concurrency import Nursery
+from inferry.core.registry import Registry
+from inferry.core.snapshot import Snapshot
+from inferry.domain import (
+    Completion,
+    Deadline,
+    DenseEmbeddings,
+    Endpoint,
+    InferenceRequest,
+    Ranking,
+    Result,
+    SparseEmbeddings,
+    TaskType,
+)
+from inferry.errors import BadRequest, Conflict, VersionConflict
+from inferry.fields import Field
+from inferry.records import Change, Put, Record
+from inferry.service import HttpTask, LocalTask, Service
+from inferry.vectors import JsonVector
+
+API_KEY = Field("api_key", "str", secret=True, required=True, updatable=True)
+SECOND_KEY = Field("second_key", "str", secret=True, updatable=True)
+MODEL_ID = Field("model_id", "str", required=True)
+URL = Field("url", "url")
+DIMENSIONS = Field("dimensions", "int", at_least=1)
+SIMILARITY = Field("similarity", "str", choices=("cosine", "dot_product", "l2_norm"))
+REGION = Field("region", "str", required=True)
+REQUESTS_PER_MINUTE = Field("rate_limit.requests_per_minute", "long", at_least=1)
+USER = Field("user", "str")
+TEAM = Field("team", "str")
+
+WIDTH = 3
+
+
+def build(request: InferenceRequest) -> HttpCall:
+    body: dict[str, Any] = {"model": request.endpoint.service_settings["model_id"]}
+    if request.endpoint.dimensions_set_by_user:
+        body["dimensions"] = request.endpoint.service_settings["dimensions"]
+    if request.chat is not None:
+        body["messages"] = request.chat.messages
+    key = request.endpoint.secrets["api_key"]
+    return HttpCall(
+        "POST",
+        f"https://provider.test/v1?account={key}",
+        {"Content-Type": "application/json"},
+        msgspec.json.encode(body),
+    )
+
+
+def parse(reply: HttpReply, request: InferenceRequest) -> Result:
+    raise AssertionError("the probe of these tests does not send")
+
+
+def sign(
+    call: HttpCall, endpoint: Endpoint, now: float
+) -> Generator[HttpCall, HttpReply, Credential]:
+    yield from ()
+    return Credential({"X-Key": endpoint.secrets["api_key"]}, math.inf)
+
+
+def sign_after_token(
+    call: HttpCall, endpoint: Endpoint, now: float
+) -> Generator[HttpCall, HttpReply, Credential]:
+    yield HttpCall("POST", "https://provider.test/token")
+    raise AssertionError("a dry run fetches no token")
+
+
+def check_keys(endpoint: Endpoint) -> list[str]:
+    if "second_key" in endpoint.secrets and "url" not in endpoint.service_settings:
+        return ["[service_settings] does not contain the required setting [url]"]
+    return []
+
+
+def http_task(*fields: Field, **more: Any) -> HttpTask:
+    return HttpTask(
+        build,
+        parse,
+        service_settings=(API_KEY, SECOND_KEY, MODEL_ID, URL, *fields, REQUESTS_PER_MINUTE),
+        task_settings=(USER, TEAM),
+        **more,
+    )
+
+
+HOSTED = Service(
+    name="hosted",
+    title="Hosted",
+    auth=sign,
+    check=check_keys,
+    requests_per_minute=500,
+    tasks={
+        TaskType.TEXT_EMBEDDING: http_task(
+            DIMENSIONS, SIMILARITY, requests_per_minute=3000, default_similarity="dot_product"
+        ),
+        TaskType.SPARSE_EMBEDDING: http_task(),
+        TaskType.RERANK: http_task(),
+        TaskType.COMPLETION: http_task(),
+        TaskType.CHAT_COMPLETION: http_task(),
+    },
+)
+TOKENS = Service(
+    name="tokens", title="Tokens", auth=sign_after_token, tasks={TaskType.RERANK: http_task()}
+)
+BEDROCK = Service(name="amazonbedrock", title="B", tasks={TaskType.COMPLETION: http_task(REGION)})
+LOCAL = Service(
+    name="elasticsearch",
+    title="Elasticsearch",
+    tasks={TaskType.RERANK: LocalTask((Field("model_id", "str"), Field("num_threads", "int")))},
+)
+SERVICES = {service.name: service for service in (HOSTED, TOKENS, BEDROCK, LOCAL)}
+
+
+class MemoryStore:
+    """A store that forgets. fails: raised by the next write."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], Record] = {}
+        self.fails: Exception | None = None
+
+    async def load(self) -> list[Record]:
+        return list(self.rows.values())
+
+    async def write(self, changes: Sequence[Change]) -> None:
+        await asyncio.sleep(0)
+        if self.fails is not None:
+            raise self.fails
+        for change in changes:
+            if isinstance(change, Put):
+                key = (str(change.record.__struct_config__.tag), change.record.key)
+            else:
+                key = (change.kind, change.key)
+            found = self.rows.get(key)
+            if change.expects not in (None, found.revision if found else 0):
+                raise VersionConflict(f"[{key[1]}]: version conflict")
+            if isinstance(change, Put):
+                self.rows[key] = change.record
+            else:
+                self.rows.pop(key, None)
+
+    async def value(self, name: str, make: Callable[[], str]) -> str:
+        return make()
+
+    async def close(self) -> None:
+        self.rows.clear()
+
+
+class OpenVault:
+    """A vault that seals nothing, so that tests see references. key: what opens its seals."""
+
+    def __init__(self) -> None:
+        self.key = "first"
+        self.known = {"${env:INFERRY_SECRET_A}": "resolved-a"}
+
+    def seal(self, secrets: dict[str, str], *, owner: str) -> bytes:
+        for value in secrets.values():
+            if value.startswith("${") and value not in self.known:
+                raise BadRequest("a reference that the rules do not allow")
+        return msgspec.json.encode([self.key, owner, secrets])
+
+    def open(self, sealed: bytes, *, owner: str) -> dict[str, str]:
+        secrets = self._raw(sealed, owner)
+        return {name: self.known.get(value, value) for name, value in secrets.items()}
+
+    def merge(self, sealed: bytes, secrets: dict[str, str], *, owner: str) -> bytes:
+        return self.seal(self._raw(sealed, owner) | secrets, owner=owner)
+
+    def _raw(self, sealed: bytes, owner: str) -> dict[str, str]:
+        key, sealed_for, secrets = msgspec.json.decode(sealed, type=tuple[str, str, dict[str, str]])
+        if (key, sealed_for) != (self.key, owner):
+            raise Conflict("the master key that sealed the secrets is lost")
+        return secrets
+
+
+class TellingProbe:
+    """A probe that records what it is asked. result: given instead of the usual.
+
+    fails: raised. fails_once: raised by the next probe only.
+
+    gate: when set, every probe waits for it, after it has told `arrived`.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[Endpoint] = []
+        self.deadlines: list[Deadline] = []
+        self.fails: Exception | None = None
+        self.fails_once: Exception | None = None
+        self.result: Result | None = None
+        self.gate: asyncio.Event | None = None
+        self.arrived = asyncio.Event()
+
+    async def __call__(self, endpoint: Endpoint, deadline: Deadline) -> Result:
+        self.asked.append(endpoint)
+        self.deadlines.append(deadline)
+        if self.gate is not None:
+            self.arrived.set()
+            await self.gate.wait()
+        failure = self.fails_once or self.fails
+        self.fails_once = None
+        if failure is not None:
+            raise failure
+        return self.result or usual_result(endpoint.task_type)
+
+
+def usual_result(task_type: TaskType) -> Result:
+    if task_type is TaskType.TEXT_EMBEDDING:
+        return DenseEmbeddings((JsonVector(b"[1,2,3]", WIDTH),))
+    if task_type is TaskType.SPARSE_EMBEDDING:
+        return SparseEmbeddings(({"a": 1.0},))
+    if task_type is TaskType.RERANK:
+        return Ranking(())
+    return Completion(("hi",))
+
+
+@dataclass
+class House:
+    """A registry with its surroundings, and a snapshot that follows it."""
+
+    nursery: Nursery
+    store: MemoryStore = field(default_factory=MemoryStore)
+    vault: OpenVault = field(default_factory=OpenVault)
+    probe: TellingProbe = field(default_factory=TellingProbe)
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    published: list[Sequence[Change]] = field(default_factory=list)
+    publish_fails: Exception | None = None
+    skip_validation: bool = False
+    now: float = 1_000.0
+
+    def __post_init__(self) -> None:
+        self.registry = Registry(
+            self.store,
+            self.vault,
+            SERVICES,
+            self.probe,
+            self.publish,
+            nursery=self.nursery,
+            skip_validation=self.skip_validation,
+            clock=lambda: self.now,
+        )
+
+    async def publish(self, changes: Sequence[Change]) -> None:
+        await asyncio.sleep(0)
+        if self.publish_fails is not None:
+            raise self.publish_fails
+        self.published.append(changes)
+        self.snapshot.apply(changes)
+
+    async def put(
+        self,
+        inference_id: str = "a",
+        body: dict[str, Any] | None = None,
+        *,
+        task_type: str | None = "completion",
+        **more: Any,
+    ) -> dict[str, Any]:
+        command = PutEndpoint(
+            inference_id,
+            task_type,
+            f"/_inference/{task_type}/{inference_id}",
+            hosted() if body is None else body,
+            **more,
+        )
+        answer: dict[str, Any] = msgspec.json.decode(await self.registry.put_endpoint(command))
+        return answer
+
+    async def update(
+        self, body: dict[str, Any], *, task_type: str | None = None, **more: Any
+    ) -> dict[str, Any]:
+        command = UpdateEndpoint("a", task_type, body, **more)
+        answer: dict[str, Any] = msgspec.json.decode(await self.registry.update_endpoint(command))
+        return answer
+
+    async def delete(
+        self, inference_id: str = "a", *, task_type: str | None = None, **more: Any
+    ) -> dict[str, Any]:
+        command = DeleteEndpoint(inference_id, task_type, **more)
+        answer: dict[str, Any] = msgspec.to_builtins(await self.registry.delete_endpoint(command))
+        return answer
+
+
+def hosted(*, task_settings: dict[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
+    """Give the body of a PUT that is fine, `settings` added to its service settings."""
+    body: dict[str, Any] = {
+        "service": "hosted",
+        "service_settings": {"api_key": "marker-key", "model_id": "m"} | settings,
+    }
+    return body if task_settings is None else body | {"task_settings": task_settings}
+
+
+async def let_others_come_in() -> None:
+    """Let everything that was started run until it waits for something."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def open_house(**more: Any) -> AsyncIterator[House]:
+    """Give a house whose jobs end with the block."""
+    async with Nursery() as nursery:
+        yield House(nursery, **more)
