@@ -12,6 +12,7 @@ import base64
 import hashlib
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections import deque
@@ -82,7 +83,8 @@ class Provider:
 
     async def all_closed(self) -> None:
         """Wait until no connection is open."""
-        await self._all_closed.wait()
+        if self.open_connections:
+            await self._all_closed.wait()
 
     async def request_arrived(self) -> None:
         """Wait for the next request."""
@@ -111,7 +113,7 @@ class Provider:
 
 
 @asynccontextmanager
-async def open_provider() -> AsyncIterator[Provider]:
+async def open_provider(*, tls: ssl.SSLContext | None = None) -> AsyncIterator[Provider]:
     """Run a provider on the current loop."""
     provider = Provider()
     tasks: set[asyncio.Task[None]] = set()
@@ -121,8 +123,9 @@ async def open_provider() -> AsyncIterator[Provider]:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    provider.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
+    scheme = "http" if tls is None else "https"
+    provider.url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield provider
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,7 +51,7 @@ def test_events_are_the_same_when_bytes_come_one_by_one() -> None:
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
 def test_any_bytes_decode_alike_however_they_are_split(stream, cuts) -> None:
     bounds = [0, *sorted(cuts), len(stream)]
-    chunks = [stream[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    chunks = [stream[start:end] for start, end in pairwise(bounds)]
 
     assert decode(SseDecoder(), *chunks) == decode(SseDecoder(), stream)
     assert decode(JsonLinesDecoder(), *chunks) == decode(JsonLinesDecoder(), stream)

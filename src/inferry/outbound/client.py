@@ -302,6 +302,8 @@ def _root_of(error: Exception) -> Exception:
         return error.os_error
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return ConnectionResetError("the connection was closed before an answer")
+    if isinstance(error, aiohttp.ClientOSError) and error.errno is not None:
+        return OSError(error.errno, error.strerror)  # gives the subclass of the number
     return error
 
 
