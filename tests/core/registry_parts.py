@@ -31,7 +31,7 @@ from inferry.domain import (
     SparseEmbeddings,
     TaskType,
 )
-from inferry.errors import BadRequest, Conflict, VersionConflict
+from inferry.errors import BadRequest, SecretsUnreadable, VersionConflict
 from inferry.fields import Field
 from inferry.records import Change, Put, Record
 from inferry.service import HttpTask, LocalTask, Service
@@ -185,7 +185,7 @@ class OpenVault:
     def _raw(self, sealed: bytes, owner: str) -> dict[str, str]:
         key, sealed_for, secrets = msgspec.json.decode(sealed, type=tuple[str, str, dict[str, str]])
         if (key, sealed_for) != (self.key, owner):
-            raise Conflict("the master key that sealed the secrets is lost")
+            raise SecretsUnreadable("the master key that sealed the secrets is lost")
         return secrets
 
 

@@ -19,6 +19,7 @@ from inferry.errors import (
     NotFound,
     RegionDenied,
     Retry,
+    SecretsUnreadable,
     StoreFailure,
     UpstreamError,
     ValidationCallFailed,
@@ -616,7 +617,7 @@ async def test_a_lost_master_key_is_named_and_new_secrets_mend_it(house) -> None
     await house.put("a")
     house.vault.key = "second"
 
-    with pytest.raises(Conflict, match="the master key"):
+    with pytest.raises(SecretsUnreadable, match="the master key"):
         await house.update({"task_settings": {"user": "x"}})
     await house.update({"service_settings": {"api_key": "new"}})
 
@@ -721,7 +722,6 @@ async def test_row_107_an_id_is_free_after_delete_and_its_revisions_never_return
     await house.put("a")
     first = house.snapshot.require("a").revision
     await house.delete("a")
-    house.now += 1
 
     assert await house.put("a")
     assert house.snapshot.require("a").revision > first
@@ -746,15 +746,32 @@ async def test_a_delete_that_an_update_overtook_loses(house) -> None:
 # --- secrets -------------------------------------------------------------------------------------
 
 
-async def test_secrets_are_given_for_exactly_the_stored_revision(house) -> None:
+async def test_secrets_are_given_for_every_revision_of_an_endpoint(house) -> None:
     await house.put("a")
-    revision = house.snapshot.require("a").revision
+    first = house.snapshot.require("a").revision
+    await house.update({"service_settings": {"api_key": "new"}})
+    second = house.snapshot.require("a").revision
 
-    assert await house.registry.fetch_secrets(FetchSecrets("a", revision)) == {
-        "api_key": "marker-key"
-    }
+    for revision in (first, second):
+        secrets = await house.registry.fetch_secrets(FetchSecrets("a", revision))
+        assert secrets == {"api_key": "new"}
+
+
+@pytest.mark.parametrize("later_s", [0, 60, -60])
+async def test_secrets_are_not_given_to_who_asks_for_a_former_endpoint_of_the_id(
+    house, later_s: float
+) -> None:
+    await house.put("a")
+    former = house.snapshot.require("a").revision
+    await house.delete("a")
+    house.now += later_s
+    await house.put("a", hosted(api_key="another"))
+
     with pytest.raises(VersionConflict):
-        await house.registry.fetch_secrets(FetchSecrets("a", revision + 1))
+        await house.registry.fetch_secrets(FetchSecrets("a", former))
+
+
+async def test_an_endpoint_that_is_not_there_has_no_secrets(house) -> None:
     with pytest.raises(NotFound):
         await house.registry.fetch_secrets(FetchSecrets("b", 1))
 

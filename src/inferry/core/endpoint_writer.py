@@ -83,6 +83,7 @@ class EndpointWriter:
         self._probe = probe
         self._rules = rules
         self._locks = KeyedLocks()
+        self._last_revision = 0
         self._built_in = {record.inference_id: record for record in preconfigured_endpoints()}
 
     async def create(self, command: PutEndpoint) -> bytes:
@@ -157,13 +158,18 @@ class EndpointWriter:
         return Deletion(acknowledged=True, pipelines=[], indexes=[])
 
     async def secrets(self, inference_id: str, revision: int) -> dict[str, str]:
-        """Give the resolved secrets of an endpoint in exactly that revision."""
+        """Give the resolved secrets of the endpoint that had `revision`.
+
+        What an update changed since is in them; an endpoint that was deleted and created again is
+        another one.
+        """
         if inference_id in RESERVED_IDS:
             return {}
         record = self._ledger.endpoint(inference_id)
         if record is None:
             raise endpoint_not_found(inference_id)
-        _check_revision(record, revision)
+        if not record.created_at_ms <= revision <= record.revision:
+            raise _overtaken(record, revision)
         return await self._sealer.open(record)
 
     async def _validated(
@@ -176,7 +182,7 @@ class EndpointWriter:
         endpoint = replace(endpoint, secrets=secrets)
         if not self._rules.skip_validation:
             endpoint = await probed(endpoint, definition.task, self._probe, deadline)
-        return _new_record(endpoint, sealed, self._now_ms()), endpoint
+        return _new_record(endpoint, sealed, self._next_revision()), endpoint
 
     async def _changed(
         self, record: EndpointRecord, command: UpdateEndpoint, deadline: Deadline
@@ -198,13 +204,14 @@ class EndpointWriter:
         self._check_region(endpoint)
         if not self._rules.skip_validation:
             endpoint = await probed(endpoint, task, self._probe, deadline)
+        revision = self._next_revision(after=record.revision)
         return msgspec.structs.replace(
             record,
             service_settings=dict(endpoint.service_settings),
             task_settings=dict(endpoint.task_settings),
             secrets=sealed,
-            revision=record.revision + 1,
-            updated_at_ms=self._now_ms(),
+            revision=revision,
+            updated_at_ms=revision,
         )
 
     async def _store(self, put: Put) -> None:
@@ -230,8 +237,8 @@ class EndpointWriter:
     def _current(self, inference_id: str, seen: EndpointRecord | None) -> EndpointRecord | None:
         """Give the record as it is now. Raises `VersionConflict` when it is not what was seen."""
         record = self._ledger.endpoint(inference_id)
-        if seen is not None and record is not None:
-            _check_revision(record, seen.revision)
+        if seen is not None and record is not None and record.revision != seen.revision:
+            raise _overtaken(record, seen.revision)
         return record
 
     def _check_region(self, endpoint: Endpoint) -> None:
@@ -253,11 +260,19 @@ class EndpointWriter:
         timeout = command.timeout or f"{command.timeout_s:g}s"
         return Deadline.after(command.timeout_s, timeout, command.inference_id)
 
-    def _now_ms(self) -> int:
-        return int(self._rules.clock() * 1000)
+    def _next_revision(self, *, after: int = 0) -> int:
+        """Give the time in milliseconds, or the next number when that one was given already.
+
+        So an id that is deleted and created again never has a revision twice, and nothing that is
+        kept under id and revision outlives the endpoint.
+        """
+        self._last_revision = max(
+            int(self._rules.clock() * 1000), self._last_revision + 1, after + 1
+        )
+        return self._last_revision
 
 
-def _new_record(endpoint: Endpoint, sealed: bytes | None, now_ms: int) -> EndpointRecord:
+def _new_record(endpoint: Endpoint, sealed: bytes | None, revision: int) -> EndpointRecord:
     chunking = endpoint.chunking_settings
     return EndpointRecord(
         inference_id=endpoint.inference_id,
@@ -267,22 +282,19 @@ def _new_record(endpoint: Endpoint, sealed: bytes | None, now_ms: int) -> Endpoi
         task_settings=dict(endpoint.task_settings),
         chunking_settings=None if chunking is None else dict(chunking),
         origin=endpoint.origin,
-        # The time, not 1: an id that is deleted and created again never has a revision twice, so
-        # that nothing cached under id and revision outlives the endpoint.
-        revision=max(1, now_ms),
+        revision=revision,
         secrets=sealed,
         dimensions_set_by_user=endpoint.dimensions_set_by_user,
-        created_at_ms=now_ms,
-        updated_at_ms=now_ms,
+        created_at_ms=revision,
+        updated_at_ms=revision,
     )
 
 
-def _check_revision(record: EndpointRecord, seen: int) -> None:
-    if record.revision != seen:
-        raise VersionConflict(
-            f"[{record.inference_id}]: version conflict, required revision [{seen}], "
-            f"current revision [{record.revision}]"
-        )
+def _overtaken(record: EndpointRecord, seen: int) -> VersionConflict:
+    return VersionConflict(
+        f"[{record.inference_id}]: version conflict, required revision [{seen}], "
+        f"current revision [{record.revision}]"
+    )
 
 
 def _already_exists(inference_id: str) -> AlreadyExists:

@@ -103,9 +103,9 @@ class Registry:
         return await self._nursery.finish(self._endpoints.delete(command))
 
     async def fetch_secrets(self, command: FetchSecrets) -> dict[str, str]:
-        """Give the resolved secrets of an endpoint in exactly the revision asked for.
+        """Give the resolved secrets of the endpoint that had the revision asked for.
 
-        Raises `NotFound`, and `VersionConflict` when there is another revision by now.
+        Raises `NotFound`, and `VersionConflict` when another endpoint has the id by now.
         """
         return await self._endpoints.secrets(command.inference_id, command.revision)
 

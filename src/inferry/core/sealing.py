@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from inferry.errors import InferenceError
+from inferry.errors import InferenceError, SecretsUnreadable
 from inferry.protocols import Vault
 from inferry.records import EndpointRecord
 from inferry.service import Task
@@ -66,7 +66,7 @@ class Sealer:
         try:
             sealed = self._vault.merge(stored, sent, owner=owner) if sent else stored
             return sealed, self._vault.open(sealed, owner=owner)
-        except InferenceError:
+        except SecretsUnreadable:
             required = {
                 field.name for field in task.service_settings if field.secret and field.required
             }
