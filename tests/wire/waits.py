@@ -1,0 +1,6 @@
+"""Rows of the checklist that need something which is not here yet; they must fail until it is."""
+
+import pytest
+
+LOCAL_MODELS = pytest.mark.xfail(strict=True, reason="waits for: local models")
+MORE_SERVICES = pytest.mark.xfail(strict=True, reason="waits for: services beyond openai")
