@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -338,6 +339,21 @@ def test_a_configuration_survives_the_way_to_another_process(tmp_path):
     received = msgspec.msgpack.decode(msgspec.msgpack.encode(config), type=Config)
 
     assert received == config
+
+
+def test_every_key_is_read_by_something():
+    sources = [file for file in (ROOT / "src").rglob("*.py") if file.name != "sections.py"]
+    read = "".join(file.read_text() for file in sources)
+    of_local_models = {"engine.", "models.", "inference.preload"}
+
+    unread = [
+        f"{section}.{name}"
+        for section in Config.__struct_fields__
+        for name in getattr(Config(), section).__struct_fields__
+        if not re.search(rf"\.{name}\b", read)
+    ]
+
+    assert [key for key in unread if not key.startswith(tuple(of_local_models))] == []
 
 
 def test_the_reference_in_the_documentation_is_fresh():
