@@ -307,3 +307,15 @@ def test_one_change_among_very_many_endpoints_does_not_hold_up_the_loop() -> Non
         took.append(time.perf_counter() - started)
 
     assert min(took) < 0.005
+
+
+def test_many_endpoints_in_any_order_stay_sorted_and_can_all_go_again() -> None:
+    names = [f"e-{number * 7919 % 5000:04}" for number in range(5000)]
+    snapshot = Snapshot()
+
+    snapshot.apply([Put(record(name)) for name in names])
+    assert ids(snapshot, TaskType.COMPLETION) == sorted(names)
+
+    snapshot.apply([Drop("endpoint", name) for name in names])
+    assert listed(snapshot, TaskType.COMPLETION) == []
+    assert ids(snapshot) == sorted(RESERVED_IDS)

@@ -6,7 +6,7 @@ One writer, the event loop: `apply` is one synchronous step, so that no reader s
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -28,7 +28,7 @@ from inferry.records import (
 )
 
 _HEAD, _TAIL = b'{"endpoints":[', b"]}"
-_ITEMS_PER_PART = 256
+_MOST_PER_BLOCK = 512
 
 _decode_item = msgspec.json.Decoder(EndpointItem).decode
 
@@ -104,30 +104,78 @@ class Entry:
         return self._single
 
 
-class _Shelf:
-    """Entries by id in code point order, and how many bytes their fragments have together."""
+class _Block:
+    """Some entries in code point order of their ids; a change makes a new block."""
 
-    __slots__ = ("entries", "fragments_bytes", "ids")
+    __slots__ = ("_joined", "entries", "ids")
+
+    def __init__(self, ids: list[str], entries: list[Entry]) -> None:
+        self.ids = ids
+        self.entries = entries
+        self._joined: bytes | None = None
+
+    def joined(self) -> bytes:
+        """Give the fragments of the entries, with commas between them; joined on first use."""
+        if self._joined is None:
+            self._joined = b",".join([entry.fragment for entry in self.entries])
+        return self._joined
+
+
+class _Shelf:
+    """Entries in code point order of their ids, in blocks.
+
+    A change costs one block, however many there are, and a reader who holds the blocks of a moment
+    is not disturbed. size_bytes: of all fragments together.
+    """
+
+    __slots__ = ("blocks", "count", "firsts", "size_bytes")
 
     def __init__(self) -> None:
-        self.ids: list[str] = []
-        self.entries: list[Entry] = []
-        self.fragments_bytes = 0
+        self.blocks: list[_Block] = []
+        self.firsts: list[str] = []
+        self.count = 0
+        self.size_bytes = 0
 
     def put(self, entry: Entry) -> None:
-        at = bisect_left(self.ids, entry.inference_id)
-        if at < len(self.ids) and self.ids[at] == entry.inference_id:
-            self.fragments_bytes -= len(self.entries[at].fragment)
-            self.entries[at] = entry
+        at = self._block_of(entry.inference_id)
+        if at < 0:
+            self._replace(slice(0, 0), [_Block([entry.inference_id], [entry])])
+            self._count(1, len(entry.fragment))
+            return
+        ids, entries = self.blocks[at].ids[:], self.blocks[at].entries[:]
+        place = bisect_left(ids, entry.inference_id)
+        if place < len(ids) and ids[place] == entry.inference_id:
+            self._count(0, len(entry.fragment) - len(entries[place].fragment))
+            entries[place] = entry
         else:
-            self.ids.insert(at, entry.inference_id)
-            self.entries.insert(at, entry)
-        self.fragments_bytes += len(entry.fragment)
+            self._count(1, len(entry.fragment))
+            ids.insert(place, entry.inference_id)
+            entries.insert(place, entry)
+        half = len(ids) // 2 if len(ids) > _MOST_PER_BLOCK else len(ids)
+        parts = [_Block(ids[:half], entries[:half]), _Block(ids[half:], entries[half:])]
+        self._replace(slice(at, at + 1), parts)
 
     def drop(self, inference_id: str) -> None:
-        at = bisect_left(self.ids, inference_id)
-        self.fragments_bytes -= len(self.entries[at].fragment)
-        del self.ids[at], self.entries[at]
+        at = self._block_of(inference_id)
+        ids, entries = self.blocks[at].ids[:], self.blocks[at].entries[:]
+        place = bisect_left(ids, inference_id)
+        self._count(-1, -len(entries[place].fragment))
+        del ids[place], entries[place]
+        self._replace(slice(at, at + 1), [_Block(ids, entries)])
+
+    def _block_of(self, inference_id: str) -> int:
+        """Find the block that an id is in, or belongs into; -1 when there is none yet."""
+        found = bisect_right(self.firsts, inference_id) - 1
+        return max(found, 0) if self.blocks else -1
+
+    def _replace(self, place: slice, blocks: list[_Block]) -> None:
+        filled = [block for block in blocks if block.ids]
+        self.blocks[place] = filled
+        self.firsts[place] = [block.ids[0] for block in filled]
+
+    def _count(self, more: int, more_bytes: int) -> None:
+        self.count += more
+        self.size_bytes += more_bytes
 
 
 class Snapshot:
@@ -174,7 +222,7 @@ class Snapshot:
 
     def entries(self, task_type: TaskType | None = None) -> Sequence[Entry]:
         """Give the entries, all or of one type, in code point order of their ids."""
-        return tuple(self._shelf(task_type).entries)
+        return tuple(entry for block in self._shelf(task_type).blocks for entry in block.entries)
 
     def list_answer(self, task_type: TaskType | None = None) -> tuple[Iterable[bytes], int]:
         """Give the body of a list in parts, and its size in bytes.
@@ -182,9 +230,9 @@ class Snapshot:
         The parts are those of this moment, whatever changes before the last one is read.
         """
         shelf = self._shelf(task_type)
-        commas = max(0, len(shelf.entries) - 1)
-        size = len(_HEAD) + shelf.fragments_bytes + commas + len(_TAIL)
-        return _parts(shelf.entries[:]), size
+        commas = max(0, shelf.count - 1)
+        size = len(_HEAD) + shelf.size_bytes + commas + len(_TAIL)
+        return _parts(shelf.blocks[:]), size
 
     def region_policy_answer(self) -> bytes:
         """Give the body of GET of the region policy. Raises `NotFound` without one."""
@@ -230,11 +278,10 @@ class Snapshot:
             self._by_task[entry.task_type].drop(inference_id)
 
 
-def _parts(entries: list[Entry]) -> Iterator[bytes]:
-    before = _HEAD
-    for start in range(0, len(entries), _ITEMS_PER_PART):
-        yield before + b",".join(
-            [entry.fragment for entry in entries[start : start + _ITEMS_PER_PART]]
-        )
-        before = b","
-    yield _TAIL if entries else _HEAD + _TAIL
+def _parts(blocks: list[_Block]) -> Iterator[bytes]:
+    yield _HEAD
+    for number, block in enumerate(blocks):
+        if number:
+            yield b","
+        yield block.joined()
+    yield _TAIL
