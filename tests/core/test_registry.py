@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
 import inferry.commands
 from inferry.commands import Command, TakeTokens
 from inferry.core.snapshot import Snapshot
-from inferry.errors import AlreadyExists
-from inferry.records import Put, RegionPolicyRecord, RoleDescriptor, RoleRecord
+from inferry.errors import AlreadyExists, BadRequest
+from inferry.records import EndpointRecord, Put, RegionPolicyRecord, RoleDescriptor, RoleRecord
 from tests.core.registry_parts import open_house
 
 
@@ -37,6 +38,25 @@ async def test_its_records_make_a_snapshot_equal_to_one_that_followed_the_change
         one.fragment for one in house.snapshot.entries()
     ]
     assert b"marker-key" not in repr(records).encode()
+
+
+async def test_an_endpoint_of_an_unknown_service_is_kept_and_told(house) -> None:
+    record = EndpointRecord("a", "rerank", "gone", {"model_id": "m"}, {}, None)
+
+    with capture_logs() as lines:
+        house.registry.load([record])
+
+    assert list(house.registry.records()) == [record]
+    assert lines == [
+        {
+            "event": "endpoints of an unknown service",
+            "service": "gone",
+            "endpoints": 1,
+            "log_level": "warning",
+        }
+    ]
+    with pytest.raises(BadRequest, match=r"^Unknown service \[gone\]$"):
+        await house.update({"task_settings": {}})
 
 
 async def test_a_policy_of_the_store_is_served(house) -> None:

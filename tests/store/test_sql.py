@@ -274,7 +274,7 @@ async def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_directory_that_is_not_there_is_a_named_failure(tmp_path: Path) -> None:
-    with pytest.raises(StoreFailure, match="cannot open the store"):
+    with pytest.raises(StoreFailure, match=r"cannot open \[sqlite:.*nowhere.*No such file"):
         await open_store(sqlite_url(tmp_path / "nowhere" / "inferry.db"))
 
 

@@ -6,6 +6,7 @@ Each handler takes a command and runs to its end in the nursery, whatever become
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -27,8 +28,9 @@ from inferry.core.ledger import Ledger
 from inferry.core.policy_writer import PolicyWriter
 from inferry.core.sealing import Sealer
 from inferry.protocols import Probe, Publish, Store, Vault
-from inferry.records import Record
+from inferry.records import EndpointRecord, Record
 from inferry.service import Service
+from inferry.telemetry import get_logger
 
 
 class Registry:
@@ -53,14 +55,23 @@ class Registry:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._nursery = nursery
+        self._services = services
         self._ledger = Ledger(store, publish)
         rules = WriteRules(clock, skip_validation, timeout_s, generative_timeout_s)
         self._endpoints = EndpointWriter(self._ledger, Sealer(vault), services, probe, rules)
         self._policies = PolicyWriter(self._ledger, clock)
 
     def load(self, records: Iterable[Record]) -> None:
-        """Take over what the store holds; records of other kinds are left alone."""
-        self._ledger.load(records)
+        """Take over what the store holds; records of other kinds are left alone.
+
+        Endpoints of a service that is not here are kept and listed; running one is refused.
+        """
+        orphans: Counter[str] = Counter()
+        self._ledger.load(_counting(records, self._services, orphans))
+        for service, endpoints in orphans.items():
+            get_logger().warning(
+                "endpoints of an unknown service", service=service, endpoints=endpoints
+            )
 
     def records(self) -> Iterator[Record]:
         """Give every stored record of this registry as it is now, without sealed secrets."""
@@ -128,3 +139,13 @@ class Registry:
     async def delete_reference(self, command: DeleteReference) -> None:
         """Forget something that used endpoints. Raises `NotFound` when nobody knows it."""
         await self._nursery.finish(self._policies.delete_reference(command.name))
+
+
+def _counting(
+    records: Iterable[Record], services: Mapping[str, Service], orphans: Counter[str]
+) -> Iterator[Record]:
+    """Pass `records` on and count the endpoints without a service, by its name."""
+    for record in records:
+        if isinstance(record, EndpointRecord) and record.service not in services:
+            orphans[record.service] += 1
+        yield record

@@ -44,10 +44,9 @@ _ROWS_AT_ONCE = 5000
 class SqlStore:
     """Implements `protocols.Store`. Made by `open_store`."""
 
-    def __init__(self, engine: Engine, thread: ThreadPoolExecutor, *, where: str) -> None:
+    def __init__(self, engine: Engine, thread: ThreadPoolExecutor) -> None:
         self._engine = engine
         self._thread = thread
-        self._where = where
         self._connection: Connection | None = None
 
     async def load(self) -> list[Record]:
@@ -90,10 +89,10 @@ class SqlStore:
             yield
         except DBAPIError as error:
             self._disconnect()  # the next call finds the database as it is by then
-            raise StoreFailure(_explain(self._where, error)) from error.orig
+            raise StoreFailure(_explain(error)) from error.orig
         except msgspec.MsgspecError as error:
             raise StoreFailure(
-                f"the store [{self._where}] holds a record that this version cannot read: {error}"
+                f"the store holds a record that this version cannot read: {error}"
             ) from error
 
     def _disconnect(self) -> None:
@@ -116,12 +115,14 @@ async def open_store(url: str) -> SqlStore:
     if parsed.get_backend_name() != "sqlite":
         raise StoreFailure(f"[store.url] names [{where}]; this version keeps its store in SQLite")
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
-    store = SqlStore(_sqlite_engine(parsed), thread, where=where)
+    store = SqlStore(_sqlite_engine(parsed), thread)
     try:
         await asyncio.get_running_loop().run_in_executor(thread, _make_private, parsed)
         await store.connect()
-    except BaseException:
+    except BaseException as error:
         await store.close()
+        if isinstance(error, StoreFailure):
+            raise StoreFailure(f"cannot open [{where}]: {error.message}") from error.__cause__
         raise
     return store
 
@@ -139,7 +140,7 @@ def _make_private(url: URL) -> None:
         os.close(os.open(url.database, os.O_RDWR | os.O_CREAT, 0o600))
         os.chmod(url.database, 0o600)  # noqa: PTH101 - beside `os.open`
     except OSError as error:
-        raise StoreFailure(f"cannot open the store [{url.database}]: {error.strerror}") from error
+        raise StoreFailure(error.strerror or str(error)) from error
 
 
 def _sqlite_engine(url: URL) -> Engine:
@@ -239,11 +240,11 @@ def _conflict(key: str, expected: int) -> VersionConflict:
     return VersionConflict(f"[{key}]: version conflict, required {wanted}, found another")
 
 
-def _explain(where: str, error: DBAPIError) -> str:
+def _explain(error: DBAPIError) -> str:
     reason = str(error.orig)
     if "not a database" in reason or "malformed" in reason:
         return (
-            f"the store [{where}] is damaged or is not a database ({reason}); "
+            f"the store is damaged or is not a database ({reason}); "
             "restore it from a backup, or move it away to start with an empty one"
         )
-    return f"the store [{where}] failed: {reason}"
+    return f"the store failed: {reason}"
