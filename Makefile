@@ -60,6 +60,7 @@ format: $(DEV)
 
 docs: $(DEV)
 	$(BIN)/python -m inferry.cli.config_reference > docs/configuration.md
+	$(BIN)/python -m tests.wire.privilege_matrix > docs/privileges.md
 
 bench: $(DEV)
 	$(BIN)/python -m bench

@@ -6,15 +6,11 @@ import base64
 import itertools
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.providers import run_provider
-from tests.server import ADMIN_PASSWORD, Connection, Reply, Server, basic, run_server
-
-pytestmark = pytest.mark.server
+from tests.server import ADMIN_PASSWORD, Connection, Reply, Server, basic
 
 CHALLENGES = ['Basic realm="security", charset="UTF-8"', 'Bearer realm="security"', "ApiKey"]
 REFUSAL = (
@@ -29,8 +25,8 @@ DAY_MS = 24 * 3600 * 1000
 _NUMBERS = itertools.count()
 
 
-class Wire:
-    """A server with an endpoint `docs` that embeds, and one `talk` that completes."""
+class Callers:
+    """Callers of a server with an endpoint `docs` that embeds, and one `talk` that completes."""
 
     def __init__(self, server: Server, provider_url: str) -> None:
         self.server = server
@@ -80,18 +76,15 @@ class Wire:
         }
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two processes"])
-def wire(request, tmp_path_factory) -> Iterator[Wire]:
-    """Run a server with authentication, and a provider."""
-    data_dir: Path = tmp_path_factory.mktemp("server") / "data"
-    with (
-        run_provider() as provider,
-        run_server(data_dir, auth=True, workers=request.param) as server,
-    ):
-        one = Wire(server, provider.url)
-        one.do("PUT", "/_inference/text_embedding/docs", one.endpoint("embeddings"))
-        one.do("PUT", "/_inference/completion/talk", one.endpoint("chat/completions"))
-        yield one
+@pytest.fixture(scope="module")
+def wire(session_wire) -> Iterator[Callers]:
+    """Give the server with its two endpoints."""
+    one = Callers(session_wire.server, session_wire.provider.url)
+    one.do("PUT", "/_inference/text_embedding/docs", one.endpoint("embeddings"))
+    one.do("PUT", "/_inference/completion/talk", one.endpoint("chat/completions"))
+    yield one
+    for inference_id in ("docs", "talk"):
+        one.do("DELETE", f"/_inference/{inference_id}")
 
 
 def reason(reply: Reply, status: int, kind: str = "security_exception") -> str:
