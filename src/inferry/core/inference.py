@@ -202,7 +202,7 @@ class Inference:
         if queued_s > 0:
             metrics.observe(inference_id, task_type, Stage.QUEUE, queued_s)
         if outcome is Outcome.SUCCESS:
-            metrics.observe(inference_id, task_type, Stage.UPSTREAM, total_s - queued_s)
+            metrics.observe(inference_id, task_type, Stage.UPSTREAM, max(total_s - queued_s, 0.0))
 
     def _count_tokens(self, entry: Entry, usage: Usage | None) -> None:
         if usage is not None:
