@@ -125,7 +125,12 @@ LOCAL = Service(
     title="Elasticsearch",
     tasks={TaskType.RERANK: LocalTask((Field("model_id", "str"), Field("num_threads", "int")))},
 )
-SERVICES = {service.name: service for service in (HOSTED, TOKENS, BEDROCK, LOCAL)}
+ELSER = Service(
+    name="elser",
+    title="ELSER",
+    tasks={TaskType.SPARSE_EMBEDDING: LocalTask((Field("num_threads", "int"),))},
+)
+SERVICES = {service.name: service for service in (HOSTED, TOKENS, BEDROCK, LOCAL, ELSER)}
 
 
 class MemoryStore:

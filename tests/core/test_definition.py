@@ -237,6 +237,14 @@ async def test_a_local_model_that_is_not_there_is_refused(house) -> None:
     )
 
 
+async def test_the_model_of_elser_need_not_be_named(house) -> None:
+    body = {"service": "elser", "service_settings": {"num_threads": 1}}
+
+    message = await refused(house, body, IllegalArgument, task_type="sparse_embedding")
+
+    assert "Was [.elser_model_2_linux-x86_64]." in message
+
+
 async def test_a_local_model_is_named(house) -> None:
     body = {"service": "elasticsearch", "service_settings": {"num_threads": 1}}
 

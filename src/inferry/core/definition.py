@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from inferry.core.chunking import resolve_chunking
 from inferry.core.lookup import parse_task_type, resolve_task_type
+from inferry.core.preconfigured import ELSER_MODEL_ID
 from inferry.domain import Endpoint, Json, Settings, TaskType
 from inferry.errors import BadRequest, IllegalArgument, InvalidSettings
 from inferry.fields import Field, Parsed, Purpose, parse_settings
@@ -61,7 +62,7 @@ def define_endpoint(
     _refuse_unknown(service.name, _left_over(body, resolved), of_service.unknown, of_task.unknown)
     chunking = resolve_chunking(body.get(_CHUNKING)) if resolved.is_chunkable else None
     if isinstance(task, LocalTask):
-        raise _no_local_model(of_service.values)
+        raise _no_local_model(service, of_service.values)
     return Definition(_completed(endpoint, service, task, chunking), service, task)
 
 
@@ -215,12 +216,14 @@ def _without_unchanged(given: Settings, stored: Settings) -> Settings:
     }
 
 
-def _no_local_model(settings: Settings) -> IllegalArgument:
-    if "model_id" not in settings:
+def _no_local_model(service: Service, settings: Settings) -> IllegalArgument:
+    """Say that a model is not here; the older service `elser` has one that need not be named."""
+    model_id = settings.get("model_id", ELSER_MODEL_ID if service.name == "elser" else None)
+    if model_id is None:
         return IllegalArgument("Error parsing service settings, model_id must be provided")
     return IllegalArgument(
         "Error parsing request config, model id does not match any models available on this "
-        f"platform. Was [{java_text(settings['model_id'])}]. You may need to load it into the "
+        f"platform. Was [{java_text(model_id)}]. You may need to load it into the "
         "cluster using eland."
     )
 

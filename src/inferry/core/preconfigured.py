@@ -27,13 +27,13 @@ _SERVICE = "elasticsearch"
 _MAX_THREADS = 32
 _PLATFORM = "_linux-x86_64"
 
+ELSER_MODEL_ID = f".elser_model_2{_PLATFORM}"
+
 
 def preconfigured_endpoints(cores: int | None = None) -> list[EndpointRecord]:
     """Give the endpoints of `RESERVED_IDS`. cores: of this machine, counted when None."""
     return [
-        _adaptive(
-            ".elser-2-elasticsearch", TaskType.SPARSE_EMBEDDING, f".elser_model_2{_PLATFORM}"
-        ),
+        _adaptive(".elser-2-elasticsearch", TaskType.SPARSE_EMBEDDING, ELSER_MODEL_ID),
         _demo(cores or os.cpu_count() or 1),
         _adaptive(
             ".multilingual-e5-small-elasticsearch",
