@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from inferry.concurrency import run_all
 from inferry.errors import (
     DeadlineExceeded,
     InternalError,
@@ -24,11 +25,11 @@ from inferry.telemetry import (
     Metrics,
     Outcome,
     Stage,
+    bind_request_id,
     clear_metrics_directory,
     configure_logging,
     get_logger,
     outcome_of,
-    request_context,
 )
 
 
@@ -64,9 +65,12 @@ def test_lines_below_the_level_are_not_written(log):
     assert log.getvalue() == ""
 
 
-def test_lines_of_a_request_carry_its_id(log):
-    with request_context("r-1"):
+async def test_lines_of_a_request_carry_its_id(log):
+    async def request() -> None:
+        bind_request_id("r-1")
         get_logger().info("inside")
+
+    await run_all([request()])
     get_logger().info("outside")
 
     inside, outside = lines(log)

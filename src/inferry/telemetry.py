@@ -13,8 +13,8 @@ import sys
 import time
 import traceback
 from bisect import bisect_left
-from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import MutableMapping
+from contextvars import ContextVar
 from enum import StrEnum
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -61,7 +61,7 @@ def configure_logging(section: TelemetrySection, *, stream: TextIO | None = None
     stream = stream or sys.stderr
     level = logging.getLevelNamesMapping()[section.log_level.upper()]
     shared = [
-        structlog.contextvars.merge_contextvars,
+        _add_request_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _mask_sensitive,
@@ -93,11 +93,21 @@ def get_logger(**context: object) -> FilteringBoundLogger:
     return logger
 
 
-@contextmanager
-def request_context(request_id: str) -> Iterator[None]:
-    """Put `request_id` on every line that is logged within."""
-    with _structlog().contextvars.bound_contextvars(request_id=request_id):
-        yield
+_REQUEST_ID: ContextVar[str] = ContextVar("request_id")
+
+
+def bind_request_id(request_id: str) -> None:
+    """Put `request_id` on every line that is logged from now on in this task."""
+    _REQUEST_ID.set(request_id)
+
+
+def _add_request_id(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    request_id = _REQUEST_ID.get(None)
+    if request_id is not None:
+        event.setdefault("request_id", request_id)
+    return event
 
 
 def format_error(error_info: _ErrorInfo) -> str:

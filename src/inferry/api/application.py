@@ -24,7 +24,7 @@ from inferry.api.responding import PRODUCT, Pairs, Responder, Send, transform
 from inferry.api.routes import Match, RouteTable
 from inferry.errors import IllegalArgument, InferenceError, InternalError, MethodNotAllowed
 from inferry.security.gate import Gate, Principal
-from inferry.telemetry import get_logger, request_context
+from inferry.telemetry import bind_request_id, get_logger
 
 Scope: TypeAlias = dict[str, Any]
 
@@ -63,9 +63,9 @@ class Application:
             return
         request = _request_of(scope)
         pairs, request_id = self._identify(request.headers)
-        with request_context(request_id):
-            answer = await self._answer(request, scope, receive)
-            await self._responder.send(answer, request, pairs, send)
+        bind_request_id(request_id)
+        answer = await self._answer(request, scope, receive)
+        await self._responder.send(answer, request, pairs, send)
 
     async def _answer(self, request: Request, scope: Scope, receive: Receive) -> Answer:
         """Give the answer as it goes out, whatever happens."""

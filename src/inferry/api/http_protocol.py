@@ -3,7 +3,7 @@
 Three things differ: what the parser cannot take is answered in the envelope of the wire, with the
 product header; heads are limited in size and time; and a client that hangs up cancels its request
 at once, so that an abandoned call to a provider ends. A request that fits in one read pays for none
-of it but a few comparisons.
+of it but a few comparisons, and the head of an answer leaves together with the first of its body.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from uvicorn.protocols.http.httptools_impl import (
 from inferry.api.routes import METHODS
 
 _START: Final = re.compile(rb"[\r\n]*([A-Z][A-Z_-]{1,30}) ([\x21-\x7e]{1,2048})")
+_WORTH_A_WRITE_BYTES: Final = 64 * 1024
+_CONTINUE: Final = b"HTTP/1.1 100"
 _ALLOWED: Final = ", ".join(sorted(METHODS))
 
 
@@ -142,6 +144,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     # --- one request -----------------------------------------------------------------------------
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        late = _LateHead(self.transport, cycle.on_response)
+        cycle.transport = late  # type: ignore[assignment]
+        cycle.on_response = late.finish
+        super()._start_asgi_task(cycle, app)
+
     async def _run(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request in a way that can be given up."""
         self._running = asyncio.current_task()
@@ -199,6 +207,51 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._forget_timer()
         self.transport.write(answer)
         self.transport.close()
+
+
+class _LateHead:
+    """A transport for one answer: its head waits for the first of its body, for one write of both.
+
+    then: what to do when the answer is complete.
+    """
+
+    __slots__ = ("_head", "_then", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, then: Callable[[], None]) -> None:
+        self._transport = transport
+        self._then = then
+        self._head: bytes | None = b""
+
+    def write(self, data: bytes) -> None:
+        """Write, unless this is the head."""
+        if len(data) > _WORTH_A_WRITE_BYTES:
+            self._flush()
+        if self._head is None:
+            self._transport.write(data)
+        elif self._head or data.startswith(_CONTINUE):
+            self._transport.write(self._head + data)
+            self._head = None if self._head else b""
+        else:
+            self._head = data
+
+    def is_closing(self) -> bool:
+        """Tell whether the connection closes."""
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """Close after what was written has left."""
+        self._flush()
+        self._transport.close()
+
+    def finish(self) -> None:
+        """End the answer, which may be a head alone."""
+        self._flush()
+        self._then()
+
+    def _flush(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+        self._head = None
 
 
 def _refusal(status: int, reason: str, name: str) -> bytes:

@@ -16,6 +16,8 @@ from inferry.errors import IllegalArgument, InferenceError, MethodNotAllowed, No
 
 METHODS: Final = frozenset({"GET", "PUT", "POST", "DELETE", "HEAD", "OPTIONS", "PATCH"})
 _LENIENT_ROOT = "_inference"
+_MAX_REMEMBERED = 4096
+_LONGEST_REMEMBERED = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class RouteTable:
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
         self._root = _Node()
+        self._found: dict[tuple[str, str], Match] = {}
         for route in self.routes:
             self._add(route)
 
@@ -50,6 +53,10 @@ class RouteTable:
         A HEAD is answered by the GET. Without a route: `NoHandler` or `MethodNotAllowed`; not
         raised, since a caller without credentials shall not learn it.
         """
+        found = self._found.get((method, raw_path))
+        return found or self._look_up(method, raw_path, uri)
+
+    def _look_up(self, method: str, raw_path: str, uri: str) -> Match | InferenceError:
         try:
             segments = _segments(method, raw_path)
         except IllegalArgument as error:
@@ -63,12 +70,20 @@ class RouteTable:
                     found = None
             if found is not None:
                 route, names = found
-                return Match(route, dict(zip(names, values, strict=True)))
+                match = Match(route, dict(zip(names, values, strict=True)))
+                if len(raw_path) <= _LONGEST_REMEMBERED:
+                    self._remember((method, raw_path), match)
+                return match
             allowed += node.routes
         if not allowed:
             return NoHandler(f"no handler found for uri [{uri}] and method [{method}]")
         listed = ",".join(dict.fromkeys(allowed))
         return MethodNotAllowed(_refusal(method, uri, listed), allowed=listed)
+
+    def _remember(self, key: tuple[str, str], match: Match) -> None:
+        if len(self._found) >= _MAX_REMEMBERED:
+            self._found.clear()
+        self._found[key] = match
 
     def _add(self, route: Route) -> None:
         node = self._root
