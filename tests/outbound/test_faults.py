@@ -11,6 +11,7 @@ import json
 import pytest
 
 from inferry.calls import HttpCall, HttpReply
+from inferry.concurrency import within
 from inferry.domain import Deadline, Endpoint, TaskType
 from inferry.errors import (
     DeadlineExceeded,
@@ -298,8 +299,9 @@ async def test_the_deadline_does_not_cut_a_stream_that_has_begun(client, provide
     async with client.stream(exchange, framing="sse", refuse=refuse) as stream:
         events = stream.events()
         first = await anext(events)
-        while exchange.deadline.left_s() > 0:
-            await asyncio.sleep(exchange.deadline.left_s())
+        with pytest.raises(DeadlineExceeded):
+            async with within(exchange.deadline):
+                await asyncio.Event().wait()
         go_on.set()
         second = await anext(events)
 
