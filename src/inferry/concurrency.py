@@ -34,10 +34,11 @@ def _first_leaf(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 async def within(deadline: Deadline) -> AsyncIterator[None]:
     """Cancel the body when `deadline` ends and raise `DeadlineExceeded` then."""
     try:
-        async with asyncio.timeout(deadline.left_s()):
+        # Event loops round: the limit may be over a moment before the clock says so.
+        async with asyncio.timeout(deadline.left_s()) as limit:
             yield
     except TimeoutError:
-        if deadline.left_s() > 0:
+        if not limit.expired():
             raise
         raise deadline.exceeded() from None
 

@@ -121,6 +121,15 @@ class Wire:
         assert reply.status == 200, reply.content
         return inference_id
 
+    def endpoint_of(self, service: str, task_type: str, **settings: Any) -> str:
+        """Create an endpoint of another service, whose origin the provider stands for."""
+        inference_id = new_id()
+        given = {"api_key": f"key-{inference_id}", "model_id": "model-1", **settings}
+        body = {"service": service, "service_settings": given}
+        reply = self.put(f"/_inference/{task_type}/{inference_id}", body)
+        assert reply.status == 200, reply.content
+        return inference_id
+
     def refused(self, status: int, name: str, text: str, reply: Reply) -> None:
         """Check an answer against the error envelope."""
         assert reply.status == status, reply.content
@@ -145,7 +154,10 @@ def provider() -> Iterator[Provider]:
 def session_wire(request, tmp_path_factory, provider) -> Iterator[Wire]:
     """Run a server with authentication, with as many API processes as the parameter says."""
     data_dir = tmp_path_factory.mktemp("wire") / "data"
-    with run_server(data_dir, auth=True, workers=request.param) as server:
+    origins = {
+        f"INFERRY_OUTBOUND__BASE_URLS__{name}": provider.url for name in ("COHERE", "JINAAI")
+    }
+    with run_server(data_dir, auth=True, workers=request.param, environment=origins) as server:
         yield Wire(server, provider)
 
 
