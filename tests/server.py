@@ -10,8 +10,9 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import psutil
 
 START_S = 60.0
 STOP_S = 60.0
+WAIT_S = 60.0
 ADMIN_PASSWORD = "a password of the tests"
 
 
@@ -87,13 +89,15 @@ class Server:
     _connections: list[Connection] = field(default_factory=list)
 
     def connect(self, *, authorization: str | None = None, timeout_s: float = 60.0) -> Connection:
-        """Open a connection."""
+        """Open a connection, closed with the server at the latest."""
         given = authorization or self.authorization
-        return Connection(self.url, given, timeout_s=timeout_s)
+        connection = Connection(self.url, given, timeout_s=timeout_s)
+        self._connections.append(connection)
+        return connection
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Reply:
         """Send one request on a connection of its own."""
-        connection = self.connect()
+        connection = Connection(self.url, self.authorization)
         try:
             return connection.call(method, path, body, **headers)
         finally:
@@ -104,7 +108,6 @@ class Server:
         found: dict[str, list[Connection]] = {}
         for _ in range(2000):
             connection = self.connect()
-            self._connections.append(connection)
             found.setdefault(connection.call("GET", "/").process, []).append(connection)
             if len(found) == processes and min(map(len, found.values())) >= each:
                 return [one for several in found.values() for one in several[:each]]
@@ -113,6 +116,15 @@ class Server:
     def api_processes(self) -> list[psutil.Process]:
         """List the API processes."""
         return psutil.Process(self.process.pid).children()
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Ask again and again, for as long as the server lives."""
+        give_up_at = time.monotonic() + WAIT_S
+        while not condition():
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.1)
+            assert self.process.returncode is None, "the server ended meanwhile"
+            assert time.monotonic() < give_up_at, "it never came true"
 
     def stop(self) -> int:
         """Ask the server to end and give its exit code."""

@@ -38,7 +38,7 @@ from inferry.core.access import Access
 from inferry.core.inference import Inference, Timeouts
 from inferry.core.snapshot import Snapshot
 from inferry.errors import InternalError, ShuttingDown
-from inferry.fleet import BEGIN, DRAIN, LOAD, PUBLISH, SERVE
+from inferry.fleet import BEGIN, DRAIN, LOAD, PUBLISH, SERVE, WARN
 from inferry.ipc import Handler, Peer, RemoteWriter, decode_changes, open_peer
 from inferry.outbound.client import open_client
 from inferry.outbound.limiter import LeasingLimiter
@@ -54,19 +54,23 @@ _CUT_OFF_S = 1
 
 
 class Door:
-    """The gate, until it is shut because the server ends: then nobody enters any more."""
+    """The gate, until it is shut because the server ends: then nobody enters any more.
+
+    warning: why requests are not welcome although they are still taken, empty without a reason.
+    """
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._is_shut = False
+        self.warning = ""
 
     def shut(self) -> None:
         """Refuse new requests; health is answered without a gate."""
         self._is_shut = True
 
-    def why_shut(self) -> str | None:
+    def why_not_ready(self) -> str | None:
         """Say why requests are not welcome, None while they are."""
-        return "the server is shutting down" if self._is_shut else None
+        return "the server is shutting down" if self._is_shut else self.warning or None
 
     def authenticate(self, headers: Mapping[str, str], uri: str) -> Coroutine[Any, Any, Principal]:
         """Ask the gate. Raises `ShuttingDown`."""
@@ -115,10 +119,15 @@ class _Server(uvicorn.Server):
         await self.startup(sockets=self._sockets)
 
     async def finish(self, timeout_s: float) -> None:
-        """Let running requests end within `timeout_s`, then close every connection."""
+        """Let running requests end within `timeout_s`, then close every connection.
+
+        A request that is cut off sees its connection break: an answer would claim an outcome.
+        """
         running = set(self.server_state.tasks)
         if running:
-            await asyncio.wait(running, timeout=timeout_s)
+            _, late = await asyncio.wait(running, timeout=timeout_s)
+            for connection in list(self.server_state.connections) if late else ():
+                connection.transport.abort()
         await self.shutdown(sockets=self._sockets)
 
     def stop(self) -> None:
@@ -128,7 +137,7 @@ class _Server(uvicorn.Server):
 
 
 class ApiProcess:
-    """What the supervisor calls: begin, load, serve, publish, drain."""
+    """What the supervisor calls, see `inferry.fleet`."""
 
     def __init__(
         self, sockets: Sequence[socket.socket], *, nursery: Nursery, stack: AsyncExitStack
@@ -147,6 +156,7 @@ class ApiProcess:
             BEGIN: self._begin,
             LOAD: self._apply,
             PUBLISH: self._apply,
+            WARN: self._warn,
             SERVE: self._serve,
             DRAIN: self._drain,
         }
@@ -168,6 +178,10 @@ class ApiProcess:
 
     async def _apply(self, body: bytes) -> bytes:
         self._begun.apply(decode_changes(body))
+        return b""
+
+    async def _warn(self, body: bytes) -> bytes:
+        self._begun.door.warning = body.decode()
         return b""
 
     async def _serve(self, _: bytes) -> bytes:
@@ -234,7 +248,7 @@ async def build(
         gate = CredentialGate(access, passwords)
         routes += security_routes(access, writer, gate, render_error)
     door = Door(gate)
-    routes += health_routes(metrics, door.why_shut)
+    routes += health_routes(metrics, door.why_not_ready)
     routes += docs_routes()
     routes += openapi_routes(routes, version=__version__)
     application = Application(routes, door, max_body_bytes=config.server.max_body_bytes)

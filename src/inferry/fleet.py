@@ -39,6 +39,8 @@ from inferry.telemetry import get_logger
 
 BEGIN, LOAD, SERVE, PUBLISH, DRAIN = "begin", "load", "serve", "publish", "drain"
 """What the supervisor calls in an API process, in this order."""
+WARN = "warn"
+"""Tells an API process why it shall say that it is not ready; an empty body takes it back."""
 
 _ACKNOWLEDGE_S = 10.0
 _EXIT_S = 5.0
@@ -88,6 +90,7 @@ class Fleet:
         self._answers: dict[str, Handler] = {}
         self._keepers = Nursery()
         self._processes: list[_ApiProcess] = []
+        self._warning = b""
         self._is_draining = False
 
     async def __aenter__(self) -> Fleet:
@@ -124,10 +127,16 @@ class Fleet:
         waiting = []
         for one in self._processes:
             if one.missed is None:
-                waiting.append(self._tell(one, body))
+                waiting.append(self._tell(one, PUBLISH, body))
             else:
                 one.missed += public
         await run_all(waiting)
+
+    async def warn(self, reason: str | None) -> None:
+        """Have every process say that it is not ready, and why; None takes it back."""
+        self._warning = (reason or "").encode()
+        serving = [one for one in self._processes if one.missed is None]
+        await run_all(self._tell(one, WARN, self._warning) for one in serving)
 
     async def drain(self) -> None:
         """Stop accepting, let running requests end within the drain timeout, end all processes."""
@@ -149,6 +158,7 @@ class Fleet:
                 changes, one.missed = one.missed, []
                 await one.peer.call(LOAD, encode_changes(changes))
             one.missed = None
+            await one.peer.call(WARN, self._warning)
             await one.peer.call(SERVE)
         except InferenceError:
             await self._end(one)
@@ -203,15 +213,16 @@ class Fleet:
             except InferenceError as error:
                 get_logger().error("an API process did not start", reason=str(error))
 
-    async def _tell(self, one: _ApiProcess, body: bytes) -> None:
+    async def _tell(self, one: _ApiProcess, name: str, body: bytes) -> None:
         try:
             async with asyncio.timeout(_ACKNOWLEDGE_S):
-                await one.peer.call(PUBLISH, body)
+                await one.peer.call(name, body)
         except ChannelClosed:
             await self._end(one)  # it may answer no more after we return
         except (TimeoutError, InferenceError) as error:
             get_logger().error(
-                "an API process did not apply a change, ending it",
+                "an API process did not answer in time, ending it",
+                call=name,
                 pid=one.process.pid,
                 reason=str(error) or "no answer",
             )

@@ -14,7 +14,7 @@ import sys
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from shlex import quote
 from typing import Any, TypeAlias
@@ -39,7 +39,7 @@ from inferry.core.dry_run import sample_request
 from inferry.core.registry import Registry
 from inferry.core.runners.compose import compose_probe
 from inferry.domain import Deadline, Endpoint, Result
-from inferry.errors import InferenceError, InternalError
+from inferry.errors import InferenceError, InternalError, StoreFailure
 from inferry.fleet import Fleet, Launch
 from inferry.outbound.client import open_client
 from inferry.outbound.limiter import Buckets
@@ -59,6 +59,8 @@ _Handlers: TypeAlias = dict[type[Command], Callable[[Any], Awaitable[Any]]]
 LOCAL_KEY_FILE = "local-api-key"
 _STORE_FILE = "inferry.db"
 _METRICS_DIRECTORY = "metrics"
+_CLUSTER_UUID = "cluster_uuid"
+_WATCH_EVERY_S = 5.0
 
 
 def serve(loaded: Loaded, *, no_auth: bool) -> int:
@@ -124,8 +126,8 @@ class _Supervisor:
             await first_of(self._start(fleet, handlers), self._stop.wait())
             if not self._stop.is_set():
                 _tell(greeting(self._config, self._sockets[0].getsockname()[:2]))
-                await self._stop.wait()
-            await self._drain(fleet, jobs)
+                await first_of(self._stop.wait(), _watch(store, fleet))
+            await first_of(self._drain(fleet, jobs), self._hurry.wait())
 
     def _on_signal(self) -> None:
         """Drain on the first signal, hurry on the second."""
@@ -139,7 +141,7 @@ class _Supervisor:
         return Launch(
             Bootstrap(
                 config=config_of_children(self._config),
-                cluster_uuid=await store.value("cluster_uuid", _new_cluster_uuid),
+                cluster_uuid=await store.value(_CLUSTER_UUID, _new_cluster_uuid),
                 node_name=socket.gethostname(),
             ),
             self._sockets,
@@ -156,9 +158,13 @@ class _Supervisor:
         await fleet.start(self._config.server.workers, run=run)
 
     async def _drain(self, fleet: Fleet, jobs: Nursery) -> None:
-        get_logger().info("draining", timeout_s=self._config.server.drain_timeout_s)
-        await first_of(fleet.drain(), self._hurry.wait())
-        await jobs.drain()
+        """Let requests end, then writes whose clients are gone, each within the drain timeout."""
+        timeout_s = self._config.server.drain_timeout_s
+        get_logger().info("draining", timeout_s=timeout_s)
+        await fleet.drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await jobs.drain()
 
     async def _writers(
         self, store: SqlStore, fleet: Fleet, jobs: Nursery, stack: AsyncExitStack
@@ -224,6 +230,22 @@ class _Supervisor:
             timeout_s=config.inference.timeout_s,
             generative_timeout_s=config.inference.completion_timeout_s,
         )
+
+
+async def _watch(store: SqlStore, fleet: Fleet) -> None:
+    """Have the API processes say that they are not ready while the store cannot be read."""
+    is_readable = True
+    while True:
+        await asyncio.sleep(_WATCH_EVERY_S)
+        was_readable, is_readable = is_readable, True
+        try:
+            await store.value(_CLUSTER_UUID, _new_cluster_uuid)
+        except StoreFailure as error:
+            is_readable = False
+            if was_readable:
+                get_logger().error("the store cannot be read", reason=str(error))
+        if is_readable != was_readable:
+            await fleet.warn(None if is_readable else "the store cannot be read")
 
 
 def _probe_through(outbound: Outbound, services: Mapping[str, Service]) -> Probe:
