@@ -1,0 +1,141 @@
+"""Processes of a run: started on a core, waited for, weighed and ended."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[1]
+_START_S = 180.0
+_STOP_S = 30.0
+
+
+def cores() -> tuple[int, int]:
+    """Give the core of what is measured, and the one of the load and the upstream."""
+    usable = sorted(os.sched_getaffinity(0))
+    return usable[0], usable[-1]
+
+
+def free_port() -> int:
+    """Give a port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], *, log: Path) -> None:
+    """Wait until somebody listens on `port`. Raises with the log when `process` ends before."""
+    until = time.monotonic() + _START_S
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise RuntimeError(f"[{process.args}] ended:\n{log.read_text()[-2000:]}")
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"nobody listens on [{port}]:\n{log.read_text()[-2000:]}")
+
+
+@contextmanager
+def running(
+    command: Sequence[str],
+    *,
+    core: int,
+    port: int | None = None,
+    environment: Mapping[str, str] | None = None,
+    log: Path | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `command` on one core until the block ends; starts with it listening on `port`."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = log or Path(folder) / "log"
+        with log.open("wb") as written:
+            process = subprocess.Popen(
+                ["taskset", "-c", str(core), *command],
+                stdout=written,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", **(environment or {})},
+            )
+        try:
+            if port is not None:
+                wait_for(port, process, log=log)
+            yield process
+        finally:
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its children."""
+    children = psutil.Process(process.pid).children(recursive=True) if is_alive(process) else []
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(_STOP_S)
+    _, left = psutil.wait_procs(children, _STOP_S)
+    for child in left:
+        child.kill()
+
+
+def is_alive(process: subprocess.Popen[bytes]) -> bool:
+    """Tell whether a process runs."""
+    return process.poll() is None
+
+
+def megabytes(pid: int) -> float:
+    """Give the resident memory of a process."""
+    return float(psutil.Process(pid).memory_info().rss) / 1e6
+
+
+@dataclass(frozen=True)
+class Inferry:
+    """A running server. api_key: the superuser's, encoded."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    api_key: str
+
+    @property
+    def authorization(self) -> str:
+        """The header of every request."""
+        return f"ApiKey {self.api_key}"
+
+    def memory(self) -> dict[str, float]:
+        """Give the resident memory in MB of the supervisor and of the largest API process."""
+        supervisor = psutil.Process(self.process.pid)
+        children = [megabytes(child.pid) for child in supervisor.children(recursive=True)]
+        return {"supervisor": megabytes(self.process.pid), "API process": max(children)}
+
+
+@contextmanager
+def inferry(data_dir: Path, *, core: int, **environment: str) -> Iterator[Inferry]:
+    """Run `inferry serve` on `data_dir` with authentication on."""
+    port = free_port()
+    log = data_dir.with_suffix(".log")
+    command = [sys.executable, "-m", "inferry", "serve", "--port", str(port)]
+    command += ["--data-dir", str(data_dir)]
+    settings = {"INFERRY_TELEMETRY__LOG_LEVEL": "warning", **environment}
+    with running(command, core=core, environment=settings, log=log) as process:
+        _wait_until_ready(process, log)
+        yield Inferry(process, port, (data_dir / "local-api-key").read_text().strip())
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + _START_S
+    while time.monotonic() < until and is_alive(process):
+        if re.search(r"curl .*http", log.read_text()):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"the server did not start:\n{log.read_text()[-2000:]}")
