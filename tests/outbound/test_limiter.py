@@ -10,7 +10,7 @@ from inferry.commands import Grant, TakeTokens
 from inferry.concurrency import Nursery
 from inferry.domain import Deadline
 from inferry.errors import DeadlineExceeded, InternalError, QueueFull, ShuttingDown, StoreFailure
-from inferry.outbound.limiter import Buckets, LeasingLimiter, TokenBucket
+from inferry.outbound.limiter import Buckets, LeasingLimiter, TokenBucket, _Lease
 from tests.clocks import FakeClock
 
 
@@ -197,6 +197,15 @@ async def test_a_changed_limit_is_asked_for_at_once(limiter, supervisor) -> None
 
     assert supervisor.asked[-1].requests_per_minute == 600
     assert supervisor.asked[-1].owner == "endpoint-1"
+
+
+async def test_groups_that_nobody_waits_for_are_forgotten_when_there_are_many(limiter) -> None:
+    for number in range(10_001):
+        limiter._leases[f"old-{number}"] = _Lease(60)
+
+    await limiter.acquire("g", 60, deadline=deadline())
+
+    assert set(limiter._leases) == {"g"}
 
 
 class Closed:

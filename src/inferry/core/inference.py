@@ -67,7 +67,7 @@ class Inference:
         self._limiter = limiter
         self._writer = writer
         self._metrics = metrics
-        self._timeouts = timeouts
+        self._timeouts = {task_type: timeouts.of(task_type) for task_type in TaskType}
         self._composing = SingleFlight(nursery)
 
     def find(self, inference_id: str, asked: TaskType | None) -> Entry:
@@ -141,7 +141,7 @@ class Inference:
                 yield chunk
 
     async def _prepare(self, entry: Entry, ask: Ask) -> tuple[Runners, InferenceRequest]:
-        timeout_s, timeout = ask.timeout or self._timeouts.of(entry.task_type)
+        timeout_s, timeout = ask.timeout or self._timeouts[entry.task_type]
         deadline = Deadline.after(timeout_s, timeout, entry.inference_id)
         check_region(
             self._snapshot.region_policy,

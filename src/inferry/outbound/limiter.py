@@ -23,6 +23,7 @@ LEASE_S = 1.0
 _FORGET_OWNER_S = 3600.0
 _FORGET_GROUP_S = 10 * 24 * 3600.0
 _SWEEP_EVERY_S = 600.0
+_MAX_LEASES = 10_000
 
 Take: TypeAlias = Callable[[TakeTokens], Awaitable[Grant]]
 
@@ -156,6 +157,7 @@ class LeasingLimiter:
         now = self._clock.monotonic()
         lease = self._leases.get(group)
         if lease is None:
+            self._forget_idle()
             lease = self._leases[group] = _Lease(requests_per_minute, measured_from=now)
         elif lease.requests_per_minute != requests_per_minute:
             lease.requests_per_minute, lease.tokens = requests_per_minute, 0
@@ -169,6 +171,11 @@ class LeasingLimiter:
     def drain(self) -> None:
         """Refuse new calls from now on; those that wait are still served."""
         self._is_draining = True
+
+    def _forget_idle(self) -> None:
+        if len(self._leases) >= _MAX_LEASES:
+            busy = {name: lease for name, lease in self._leases.items() if lease.is_asking}
+            self._leases = busy
 
     async def _wait(self, group: str, lease: _Lease, deadline: Deadline) -> None:
         if len(lease.waiters) >= self._capacity:
