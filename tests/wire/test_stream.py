@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,6 @@ from tests.providers import (
     send_events,
     stalled_stream,
 )
-from tests.wire.waits import LOCAL_MODELS  # noqa: F401
 
 HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 
@@ -35,7 +35,7 @@ def events(content: bytes) -> list[tuple[str, str]]:
     return found
 
 
-def chunks(content: bytes) -> list[dict]:
+def chunks(content: bytes) -> list[dict[str, Any]]:
     """Give the documents of a good stream."""
     *messages, last = events(content)
     assert last == ("message", "[DONE]")
