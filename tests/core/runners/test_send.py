@@ -316,6 +316,15 @@ async def test_a_refused_stream_has_the_words_of_a_refused_call(writer, outbound
     assert counted == [503]
 
 
+async def test_a_stream_without_an_answer_is_counted_too(writer, outbound, counted) -> None:
+    outbound.replies.append(UpstreamUnreachable("Failed to send request to [small.test]"))
+
+    with pytest.raises(UpstreamUnreachable):
+        await texts_of(writer)
+
+    assert counted == [None]
+
+
 async def test_an_error_within_a_stream_is_raised_without_secrets(writer, outbound) -> None:
     outbound.events += [Event("a"), Event("error")]
 

@@ -88,8 +88,10 @@ class Sender:
         opened = self._outbound.stream(
             self._exchange_of(request), framing=self._task.framing, refuse=self._refuse
         )
+        is_open = False
         try:
             async with opened as stream:
+                is_open = True
                 self._count(200)
                 async with aclosing(stream.events()) as events:
                     async for event in events:
@@ -99,6 +101,8 @@ class Sender:
                         for chunk in chunks:
                             yield chunk
         except UpstreamError as error:
+            if isinstance(error, UpstreamUnreachable) and not is_open:
+                self._count(None)
             raise self._redacted(error) from error.__cause__
 
     async def _exchange(self, request: InferenceRequest) -> Result:
