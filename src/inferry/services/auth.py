@@ -15,6 +15,7 @@ import msgspec
 from inferry.calls import Credential, HttpCall, HttpReply
 from inferry.domain import Endpoint
 from inferry.errors import BadRequest, Retry, UnreadableReply, UpstreamError
+from inferry.redaction import redact
 from inferry.service import Auth
 
 _UNSTATED_LIFETIME_S = 300.0
@@ -105,7 +106,7 @@ def _read_token(reply: HttpReply, endpoint: Endpoint) -> _Token:
     if not 200 <= reply.status < 300:
         may_retry = reply.status == 429 or reply.status >= 500
         raise UpstreamError(
-            failed + _refusal(reply.body),
+            failed + redact(_refusal(reply.body), endpoint.secrets.values()),
             upstream_status=reply.status,
             retry=Retry.YES if may_retry else Retry.NO,
         )

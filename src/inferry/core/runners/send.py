@@ -17,11 +17,13 @@ from inferry.core.runners.checks import check_result
 from inferry.core.runners.truncate import halve, mark_truncated
 from inferry.domain import ChatChunk, Endpoint, InferenceRequest, Result
 from inferry.errors import (
+    ForeignError,
     InternalError,
     Retry,
     UnreadableReply,
     UpstreamError,
     UpstreamUnreachable,
+    cause_of,
 )
 from inferry.protocols import Exchange, Outbound
 from inferry.redaction import redact
@@ -29,6 +31,8 @@ from inferry.service import ErrorRow, HttpTask, ProviderError, Service
 
 _ATTEMPTS = 3
 _LONGEST_MESSAGE = 4096
+_LONGEST_READ = 64 * 1024
+_LONG = 8
 _PLACEHOLDER = re.compile(r"\{([a-z0-9-]+)\}")
 _NO_ROW = ErrorRow(0, 999, "Received an unsuccessful status code")
 
@@ -66,13 +70,12 @@ class Sender:
         while True:
             try:
                 result = await self._exchange(request)
-            except UpstreamUnreachable:
-                self._count(None)
-                raise
             except UpstreamError as error:
+                if isinstance(error, UpstreamUnreachable):
+                    self._count(None)
                 shorter = halve(request) if error.retry is Retry.SHORTER else None
                 if shorter is None or attempt == _ATTEMPTS:
-                    raise
+                    raise self._redacted(error) from error.__cause__
                 request, was_cut = shorter, True
                 attempt += 1
             else:
@@ -136,8 +139,6 @@ class Sender:
             raise self._unreadable(reply, error) from error.__cause__
         except msgspec.MsgspecError as error:
             raise self._unreadable(reply, UnreadableReply(str(error))) from error
-        except UpstreamError as error:
-            raise self._redacted(error) from error.__cause__
         return check_result(result, request, dimensions=self._dimensions)
 
     def refusal(self, reply: HttpReply) -> UpstreamError:
@@ -172,23 +173,41 @@ class Sender:
                 kind=provider.kind,
             )
         error.upstream_status, error.retry = reply.status, Retry.YES
-        return self._redacted(error)
+        return error
 
     def _provider_error(self, reply: HttpReply) -> ProviderError:
         read = self._service.error_message
         provider = read(reply) if read is not None else ProviderError()
-        if not provider.message:
-            return provider
-        message = redact(provider.message[:_LONGEST_MESSAGE], self._secrets)
-        return replace(provider, message=message)
+        # Cut afterwards: half a secret is not found any more.
+        message = self._masked(provider.message and provider.message[:_LONGEST_READ])
+        return ProviderError(
+            message and message[:_LONGEST_MESSAGE],
+            self._masked(provider.code),
+            self._masked(provider.param),
+            self._masked(provider.kind),
+        )
 
     def _value(self, name: str, reply: HttpReply) -> str:
-        if name == "url":
-            return redact(reply.url, self._secrets)
-        return reply.headers.get(name, "unknown")
+        value = reply.url if name == "url" else reply.headers.get(name, "unknown")
+        return redact(value, self._secrets)
+
+    def _masked(self, words: str | None) -> str | None:
+        return words and redact(words, self._secrets)
 
     def _redacted(self, error: UpstreamError) -> UpstreamError:
-        error.message = redact(error.message, self._secrets)
+        """Mask secrets in what others than `refusal` wrote: services, the transport, libraries.
+
+        In our own words a short secret may be just a word.
+        """
+        error.message = redact(error.message, [one for one in self._secrets if len(one) >= _LONG])
+        error.code, error.param = self._masked(error.code), self._masked(error.param)
+        error.kind = self._masked(error.kind)
+        cause = cause_of(error)
+        if isinstance(cause, ForeignError):
+            cause.message = redact(cause.message, self._secrets)
+            error.__cause__ = cause
+        elif isinstance(cause, UpstreamError):
+            self._redacted(cause)
         return error
 
 
