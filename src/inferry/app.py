@@ -14,6 +14,7 @@ import sys
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -36,6 +37,8 @@ from inferry.concurrency import Nursery
 from inferry.config import Config
 from inferry.core.access import Access
 from inferry.core.inference import Inference, Timeouts
+from inferry.core.runners.cache import EmbeddingCache
+from inferry.core.runners.compose import compose
 from inferry.core.snapshot import Snapshot
 from inferry.errors import InternalError, ShuttingDown
 from inferry.fleet import BEGIN, DRAIN, LOAD, PUBLISH, SERVE, WARN
@@ -171,6 +174,7 @@ class ApiProcess:
     async def _begin(self, body: bytes) -> bytes:
         bootstrap = msgspec.msgpack.decode(body, type=Bootstrap)
         configure_logging(bootstrap.config.telemetry)
+        gc.disable()  # until everything is there: to look through what only grows is in vain
         if self._peer is None:
             raise InternalError("the channel is not open yet")
         self._parts = await build(bootstrap, self._peer, nursery=self._nursery, stack=self._stack)
@@ -188,6 +192,7 @@ class ApiProcess:
         parts = self._begun
         gc.collect()
         gc.freeze()  # what stands now stays: later collections need not look at it
+        gc.enable()
         self._server = _Server(_server_config(parts), self._sockets)
         await self._server.listen()
         self._nursery.start(self._server.main_loop())
@@ -223,11 +228,17 @@ async def build(
         open_client(config.outbound, allow_private_networks=config.allows_private_networks)
     )
     timeouts = Timeouts(config.inference.timeout_s, config.inference.completion_timeout_s)
+    max_bytes = config.cache.max_bytes
     inference = Inference(
         snapshot,
         services,
-        outbound=outbound,
-        limiter=limiter,
+        compose=partial(
+            compose,
+            outbound=outbound,
+            limiter=limiter,
+            count=metrics.count_upstream,
+            cache=EmbeddingCache(max_bytes) if max_bytes else None,
+        ),
         writer=writer,
         metrics=metrics,
         timeouts=timeouts,

@@ -23,7 +23,7 @@ def runners_for(task_type=TaskType.TEXT_EMBEDDING, *, service=SERVICE, **stored)
     assert isinstance(task, HttpTask)
     endpoint = Endpoint("e", task_type, "small", {}, task_settings=stored)
     return compose(
-        endpoint, service, task, outbound=Replies(), limiter=Permits(), count=lambda _: None
+        endpoint, service, task, outbound=Replies(), limiter=Permits(), count=lambda *_: None
     )
 
 

@@ -106,7 +106,7 @@ async def hosted() -> AsyncIterator[Hosted]:
                 task,
                 outbound=client,
                 limiter=Permits(),
-                count=statuses.append,
+                count=lambda _, status: statuses.append(status),
             )
         yield Hosted(provider, runners, statuses)
 

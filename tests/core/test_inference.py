@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from inferry.calls import Event
 from inferry.commands import Command, FetchSecrets
 from inferry.concurrency import Nursery
 from inferry.core.inference import Ask, Inference, Timeouts
+from inferry.core.runners.compose import compose
 from inferry.core.snapshot import Snapshot
 from inferry.domain import Completion, DenseEmbeddings, TaskType
 from inferry.errors import (
@@ -103,8 +105,9 @@ async def inference(snapshot, outbound, secrets, permits, metrics):
         yield Inference(
             snapshot,
             {"small": SERVICE, "elasticsearch": LOCAL},
-            outbound=outbound,
-            limiter=permits,
+            compose=partial(
+                compose, outbound=outbound, limiter=permits, count=metrics.count_upstream
+            ),
             writer=secrets,
             metrics=metrics,
             timeouts=Timeouts(),

@@ -42,7 +42,7 @@ async def running(
             task,
             outbound=client,
             limiter=NoLimit(),
-            count=lambda _: None,
+            count=lambda *_: None,
         )
 
 

@@ -17,12 +17,12 @@ from inferry.core.asking import Ask, settle
 from inferry.core.lookup import endpoint_not_found
 from inferry.core.preconfigured import model_not_available
 from inferry.core.regions import check_region
-from inferry.core.runners.compose import compose
+from inferry.core.runners.compose import Compose
 from inferry.core.runners.runner import Runners
 from inferry.core.snapshot import Entry, Snapshot
 from inferry.domain import ChatChunk, Deadline, InferenceRequest, Result, TaskType, Usage
 from inferry.errors import BadRequest, StreamingNotAllowed
-from inferry.protocols import Limiter, Outbound, Writer
+from inferry.protocols import Writer
 from inferry.service import HttpTask, LocalTask, Service
 from inferry.telemetry import Metrics, Outcome, Stage, outcome_of
 
@@ -54,8 +54,7 @@ class Inference:
         snapshot: Snapshot,
         services: Mapping[str, Service],
         *,
-        outbound: Outbound,
-        limiter: Limiter,
+        compose: Compose,
         writer: Writer,
         metrics: Metrics,
         timeouts: Timeouts,
@@ -63,8 +62,7 @@ class Inference:
     ) -> None:
         self._snapshot = snapshot
         self._services = services
-        self._outbound = outbound
-        self._limiter = limiter
+        self._compose = compose
         self._writer = writer
         self._metrics = metrics
         self._timeouts = {task_type: timeouts.of(task_type) for task_type in TaskType}
@@ -167,20 +165,13 @@ class Inference:
         async with within(deadline):
             return await self._composing.run(
                 f"{entry.inference_id}/{entry.revision}",
-                partial(self._compose, entry, service, task),
+                partial(self._compose_entry, entry, service, task),
             )
 
-    async def _compose(self, entry: Entry, service: Service, task: HttpTask) -> Runners:
+    async def _compose_entry(self, entry: Entry, service: Service, task: HttpTask) -> Runners:
         secrets = await self._writer.submit(FetchSecrets(entry.inference_id, entry.revision))
-        runners = compose(
-            replace(entry.endpoint(), secrets=secrets),
-            service,
-            task,
-            outbound=self._outbound,
-            limiter=self._limiter,
-            count=partial(self._metrics.count_upstream, service.name),
-        )
-        entry.runners = runners
+        endpoint = replace(entry.endpoint(), secrets=secrets)
+        runners = entry.runners = self._compose(endpoint, service, task)
         return runners
 
     def _service(self, entry: Entry) -> Service:

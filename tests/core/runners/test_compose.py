@@ -33,7 +33,7 @@ def composed(outbound, permits):
     def make(endpoint=ENDPOINT, task=None, service=SERVICE) -> Runners:
         task = task or service.tasks[endpoint.task_type]
         return compose(
-            endpoint, service, task, outbound=outbound, limiter=permits, count=lambda _: None
+            endpoint, service, task, outbound=outbound, limiter=permits, count=lambda *_: None
         )
 
     return make
@@ -129,7 +129,7 @@ async def test_a_stream_takes_one_permit(outbound, permits) -> None:
     assert isinstance(task, HttpTask)
     outbound.events += [Event("a"), Event("b"), Event("end")]
     runners = compose(
-        endpoint, service, task, outbound=outbound, limiter=permits, count=lambda _: None
+        endpoint, service, task, outbound=outbound, limiter=permits, count=lambda *_: None
     )
     assert runners.stream is not None
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
 
+from inferry.core.runners.cache import EmbeddingCache, cached
 from inferry.core.runners.limit import Limit
 from inferry.core.runners.runner import Run, Runners, Stream
 from inferry.core.runners.send import Sender
@@ -13,6 +16,9 @@ from inferry.domain import Endpoint, InferenceRequest, Result
 from inferry.protocols import Limiter, Outbound
 from inferry.service import HttpTask, Service
 
+Compose: TypeAlias = Callable[[Endpoint, Service, HttpTask], Runners]
+"""`compose` with what a process has."""
+
 
 def compose(
     endpoint: Endpoint,
@@ -21,11 +27,13 @@ def compose(
     *,
     outbound: Outbound,
     limiter: Limiter,
-    count: Callable[[int | None], None],
+    count: Callable[[str, int | None], None],
+    cache: EmbeddingCache | None = None,
 ) -> Runners:
-    """Give `truncate(split(limit(send)))` and `limit(stream)` of an endpoint with its secrets.
+    """Give `cache(truncate(split(limit(send))))` and `limit(stream)` of an endpoint with secrets.
 
-    count: told the status of every answer of the provider, None when there was none.
+    count: told the service and the status of every answer, None when there was none. cache: for
+    embeddings; None keeps none.
     """
     group = group_of(endpoint, service)
     dimensions = endpoint.service_settings.get("dimensions")
@@ -35,7 +43,7 @@ def compose(
         task,
         outbound=outbound,
         group=group,
-        count=count,
+        count=partial(count, service.name),
         dimensions=dimensions if isinstance(dimensions, int) else None,
     )
     run: Run = sender.run
@@ -46,7 +54,10 @@ def compose(
         run = limit.run(run)
         stream = limit.stream(stream) if stream is not None else None
     run = split(run, max_batch=task.max_batch, max_tokens=task.max_tokens)
-    return Runners(endpoint, service, task, _truncated(run, endpoint), stream)
+    run = _truncated(run, endpoint)
+    if cache is not None and endpoint.task_type.is_chunkable:
+        run = cached(run, endpoint, cache)
+    return Runners(endpoint, service, task, run, stream)
 
 
 def compose_probe(

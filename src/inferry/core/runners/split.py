@@ -48,7 +48,7 @@ def split(run: Run, *, max_batch: int | None, max_tokens: int | None) -> Run:
 
         parts = zip(starts, ends, strict=True)
         results = await run_all([run_part(start, end) for start, end in parts])
-        return _join(results, starts, request)
+        return join(results, starts, request)
 
     return run_split
 
@@ -70,7 +70,8 @@ def _starts(request: InferenceRequest, max_batch: int, max_tokens: int | None) -
     return starts
 
 
-def _join(results: Sequence[Result], starts: Sequence[int], request: InferenceRequest) -> Result:
+def join(results: Sequence[Result], starts: Sequence[int], request: InferenceRequest) -> Result:
+    """Put together what the parts of `request` gave; `starts`: index of their first inputs."""
     usage = _sum_usage(results)
     truncated = tuple(
         start + index
