@@ -61,6 +61,7 @@ RENDERINGS: Final[dict[type[InferenceError], Rendering]] = {
     errors.UnreadableReply: Rendering(500, "status_exception"),
     errors.ValidationCallFailed: Rendering(400, "status_exception"),
     errors.StoreFailure: Rendering(500, "status_exception"),
+    errors.SecretsUnreadable: Rendering(500, "status_exception"),
     errors.InternalError: Rendering(500, "exception"),
     errors.ForeignError: Rendering(500, "exception"),
 }

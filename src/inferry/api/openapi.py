@@ -85,7 +85,7 @@ def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     """Describe one call."""
     operation: dict[str, Any] = {
         "summary": route.summary,
-        "operationId": _UNWORDLY.sub("_", f"{route.method} {route.path}".lower()).strip("_"),
+        "operationId": _operation_id(route),
         "parameters": [
             *(_parameter(name, "path") for name in _PLACEHOLDER.findall(route.path)),
             *(_parameter(name, "query") for name in sorted(route.parameters | EVERYWHERE)),
@@ -105,6 +105,11 @@ def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
         schema = _schema(route.body_type, schema_of) if route.body_type else {"type": "object"}
         operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
     return operation
+
+
+def _operation_id(route: Route) -> str:
+    words = f"{route.method} {route.path.replace('*', 'star')}"
+    return _UNWORDLY.sub("_", words.lower()).strip("_")
 
 
 def _success(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:

@@ -1,0 +1,272 @@
+"""The way of a request through the application, with a gate and handlers of the test's own."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass, field
+
+import pytest
+
+from inferry.api.application import Application
+from inferry.api.elastic_errors import render_error
+from inferry.api.exchange import Answer, Request, Route
+from inferry.errors import NotAuthenticated, NotAuthorized, NotFound
+from inferry.security.gate import Principal
+
+LARGE = b'{"a":[' + b",".join([b"1.5"] * 1000) + b"]}"
+
+
+class StubGate:
+    """Lets `friend` in, who may do everything but `forbidden`."""
+
+    async def authenticate(self, headers, uri):
+        if headers.get("authorization") != "friend":
+            raise NotAuthenticated(f"missing authentication credentials for [{uri}]")
+        return Principal("friend")
+
+    def authorize(self, principal, action):
+        if action == "forbidden":
+            raise NotAuthorized("you may not")
+
+
+@dataclass
+class Sent:
+    """What the application sent."""
+
+    status: int = 0
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    parts: list[bytes] = field(default_factory=list)
+    is_complete: bool = False
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.parts)
+
+    def header(self, name: str) -> str | None:
+        found = [value.decode() for key, value in self.headers if key == name.encode()]
+        assert len(found) <= 1, found
+        return found[0] if found else None
+
+
+async def ask(application, method, path, *, body=b"", query=b"", **headers):
+    """Drive the application as a server would."""
+    given = {"authorization": "friend", **headers}
+    if body:
+        given = {"content-type": "application/json", "content-length": str(len(body)), **given}
+    named = {
+        name.replace("_", "-").encode(): value.encode() for name, value in given.items() if value
+    }
+    scope = {
+        "type": "http",
+        "method": method,
+        "raw_path": path.encode(),
+        "query_string": query,
+        "headers": list(named.items()),
+    }
+    half = len(body) // 2
+    waiting = [
+        {"type": "http.request", "body": body[:half], "more_body": True},
+        {"type": "http.request", "body": body[half:], "more_body": False},
+    ]
+    sent = Sent()
+
+    async def receive():
+        return waiting.pop(0)
+
+    async def send(message):
+        if message["type"] == "http.response.start":
+            sent.status, sent.headers = message["status"], message["headers"]
+        else:
+            sent.parts.append(message["body"])
+            sent.is_complete = not message.get("more_body", False)
+
+    await application(scope, receive, send)
+    return sent
+
+
+async def echo(request: Request) -> Answer:
+    seen = {
+        "body": request.body.decode(),
+        "values": dict(request.path_values),
+        "query": dict(request.query),
+        "user": request.principal.username,
+    }
+    return Answer(json.dumps(seen).encode(), headers={"X-More": ("a", "b")})
+
+
+async def large(_: Request) -> Answer:
+    return Answer(iter([LARGE[:100], LARGE[100:]]), size=len(LARGE))
+
+
+async def fail(_: Request) -> Answer:
+    raise NotFound("nothing here")
+
+
+async def crash(_: Request) -> Answer:
+    raise ValueError("secret words")
+
+
+async def stream(_: Request) -> Answer:
+    async def parts():
+        yield b"one"
+        yield b"two"
+
+    return Answer(parts(), content_type="text/event-stream")
+
+
+def route(method, path, handler, action="allowed", **more):
+    return Route(method, path, handler, action, render_error, path, **more)
+
+
+@pytest.fixture
+def application():
+    routes = [
+        route("GET", "/large", large),
+        route("GET", "/fail", fail),
+        route("GET", "/crash", crash),
+        route("GET", "/stream", stream),
+        route("GET", "/forbidden", echo, "forbidden"),
+        route("GET", "/open", echo, None, is_open=True),
+        route("POST", "/echo/{name}", echo, takes_body=True, parameters=frozenset({"x"})),
+        route("POST", "/small", echo, takes_body=True, max_body_bytes=10),
+    ]
+    return Application(routes, StubGate(), max_body_bytes=10_000)
+
+
+async def test_a_request_reaches_its_handler(application):
+    sent = await ask(application, "POST", "/echo/a%20b", body=b'{"k":1}', query=b"x=1")
+
+    assert sent.status == 200
+    assert json.loads(sent.body) == {
+        "body": '{"k":1}',
+        "values": {"name": "a b"},
+        "query": {"x": "1"},
+        "user": "friend",
+    }
+    assert [value for name, value in sent.headers if name == b"x-more"] == [b"a", b"b"]
+    assert sent.header("content-length") == str(len(sent.body))
+    assert sent.header("x-elastic-product") == "Elasticsearch"
+
+
+@pytest.mark.parametrize("path", ["/large", "/nowhere", "/echo/x"])
+async def test_credentials_are_asked_for_before_anything_else(application, path):
+    sent = await ask(application, "GET", path, authorization="")
+
+    assert sent.status == 401
+    assert len([name for name, _ in sent.headers if name == b"www-authenticate"]) == 3
+
+
+async def test_privileges_are_asked_for_before_media_types_and_parameters(application):
+    sent = await ask(application, "GET", "/forbidden", query=b"bogus", accept="text/html")
+
+    assert sent.status == 403
+
+
+async def test_media_types_are_looked_at_before_parameters(application):
+    sent = await ask(application, "GET", "/large", query=b"bogus", accept="text/html")
+
+    assert b"media_type_header_exception" in sent.body
+
+
+async def test_parameters_are_looked_at_before_the_body(application):
+    sent = await ask(application, "POST", "/echo/x", query=b"bogus", body=b"x" * 20_000)
+
+    assert b"unrecognized parameter: [bogus]" in sent.body
+
+
+async def test_an_open_route_asks_for_nothing(application):
+    assert (await ask(application, "GET", "/open", authorization="")).status == 200
+
+
+async def test_options_are_told_to_everybody(application):
+    sent = await ask(application, "OPTIONS", "/echo/x", authorization="")
+
+    assert (sent.status, sent.header("allow"), sent.body) == (200, "POST", b"")
+
+
+async def test_a_defect_of_ours_tells_nothing(application, capsys):
+    sent = await ask(application, "GET", "/crash")
+
+    assert sent.status == 500
+    assert b"secret" not in sent.body
+    assert json.loads(sent.body)["error"]["reason"] == "internal server error"
+
+
+async def test_errors_are_filtered_and_indented_too(application):
+    filtered = await ask(application, "GET", "/fail", query=b"filter_path=error.type")
+    pretty = await ask(application, "GET", "/fail", query=b"pretty")
+
+    assert filtered.body == b'{"error":{"type":"resource_not_found_exception"}}'
+    assert pretty.body.startswith(b'{\n  "error" : {')
+    assert filtered.header("content-length") == str(len(filtered.body))
+
+
+async def test_a_large_answer_is_packed_when_asked_for(application):
+    sent = await ask(application, "GET", "/large", accept_encoding="gzip")
+
+    assert sent.header("content-encoding") == "gzip"
+    assert sent.header("content-length") == str(len(sent.body))
+    assert gzip.decompress(sent.body) == LARGE
+
+
+async def test_an_answer_in_parts_has_its_size(application):
+    sent = await ask(application, "GET", "/large")
+
+    assert sent.body == LARGE
+    assert sent.header("content-length") == str(len(LARGE))
+    assert sent.is_complete
+
+
+async def test_a_stream_has_no_size_and_is_never_packed(application):
+    sent = await ask(application, "GET", "/stream", accept_encoding="gzip", query=b"pretty")
+
+    assert sent.body == b"onetwo"
+    assert sent.header("content-length") is None
+    assert sent.header("content-encoding") is None
+    assert sent.is_complete
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "status"),
+    [("/echo/x", 10_000, 200), ("/echo/x", 10_001, 413), ("/small", 10, 200), ("/small", 11, 413)],
+)
+@pytest.mark.parametrize("is_announced", [True, False])
+async def test_bodies_have_a_limit(application, path, size, status, is_announced):
+    how = {} if is_announced else {"content_length": "", "transfer_encoding": "chunked"}
+
+    sent = await ask(application, "POST", path, body=b"x" * size, **how)
+
+    assert sent.status == status
+
+
+async def test_a_packed_body_has_the_same_limit(application):
+    fits = gzip.compress(b"x" * 10_000)
+    bursts = gzip.compress(b"x" * 10_001)
+
+    assert (
+        await ask(application, "POST", "/echo/x", body=fits, content_encoding="gzip")
+    ).status == 200
+    assert (
+        await ask(application, "POST", "/echo/x", body=bursts, content_encoding="gzip")
+    ).status == 413
+
+
+async def test_an_unknown_encoding_is_refused(application):
+    sent = await ask(application, "POST", "/echo/x", body=b"x", content_encoding="br")
+
+    assert sent.status == 406
+
+
+@pytest.mark.parametrize("given", ["id-1", "a b"])
+async def test_ids_of_the_caller_come_back(application, given):
+    sent = await ask(application, "GET", "/open", x_opaque_id=given, x_request_id=given)
+
+    assert (sent.header("x-opaque-id"), sent.header("x-request-id")) == (given, given)
+
+
+async def test_an_id_that_is_too_long_is_replaced(application):
+    sent = await ask(application, "GET", "/open", x_opaque_id="x" * 300, x_request_id="x" * 300)
+
+    assert sent.header("x-opaque-id") is None
+    assert len(sent.header("x-request-id") or "") < 30
