@@ -1,0 +1,164 @@
+"""The limits of a connection, and what happens to a request whose client is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from inferry.api.http_protocol import HttpLimits, protocol_factory
+
+REQUEST = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
+LAST = b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+
+
+class Waiting:
+    """Answers `/x` at once, and anything else never; it knows how that ended."""
+
+    def __init__(self) -> None:
+        self.began, self.was_cancelled = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["path"] != "/x":
+            self.began.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.was_cancelled.set()
+                raise
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+
+@asynccontextmanager
+async def serve(application, **limits) -> AsyncIterator[int]:
+    """Listen with the protocol, and nothing else of a server."""
+    config = uvicorn.Config(application, log_config=None, lifespan="off", ws="none")
+    state, make = ServerState(), protocol_factory(HttpLimits(**limits))
+    server = await asyncio.get_running_loop().create_server(
+        lambda: make(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+    )
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for connection in list(state.connections):
+            connection.transport.close()
+        await server.wait_closed()
+
+
+async def talk(port, *parts: bytes) -> bytes:
+    """Send parts and give everything until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for part in parts:
+        writer.write(part)
+        await writer.drain()
+    received = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return received
+
+
+def status_of(received: bytes) -> int:
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"x-elastic-product: Elasticsearch" in head
+    assert json.loads(body)["error"]
+    return int(head.split(b" ")[1])
+
+
+async def test_a_head_may_have_its_limit_and_no_more():
+    filler = b"x" * 500
+    head = b"GET /x HTTP/1.1\r\nConnection: close\r\nX: " + filler
+
+    async with serve(Waiting(), max_head_bytes=600) as port:
+        fits = await talk(port, head + b"\r\n\r\n")
+        is_whole = await talk(port, head + filler + b"\r\n\r\n")
+        is_half = await talk(port, head + filler)
+
+    assert fits.startswith(b"HTTP/1.1 200 ")
+    assert (status_of(is_whole), status_of(is_half)) == (431, 431)
+
+
+async def test_a_body_counts_for_nothing_in_the_head():
+    body = b"x" * 5000
+    head = b"POST /x HTTP/1.1\r\nConnection: close\r\nContent-Length: 5000\r\n\r\n"
+
+    async with serve(Waiting(), max_head_bytes=600) as port:
+        assert (await talk(port, head + body)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_many_requests_in_one_packet_have_a_limit_each():
+    async with serve(Waiting(), max_head_bytes=600) as port:
+        received = await talk(port, REQUEST * 50 + LAST)
+
+    assert received.count(b"HTTP/1.1 200 ") == 51
+
+
+async def test_a_head_that_does_not_come_closes_the_connection():
+    async with serve(Waiting(), head_timeout_s=0.05) as port:
+        nothing = await talk(port)
+        half = await talk(port, b"GET /x HTT")
+
+    assert nothing == b""
+    assert status_of(half) == 408
+
+
+async def test_a_second_head_that_does_not_come_closes_the_connection():
+    async with serve(Waiting(), head_timeout_s=0.05) as port:
+        received = await talk(port, REQUEST + b"GET /x HTT")
+
+    assert received.count(b"HTTP/1.1 ") == 2
+    assert b"HTTP/1.1 408 " in received
+
+
+async def test_too_many_connections_are_told():
+    async with serve(Waiting(), max_connections=1) as port:
+        _, first = await asyncio.open_connection("127.0.0.1", port)
+
+        refused = await talk(port)
+
+        first.close()
+        await first.wait_closed()
+    assert status_of(refused) == 503
+
+
+async def test_a_client_that_hangs_up_cancels_its_request():
+    application = Waiting()
+    async with serve(application) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
+        await application.began.wait()
+
+        writer.close()
+
+        await asyncio.wait_for(application.was_cancelled.wait(), 5)
+
+
+@pytest.mark.parametrize("rubbish", [b"rubbish\r\n\r\n", b"\x00\x01"])
+async def test_rubbish_behind_a_request_is_not_taken_for_its_answer(rubbish):
+    async with serve(Waiting()) as port:
+        received = await talk(port, REQUEST + rubbish)
+
+    assert received.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_body_that_breaks_off_cancels_the_request_and_is_told():
+    application = Waiting()
+    head = b"POST /wait HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with serve(application) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head)
+        await application.began.wait()
+        writer.write(b"no chunk\r\n")
+
+        received = await reader.read()
+
+        writer.close()
+        await writer.wait_closed()
+    assert application.was_cancelled.is_set()
+    assert status_of(received) == 400
