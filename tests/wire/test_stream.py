@@ -14,6 +14,7 @@ from tests.providers import (
     begin_events,
     chat_events,
     cut_stream,
+    never_answer,
     send_event,
     send_events,
     stalled_stream,
@@ -233,10 +234,12 @@ def test_a_client_that_leaves_before_the_answer_ends_the_call_to_the_provider(wi
     assert hung_up.wait(10), "the provider still waits"
 
 
-def test_row_169_the_first_event_does_not_wait_for_the_last(wire, chat):
+@pytest.fixture
+def held():
+    """Give a behaviour that sends one event, and the rest when it is told to."""
     go_on = threading.Event()
 
-    async def hold(connection, received):
+    async def send_one(connection, received):
         first, *others = chat_events(received.json)
         await begin_events(connection)
         await send_event(connection, first)
@@ -245,7 +248,13 @@ def test_row_169_the_first_event_does_not_wait_for_the_last(wire, chat):
             await send_event(connection, data)
         await connection.send(b"0\r\n\r\n")
 
-    wire.provider.then(hold)
+    yield send_one, go_on
+    go_on.set()
+
+
+def test_row_169_the_first_event_does_not_wait_for_the_last(wire, chat, held):
+    behaviour, go_on = held
+    wire.provider.then(behaviour)
 
     with wire.open("POST", chat, HELLO) as response:
         assert response.readline() == b"event: message\n"
@@ -269,21 +278,15 @@ def test_row_171_the_type_may_be_left_out(wire):
     assert chunks(reply.content)
 
 
-def test_a_time_limit_ends_with_the_first_event(wire, chat):
-    async def slow(connection, received):
-        first, *others = chat_events(received.json)
-        await begin_events(connection)
-        await send_event(connection, first)
-        await asyncio.sleep(0.6)
-        for data in others:
-            await send_event(connection, data)
-        await connection.send(b"0\r\n\r\n")
+def test_a_time_limit_ends_with_the_first_event(wire, chat, held):
+    behaviour, go_on = held
+    wire.provider.then(behaviour, never_answer)
 
-    wire.provider.then(slow)
-
-    reply = wire.post(f"{chat}?timeout=500ms", HELLO)
-
-    assert chunks(reply.content)
+    with wire.open("POST", f"{chat}?timeout=300ms", HELLO) as response:
+        assert response.readline() == b"event: message\n"
+        assert wire.post(f"{chat}?timeout=400ms", HELLO).status == 429
+        go_on.set()
+        assert response.read().endswith(b"data: [DONE]\n\n")
 
 
 def test_streams_are_not_packed(wire, chat):
