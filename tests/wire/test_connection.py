@@ -129,3 +129,16 @@ def test_a_path_that_is_not_utf_8_is_refused(wire):
 
     assert status == 400
     assert json.loads(body)["error"]["type"] == "illegal_argument_exception"
+
+
+def test_a_client_that_offers_http_2_is_answered_with_its_body_read(wire):
+    head = (
+        "POST /_inference/text_embedding/nowhere HTTP/1.1\r\nHost: x\r\n"
+        "Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
+        f"Authorization: {wire.server.authorization}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 13\r\n\r\n"
+    )
+
+    [(status, _, body)] = talk(wire, head.encode() + b'{"input":"x"}')
+
+    assert status == 404, body

@@ -26,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from inferry.api.routes import METHODS
 
 _START: Final = re.compile(rb"[\r\n]*([A-Z][A-Z_-]{1,30}) ([\x21-\x7e]{1,2048})")
+_UPGRADE: Final = re.compile(rb"(?i)\r\nupgrade:[^\r\n]*")
 _WORTH_A_WRITE_BYTES: Final = 64 * 1024
 _CONTINUE: Final = b"HTTP/1.1 100"
 _ALLOWED: Final = ", ".join(sorted(METHODS))
@@ -87,6 +88,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and hold the head of a request against its limits."""
+        if self._in_head and b"pgrade" in data:
+            data = _without_upgrade(data)
         self._chunk = data
         if self._in_head:
             self._head_bytes += len(data)
@@ -252,6 +255,16 @@ class _LateHead:
         if self._head:
             self._transport.write(self._head)
         self._head = None
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """Take the wish for another protocol out of a head.
+
+    Java's HttpClient offers HTTP/2 with every first request; the parser would then take the body
+    for the other protocol, and the request would arrive without it.
+    """
+    head, blank, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"", head) + blank + rest
 
 
 def _refusal(status: int, reason: str, name: str) -> bytes:
