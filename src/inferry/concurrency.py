@@ -43,6 +43,14 @@ async def within(deadline: Deadline) -> AsyncIterator[None]:
         raise deadline.exceeded() from None
 
 
+def start_in(tasks: set[asyncio.Task[T]], work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Start `work` for an owner who keeps his tasks in `tasks`, which forgets it when it ends."""
+    task = asyncio.get_running_loop().create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return task
+
+
 class Nursery:
     """Owns tasks that outlive the call that started them, e.g. jobs of the supervisor.
 

@@ -20,9 +20,16 @@ from inferry.api.media_types import MediaTypes, Negotiated
 from inferry.api.parameters import check_parameters, parse_query
 from inferry.api.rendering import check_rendering
 from inferry.api.request_body import BodyReader, Receive, has_body
-from inferry.api.responding import PRODUCT, Pairs, Responder, Send, transform
+from inferry.api.responding import PRODUCT, WHOLE, Pairs, Responder, Send, transform
 from inferry.api.routes import Match, RouteTable
-from inferry.errors import IllegalArgument, InferenceError, InternalError, MethodNotAllowed
+from inferry.api.strict_json import TOO_DEEP
+from inferry.errors import (
+    IllegalArgument,
+    InferenceError,
+    InternalError,
+    MethodNotAllowed,
+    UnreadableBody,
+)
 from inferry.security.gate import Gate, Principal
 from inferry.telemetry import bind_request_id, get_logger
 
@@ -65,7 +72,8 @@ class Application:
         pairs, request_id = self._identify(request.headers)
         bind_request_id(request_id)
         answer = await self._answer(request, scope, receive)
-        await self._responder.send(answer, request, pairs, send)
+        send_whole = scope.get("extensions", {}).get(WHOLE)
+        await self._responder.send(answer, request, pairs, send, send_whole=send_whole)
 
     async def _answer(self, request: Request, scope: Scope, receive: Receive) -> Answer:
         """Give the answer as it goes out, whatever happens."""
@@ -113,7 +121,10 @@ class Application:
             request.body = await self._bodies.read(
                 request.headers, receive, max_bytes=route.max_body_bytes
             )
-        return await route.handler(request)
+        try:
+            return await route.handler(request)
+        except RecursionError as error:  # what reads or passes on a body gave up on its depth
+            raise UnreadableBody(f"[1:1] {TOO_DEEP}") from error
 
     def _negotiate(self, headers: Mapping[str, str]) -> Negotiated:
         return self._media_types.negotiate(

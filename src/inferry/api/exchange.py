@@ -22,11 +22,11 @@ class Request:
     method: str
     path: str
     uri: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     query: Mapping[str, str]
     principal: Principal
     path_values: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
+    body: bytes = field(default=b"", repr=False)
     compatible_with: int | None = None
 
 

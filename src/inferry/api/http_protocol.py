@@ -3,7 +3,7 @@
 Three things differ: what the parser cannot take is answered in the envelope of the wire, with the
 product header; heads are limited in size and time; and a client that hangs up cancels its request
 at once, so that an abandoned call to a provider ends. A request that fits in one read pays for none
-of it but a few comparisons, and the head of an answer leaves together with the first of its body.
+of it but a few comparisons. A whole answer leaves in one write, see `WHOLE`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 import httptools
@@ -23,12 +24,12 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from inferry.api.responding import WHOLE, Pairs
 from inferry.api.routes import METHODS
+from inferry.concurrency import start_in
 
 _START: Final = re.compile(rb"[\r\n]*([A-Z][A-Z_-]{1,30}) ([\x21-\x7e]{1,2048})")
 _UPGRADE: Final = re.compile(rb"(?i)\r\nupgrade:[^\r\n]*")
-_WORTH_A_WRITE_BYTES: Final = 64 * 1024
-_CONTINUE: Final = b"HTTP/1.1 100"
 _ALLOWED: Final = ", ".join(sorted(METHODS))
 
 
@@ -148,21 +149,41 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     # --- one request -----------------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        late = _LateHead(self.transport, cycle.on_response)
-        cycle.transport = late  # type: ignore[assignment]
-        cycle.on_response = late.finish
-        super()._start_asgi_task(cycle, app)
+        scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
+        scope["extensions"] = {WHOLE: partial(self._send_whole, cycle)}
+        self._running = start_in(self.tasks, cycle.run_asgi(app))
 
     async def _run(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request in a way that can be given up."""
-        self._running = asyncio.current_task()
         try:
             await self._serve(scope, receive, send)
         except asyncio.CancelledError:
             if not self._left:
                 raise
-        finally:
-            self._running = None
+
+    def _send_whole(
+        self, cycle: RequestResponseCycle, status: int, pairs: Pairs, body: bytes
+    ) -> bool:
+        """Write a whole answer; False when it must go the usual way, which waits or objects."""
+        if self.flow.write_paused or cycle.disconnected or cycle.response_started:
+            return False
+        parts = [STATUS_LINE[status]]
+        for name, value in chain(self.server_state.default_headers, pairs):
+            parts += (name, b": ", value, b"\r\n")
+        if not cycle.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"\r\n")
+        head = b"".join(parts)
+        lines = len(self.server_state.default_headers) + len(pairs) + 2 + (not cycle.keep_alive)
+        if head.count(b"\n") != lines:
+            return False  # a value has a line end in it
+        self.transport.write(head if cycle.scope["method"] == "HEAD" else head + body)
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+        return True
 
     def _abandon(self) -> None:
         if self._running is not None:
@@ -210,51 +231,6 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._forget_timer()
         self.transport.write(answer)
         self.transport.close()
-
-
-class _LateHead:
-    """A transport for one answer: its head waits for the first of its body, for one write of both.
-
-    then: what to do when the answer is complete.
-    """
-
-    __slots__ = ("_head", "_then", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, then: Callable[[], None]) -> None:
-        self._transport = transport
-        self._then = then
-        self._head: bytes | None = b""
-
-    def write(self, data: bytes) -> None:
-        """Write, unless this is the head."""
-        if len(data) > _WORTH_A_WRITE_BYTES:
-            self._flush()
-        if self._head is None:
-            self._transport.write(data)
-        elif self._head or data.startswith(_CONTINUE):
-            self._transport.write(self._head + data)
-            self._head = None if self._head else b""
-        else:
-            self._head = data
-
-    def is_closing(self) -> bool:
-        """Tell whether the connection closes."""
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        """Close after what was written has left."""
-        self._flush()
-        self._transport.close()
-
-    def finish(self) -> None:
-        """End the answer, which may be a head alone."""
-        self._flush()
-        self._then()
-
-    def _flush(self) -> None:
-        if self._head:
-            self._transport.write(self._head)
-        self._head = None
 
 
 def _without_upgrade(data: bytes) -> bytes:

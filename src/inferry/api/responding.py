@@ -15,6 +15,11 @@ from inferry.api.rendering import is_rewritten, rewrite
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 Pairs: TypeAlias = list[tuple[bytes, bytes]]
 
+SendWhole: TypeAlias = Callable[[int, Pairs, bytes], bool]
+"""Writes status, headers and body at once; False when the ASGI messages must do it."""
+
+WHOLE: Final = "inferry.whole"
+"""The ASGI extension under which a server offers its `SendWhole`."""
 PRODUCT: Final = (b"x-elastic-product", b"Elasticsearch")
 _WRITE_BYTES: Final = 256 * 1024
 _MAX_REMEMBERED: Final = 256
@@ -26,7 +31,15 @@ class Responder:
 
     _content_types: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
 
-    async def send(self, answer: Answer, request: Request, pairs: Pairs, send: Send) -> None:
+    async def send(
+        self,
+        answer: Answer,
+        request: Request,
+        pairs: Pairs,
+        send: Send,
+        *,
+        send_whole: SendWhole | None = None,
+    ) -> None:
         """Send `answer`. pairs: headers that stand on every answer; it is added to."""
         for name, value in answer.headers.items():
             for one in (value,) if isinstance(value, str) else value:
@@ -43,6 +56,12 @@ class Responder:
             pairs.append(self._content_type(answer, request))
         if size is not None:
             pairs.append((b"content-length", b"%d" % size))
+        if (
+            send_whole is not None
+            and isinstance(body, bytes)
+            and send_whole(answer.status, pairs, body)
+        ):
+            return
         await send({"type": "http.response.start", "status": answer.status, "headers": pairs})
         if isinstance(body, bytes):
             await send({"type": "http.response.body", "body": body})
