@@ -7,7 +7,7 @@ import struct
 from inferry.api.openai_answers import (
     ChunkWriter,
     chat_answer,
-    embeddings_parts,
+    embeddings_answer,
     model_answer,
     model_list_parts,
 )
@@ -33,7 +33,7 @@ COUNTED = Usage(input_tokens=9, output_tokens=3, cached_tokens=4, reasoning_toke
 def embeddings(*vectors: Vector, usage=None, is_base64=False):
     inputs = ["some text"] * len(vectors)
     result = DenseEmbeddings(vectors, usage=usage)
-    return json.loads(b"".join(embeddings_parts("m", inputs, result, is_base64=is_base64)))
+    return json.loads(embeddings_answer("m", inputs, result, is_base64=is_base64))
 
 
 def text_chunk(text=None, *, finish_reason=None, usage=None):

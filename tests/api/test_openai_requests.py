@@ -202,3 +202,9 @@ def test_what_changes_nothing_is_not_refused():
         "logprobs": False,
         "modalities": ["text"],
     }
+
+
+@pytest.mark.parametrize("depth", [201, 3000])
+def test_a_body_that_is_nested_too_deep_is_refused_as_unreadable(depth) -> None:
+    with pytest.raises(UnreadableBody, match=r"\[1:201\] Document nesting depth exceeds"):
+        read_embeddings(b"[" * depth)

@@ -20,7 +20,7 @@ from inferry.api.openai_answers import (
     Model,
     ModelList,
     chat_answer,
-    embeddings_parts,
+    embeddings_answer,
     model_answer,
     model_list_parts,
 )
@@ -128,8 +128,7 @@ class _Calls:
         result = await self._inference.run(call.model, entry.task_type, call.ask)
         if not isinstance(result, DenseEmbeddings):
             raise InternalError("an embedding endpoint gave no dense vectors")
-        parts = await _embeddings_parts(call, result)
-        return Answer(parts, size=sum(map(len, parts)))
+        return Answer(await _embeddings_answer(call, result))
 
     async def complete_chat(self, request: Request) -> Answer:
         """Continue a conversation, at once or as a stream."""
@@ -190,9 +189,9 @@ def _chat_ask(call: ChatCall, inference_id: str | None) -> tuple[str, Ask]:
     return inference_id, Ask(chat=chat, extra=call.extra, dialect=DIALECT)
 
 
-async def _embeddings_parts(call: EmbeddingsCall, result: DenseEmbeddings) -> list[bytes]:
-    def write() -> list[bytes]:
-        return embeddings_parts(call.model, call.ask.inputs, result, is_base64=call.is_base64)
+async def _embeddings_answer(call: EmbeddingsCall, result: DenseEmbeddings) -> bytes:
+    def write() -> bytes:
+        return embeddings_answer(call.model, call.ask.inputs, result, is_base64=call.is_base64)
 
     if sum(vector.width for vector in result.vectors) <= _NUMBERS_INLINE:
         return write()

@@ -146,10 +146,10 @@ class ModelList(msgspec.Struct, frozen=True):
 # --- embeddings --------------------------------------------------------------------------------
 
 
-def embeddings_parts(
+def embeddings_answer(
     model: str, inputs: Sequence[Input], result: DenseEmbeddings, *, is_base64: bool
-) -> list[bytes]:
-    """Encode an answer in parts that are joined on the wire, so that no vector is copied."""
+) -> bytes:
+    """Encode an answer; numbers of the provider are copied, not read."""
     usage = msgspec.json.encode(_embeddings_usage(inputs, result.usage))
     parts = [b'{"object":"list","data":[']
     for index, row in enumerate(_rows(result.vectors, is_base64=is_base64)):
@@ -157,7 +157,7 @@ def embeddings_parts(
         head = b'%b{"object":"embedding","index":%d,"embedding":' % (comma, index)
         parts += (head, row, b"}")
     parts.append(b'],"model":%b,"usage":%b}' % (msgspec.json.encode(model), usage))
-    return parts
+    return b"".join(parts)
 
 
 def _rows(vectors: Sequence[Vector], *, is_base64: bool) -> list[bytes]:

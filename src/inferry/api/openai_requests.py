@@ -140,7 +140,7 @@ def _members(body: bytes) -> dict[str, Json]:
     """Decode the object in `body` without the members that are null."""
     try:
         given = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         given = None
     if not isinstance(given, dict):
         given = parse_object(body)  # has the words for what is wrong

@@ -17,6 +17,7 @@ from inferry.domain import Json
 from inferry.errors import MissingBody, UnreadableBody
 
 MAX_DEPTH = 200
+TOO_DEEP = f"Document nesting depth exceeds the maximum [{MAX_DEPTH}]"
 MAX_DIGITS = 400  # converting an integer takes time that grows with the square of its length
 
 _SPACE = re.compile(r"[ \t\n\r]*+")
