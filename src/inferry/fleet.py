@@ -73,20 +73,14 @@ class _ApiProcess:
 class Fleet:
     """Keeps the API processes. Use as an async context manager; leaving it ends them.
 
-    records: gives every record that is served, as of now. jobs: where commands of the API
-    processes run, so that a write ends as it would have even when the process or its client dies.
+    jobs: where commands of the API processes run, so that a write ends as it would have even when
+    the process or its client dies.
     """
 
-    def __init__(
-        self,
-        launch: Launch,
-        *,
-        records: Callable[[], Awaitable[Iterable[Record]]],
-        jobs: Nursery,
-    ) -> None:
+    def __init__(self, launch: Launch, *, jobs: Nursery) -> None:
         self._launch = launch
-        self._records = records
         self._jobs = jobs
+        self._records: Callable[[], Iterable[Record]] = list
         self._answers: dict[str, Handler] = {}
         self._keepers = Nursery()
         self._processes: list[_ApiProcess] = []
@@ -101,11 +95,19 @@ class Fleet:
         async with self._keepers:
             await run_all(self._end(one) for one in self._processes)
 
-    async def start(self, count: int, *, run: Callable[[Command], Awaitable[Any]]) -> None:
+    async def start(
+        self,
+        count: int,
+        *,
+        run: Callable[[Command], Awaitable[Any]],
+        records: Callable[[], Iterable[Record]],
+    ) -> None:
         """Start `count` processes and return when all serve. Raises `StartRefused`.
 
-        run: carries out what they ask for.
+        run: carries out what they ask for. records: gives every record that is served, as of the
+        first step into it.
         """
+        self._records = records
         self._answers = {COMMAND: answer_commands(run)}
         try:
             started = await run_all(self._start_one() for _ in range(count))
@@ -152,7 +154,8 @@ class Fleet:
         one = await self._spawn()
         try:
             await one.peer.call(BEGIN, msgspec.msgpack.encode(self._launch.bootstrap))
-            for page in pages_of(_without_secrets(Put(it)) for it in await self._records()):
+            # What changes while this goes on is in `missed`, and newer than what is sent here.
+            for page in pages_of(_without_secrets(Put(record)) for record in self._records()):
                 await one.peer.call(LOAD, page)
             while one.missed:
                 changes, one.missed = one.missed, []

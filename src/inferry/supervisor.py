@@ -13,11 +13,12 @@ import socket
 import sys
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
@@ -53,8 +54,6 @@ from inferry.service import HttpTask, Service
 from inferry.services.catalog import load_services
 from inferry.store.sql import SqlStore, open_store, sqlite_url
 from inferry.telemetry import clear_metrics_directory, configure_logging, get_logger
-
-_Handlers: TypeAlias = dict[type[Command], Callable[[Any], Awaitable[Any]]]
 
 LOCAL_KEY_FILE = "local-api-key"
 _STORE_FILE = "inferry.db"
@@ -100,6 +99,20 @@ def _bind(config: Config) -> list[socket.socket]:
     return bind(server.host, server.port, only_loopback=not config.auth.enabled)
 
 
+@dataclass(frozen=True, slots=True)
+class _Writers:
+    """What decides about writes. security: None without authentication."""
+
+    registry: Registry
+    security: SecurityWriter | None
+
+    def records(self) -> Iterator[Record]:
+        """Give every record that is served, as of the first step."""
+        if self.security is not None:
+            yield from self.security.records()
+        yield from self.registry.records()
+
+
 class _Supervisor:
     """One run of the server, from the first look at the store to the last answer."""
 
@@ -119,11 +132,9 @@ class _Supervisor:
             )
             stack.push_async_callback(store.close)
             jobs = await stack.enter_async_context(Nursery())
-            fleet = await stack.enter_async_context(
-                Fleet(await self._launch(store), records=store.load, jobs=jobs)
-            )
-            handlers = await self._writers(store, fleet, jobs, stack)
-            await first_of(self._start(fleet, handlers), self._stop.wait())
+            fleet = await stack.enter_async_context(Fleet(await self._launch(store), jobs=jobs))
+            writers = await self._writers(store, fleet, jobs, stack)
+            await first_of(self._start(fleet, writers), self._stop.wait())
             if not self._stop.is_set():
                 _tell(greeting(self._config, self._sockets[0].getsockname()[:2]))
                 await first_of(self._stop.wait(), _watch(store, fleet))
@@ -148,14 +159,18 @@ class _Supervisor:
             metrics_directory,
         )
 
-    async def _start(self, fleet: Fleet, handlers: _Handlers) -> None:
-        async def run(command: Command) -> Any:
-            handler = handlers.get(type(command))
-            if handler is None:
-                raise InternalError(f"nobody carries out [{type(command).__name__}]")
-            return await handler(command)
+    async def _start(self, fleet: Fleet, writers: _Writers) -> None:
+        handlers: dict[type[Command], Callable[[Any], Awaitable[Any]]] = {
+            TakeTokens: Buckets().take,
+            **writers.registry.handlers(),
+        }
+        if writers.security is not None:
+            handlers |= writers.security.handlers()
 
-        await fleet.start(self._config.server.workers, run=run)
+        async def run(command: Command) -> Any:
+            return await handlers[type(command)](command)
+
+        await fleet.start(self._config.server.workers, run=run, records=writers.records)
 
     async def _drain(self, fleet: Fleet, jobs: Nursery) -> None:
         """Let requests end, then writes whose clients are gone, each within the drain timeout."""
@@ -168,19 +183,18 @@ class _Supervisor:
 
     async def _writers(
         self, store: SqlStore, fleet: Fleet, jobs: Nursery, stack: AsyncExitStack
-    ) -> _Handlers:
-        """Make what carries out commands."""
+    ) -> _Writers:
+        """Make what carries out commands, with what the store holds."""
         records = await store.load()
-        handlers: _Handlers = {TakeTokens: Buckets().take}
+        security = None
         if self._config.auth.enabled:
             passwords = Passwords()
             stack.callback(passwords.close)
             records = await self._first_start(store, records, passwords)
             security = SecurityWriter(store, fleet.publish, passwords, records=records)
-            handlers |= security.handlers()
         registry = await self._registry(store, fleet, jobs, stack)
         registry.load(records)
-        return handlers | registry.handlers()
+        return _Writers(registry, security)
 
     async def _first_start(
         self, store: SqlStore, records: list[Record], passwords: Passwords

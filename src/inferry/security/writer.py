@@ -77,6 +77,10 @@ class SecurityWriter:
             DeleteRole: self.delete_role,
         }
 
+    def records(self) -> list[Record]:
+        """Give every record of this writer, as it is now."""
+        return [*self._keys.values(), *self._users.values(), *self._roles.values()]
+
     # --- API keys --------------------------------------------------------------------------------
 
     async def create_api_key(self, asked: CreateApiKey) -> NewApiKey:
