@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class HttpCall:
-    """A request to a provider. Header names as the provider documents them."""
+    """A request to a provider. Header names as the provider documents them.
+
+    Its `repr` has only the method: everything else may hold credentials or inputs.
+    """
 
     method: str
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +24,9 @@ class HttpReply:
     """A provider's whole answer. Header names are lower case."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
-    url: str = ""
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    url: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,9 @@ class PutEndpoint(Command, frozen=True):
     dry_run: bool = False
     actor: str | None = None
 
+    def __repr__(self) -> str:
+        return f"PutEndpoint(inference_id={self.inference_id!r})"
+
 
 class UpdateEndpoint(Command, frozen=True):
     """Change an endpoint in place. The reply is its JSON object."""
@@ -50,6 +53,9 @@ class UpdateEndpoint(Command, frozen=True):
     timeout_s: float | None = None
     timeout: str | None = None
     actor: str | None = None
+
+    def __repr__(self) -> str:
+        return f"UpdateEndpoint(inference_id={self.inference_id!r})"
 
 
 class Deletion(msgspec.Struct, frozen=True):

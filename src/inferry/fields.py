@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as member
 from enum import StrEnum
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -71,8 +72,8 @@ class Parsed:
     """
 
     values: Settings
-    secrets: dict[str, str]
-    unknown: Settings
+    secrets: dict[str, str] = member(repr=False)
+    unknown: Settings = member(repr=False)
     problems: list[str]
 
 

@@ -75,6 +75,9 @@ class UserRecord(msgspec.Struct, frozen=True, tag="user"):
     reserved: bool = False
     revision: int = 1
 
+    def __repr__(self) -> str:
+        return f"UserRecord(username={self.username!r}, revision={self.revision})"
+
     @property
     def key(self) -> str:
         """The record's key among its kind."""

@@ -90,12 +90,18 @@ class UserBody(_Body, frozen=True):
     metadata: dict[str, Any] | None = None
     enabled: bool = True
 
+    def __repr__(self) -> str:
+        return f"UserBody(username={self.username!r})"
+
 
 class PasswordBody(_Body, frozen=True):
     """A new password, as itself or as a hash."""
 
     password: str | None = None
     password_hash: str | None = None
+
+    def __repr__(self) -> str:
+        return "PasswordBody()"
 
 
 class IndexPrivileges(_Body, frozen=True):
