@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -29,8 +30,23 @@ def clock() -> FakeClock:
 @pytest.fixture
 async def client(provider, clock) -> AsyncIterator[Client]:
     """Give a client; at the end neither a task of its own nor a connection may be left."""
+    async with _checked(OutboundSection(), provider, clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def hasty_client(provider, clock) -> AsyncIterator[Client]:
+    """Give the same with little patience, for tests in which nothing happens in time."""
+    section = OutboundSection(connect_timeout_s=0.2, stream_idle_timeout_s=0.2)
+    async with _checked(section, provider, clock) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def _checked(
+    section: OutboundSection, provider: Provider, clock: FakeClock
+) -> AsyncIterator[Client]:
     before = asyncio.all_tasks()
-    section = OutboundSection(connect_timeout_s=0.5, stream_idle_timeout_s=0.2)
     async with open_client(section, allow_private_networks=True, clock=clock) as opened:
         yield opened
         connector = opened._session.connector

@@ -287,11 +287,11 @@ async def test_a_certificate_of_an_authority_of_the_operators_is_accepted(
     assert reply.status == 200
 
 
-async def test_a_handshake_that_never_ends_is_given_up(client, provider, clock) -> None:
+async def test_a_handshake_that_never_ends_is_given_up(hasty_client, provider, clock) -> None:
     url = provider.url.replace("http:", "https:")  # it waits for the end of a line
 
     with pytest.raises(UpstreamUnreachable):
-        await client.exchange(exchange_to(url), whole)
+        await hasty_client.exchange(exchange_to(url), whole)
 
     assert len(clock.slept) == 2
 

@@ -135,11 +135,11 @@ async def test_retry_after_beyond_the_deadline_is_final_at_once(client, provider
 async def test_a_silent_provider_is_left_at_the_deadline(client, provider, fault) -> None:
     provider.always(fault)
 
-    error = await failure_of(client, exchange_with(provider, timeout_s=0.1, timeout="100ms"))
+    error = await failure_of(client, exchange_with(provider, timeout_s=0.5, timeout="500ms"))
 
     assert isinstance(error, DeadlineExceeded)
-    assert str(error) == "Request timed out after [100ms] for inference id [endpoint-1]"
-    assert error.timeout == "100ms"
+    assert str(error) == "Request timed out after [500ms] for inference id [endpoint-1]"
+    assert error.timeout == "500ms"
     assert len(provider.requests) == 1
     await provider.all_closed()
 
@@ -147,7 +147,7 @@ async def test_a_silent_provider_is_left_at_the_deadline(client, provider, fault
 async def test_what_the_provider_said_before_the_deadline_wins(client, provider) -> None:
     provider.then(fake.refuse(503, headers={"Retry-After": "0"}), fake.never_answer)
 
-    error = await failure_of(client, exchange_with(provider, timeout_s=0.3))
+    error = await failure_of(client, exchange_with(provider, timeout_s=1.0))
 
     assert isinstance(error, UpstreamError)
     assert error.upstream_status == 503
@@ -259,11 +259,11 @@ async def test_a_cut_stream_gives_what_came_and_then_an_error_without_a_retry(cl
     assert len(provider.requests) == 1
 
 
-async def test_a_stream_that_falls_silent_ends_after_the_idle_time(client, provider) -> None:
+async def test_a_stream_that_falls_silent_ends_after_the_idle_time(hasty_client, provider) -> None:
     provider.always(fake.stalled_stream)
 
     with pytest.raises(UpstreamUnreachable, match=r"sent nothing for \[0.2s\] within a stream"):
-        await events_of(client, exchange_with(provider, stream=True))
+        await events_of(hasty_client, exchange_with(provider, stream=True))
 
     await provider.all_closed()
 
@@ -275,9 +275,9 @@ async def test_a_stream_that_never_begins_ends_at_the_deadline(client, provider)
 
     provider.then(begin_only)
 
-    with pytest.raises(DeadlineExceeded, match=r"Request timed out after \[50ms\]"):
+    with pytest.raises(DeadlineExceeded, match=r"Request timed out after \[500ms\]"):
         await events_of(
-            client, exchange_with(provider, stream=True, timeout_s=0.05, timeout="50ms")
+            client, exchange_with(provider, stream=True, timeout_s=0.5, timeout="500ms")
         )
 
     await provider.all_closed()
@@ -294,7 +294,7 @@ async def test_the_deadline_does_not_cut_a_stream_that_has_begun(client, provide
         await connection.send(b"0\r\n\r\n")
 
     provider.then(pause)
-    exchange = exchange_with(provider, stream=True, timeout_s=0.1)
+    exchange = exchange_with(provider, stream=True, timeout_s=0.5)
 
     async with client.stream(exchange, framing="sse", refuse=refuse) as stream:
         events = stream.events()
