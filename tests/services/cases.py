@@ -91,7 +91,8 @@ def request_of(service: Service, task_type: TaskType, written: dict[str, Any]) -
     chat = asked.pop("chat", None)
     return InferenceRequest(
         endpoint=endpoint,
-        deadline=Deadline.after(30, "30s", "mine"),
+        # Cases are made when tests are collected, which may be long before they run.
+        deadline=Deadline.after(3600, "1h", "mine"),
         inputs=tuple(_input(given) for given in asked.pop("inputs", [])),
         chat=None if chat is None else msgspec.convert(chat, Chat),
         task_settings={**endpoint.task_settings, **asked.pop("task_settings", {})},
