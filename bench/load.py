@@ -15,8 +15,11 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
-from bench.processes import ROOT
+from bench.processes import ROOT, cpu_seconds
+
+Told: TypeAlias = dict[str, float]
 
 _LUA = """
 wrk.method = {method}
@@ -33,9 +36,10 @@ end
 
 @dataclass(frozen=True)
 class Call:
-    """A request to repeat."""
+    """A request to repeat. pid: of the process that answers, whose work is weighed too."""
 
     port: int
+    pid: int
     path: str
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -44,12 +48,16 @@ class Call:
 
 @dataclass(frozen=True)
 class Load:
-    """What a run of load gave. bad: refused, broken or late requests."""
+    """What a run of load gave. bad: refused, broken or late requests.
+
+    cpu_us: work of the answering process and its children per request; less noisy than time.
+    """
 
     per_second: float
     p50_ms: float
     p99_ms: float
     bad: int
+    cpu_us: float = 0.0
 
 
 def generator() -> str:
@@ -60,13 +68,21 @@ def generator() -> str:
 def apply_load(call: Call, *, connections: int, seconds: float, core: int) -> Load:
     """Repeat `call` and give what came of it. Raises when nothing did."""
     run = _wrk if generator() == "wrk" else _own
-    load = run(call, connections, seconds, core)
-    if load.bad or not load.per_second:
-        raise RuntimeError(f"[{load.bad}] requests of [{call.method} {call.path}] went wrong")
-    return load
+    before = cpu_seconds(call.pid)
+    told = run(call, connections, seconds, core)
+    worked_us = (cpu_seconds(call.pid) - before) * 1e6
+    if told["bad"] or not told["requests"]:
+        raise RuntimeError(f"[{told['bad']}] requests of [{call.method} {call.path}] went wrong")
+    return Load(
+        per_second=told["requests"] / (told["us"] / 1e6),
+        p50_ms=told["p50_us"] / 1e3,
+        p99_ms=told["p99_us"] / 1e3,
+        bad=int(told["bad"]),
+        cpu_us=worked_us / told["requests"],
+    )
 
 
-def _wrk(call: Call, connections: int, seconds: float, core: int) -> Load:
+def _wrk(call: Call, connections: int, seconds: float, core: int) -> Told:
     headers = [
         f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}"
         for name, value in call.headers.items()
@@ -86,10 +102,10 @@ def _wrk(call: Call, connections: int, seconds: float, core: int) -> Load:
     found = re.search(r"^RESULT (.*)$", told, re.MULTILINE)
     if found is None:
         raise RuntimeError(told)
-    return _load(json.loads(found[1]))
+    return json.loads(found[1])
 
 
-def _own(call: Call, connections: int, seconds: float, core: int) -> Load:
+def _own(call: Call, connections: int, seconds: float, core: int) -> Told:
     asked = {
         "port": call.port,
         "path": call.path,
@@ -103,13 +119,4 @@ def _own(call: Call, connections: int, seconds: float, core: int) -> Load:
     told = subprocess.run(
         [*command, json.dumps(asked)], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout
-    return _load(json.loads(told))
-
-
-def _load(told: dict[str, float]) -> Load:
-    return Load(
-        per_second=told["requests"] / (told["us"] / 1e6),
-        p50_ms=told["p50_us"] / 1e3,
-        p99_ms=told["p99_us"] / 1e3,
-        bad=int(told["bad"]),
-    )
+    return json.loads(told)

@@ -35,16 +35,26 @@ def free_port() -> int:
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], *, log: Path) -> None:
-    """Wait until somebody listens on `port`. Raises with the log when `process` ends before."""
+    """Wait until `process` itself listens on `port`. Raises with the log when it ends before."""
     until = time.monotonic() + _START_S
     while time.monotonic() < until:
         if process.poll() is not None:
             raise RuntimeError(f"[{process.args}] ended:\n{log.read_text()[-2000:]}")
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        if port in _listening(process.pid):
+            return
         time.sleep(0.05)
     raise RuntimeError(f"nobody listens on [{port}]:\n{log.read_text()[-2000:]}")
+
+
+def _listening(pid: int) -> set[int]:
+    """Give the ports on which a process or one of its children listens."""
+    process = psutil.Process(pid)
+    return {
+        connection.laddr.port
+        for one in [process, *process.children(recursive=True)]
+        for connection in one.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
 
 
 @contextmanager
@@ -92,6 +102,13 @@ def end(process: subprocess.Popen[bytes]) -> None:
 def is_alive(process: subprocess.Popen[bytes]) -> bool:
     """Tell whether a process runs."""
     return process.poll() is None
+
+
+def cpu_seconds(pid: int) -> float:
+    """Give the work that a process and its children have done so far."""
+    process = psutil.Process(pid)
+    times = [one.cpu_times() for one in [process, *process.children(recursive=True)]]
+    return float(sum(one.user + one.system for one in times))
 
 
 def megabytes(pid: int) -> float:

@@ -51,19 +51,20 @@ def measure_reads(plan: Plan) -> list[Table]:
 def _compare(table: Table, read: _Read, server: Inferry, plan: Plan) -> None:
     _, loading = cores()
     body = fetch(server, read.path)
-    ours = Call(server.port, read.path, headers={"Authorization": server.authorization})
-    with static(body) as port:
+    keyed = {"Authorization": server.authorization}
+    ours = Call(server.port, server.process.pid, read.path, headers=keyed)
+    with static(body) as bare:
         load = partial(apply_load, connections=read.connections, seconds=plan.seconds, core=loading)
         loads = alternate(
-            {"inferry": lambda: load(ours), "static": lambda: load(Call(port, "/"))},
+            {"inferry": lambda: load(ours), "static": lambda: load(bare)},
             rounds=plan.rounds,
         )
-    mine, bare = middle(loads["inferry"]), middle(loads["static"])
-    table.add(f"static, {len(body):,} bytes", shown(bare))
+    mine, fixed = middle(loads["inferry"]), middle(loads["static"])
+    table.add(f"static, {len(body):,} bytes", shown(fixed))
     table.add(
         f"GET {read.what}",
         shown(mine),
-        ratio=mine.per_second / bare.per_second,
+        ratio=mine.per_second / fixed.per_second,
         floor=0.60 if read.is_held else None,
         goal=0.85 if read.is_held else None,
     )
@@ -82,14 +83,14 @@ def fetch(server: Inferry, path: str) -> bytes:
 
 
 @contextmanager
-def static(body: bytes) -> Iterator[int]:
-    """Serve `body` from bare uvicorn and give the port."""
+def static(body: bytes) -> Iterator[Call]:
+    """Serve `body` from bare uvicorn and give the call that fetches it."""
     measured, _ = cores()
     port = free_port()
     with ExitStack() as stack:
         file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "body"
         file.write_bytes(body)
-        stack.enter_context(
+        process = stack.enter_context(
             running(
                 uvicorn("bench.static:application", port),
                 core=measured,
@@ -97,7 +98,7 @@ def static(body: bytes) -> Iterator[int]:
                 environment={"STATIC_FILE": str(file)},
             )
         )
-        yield port
+        yield Call(port, process.pid, "/")
 
 
 def uvicorn(application: str, port: int) -> list[str]:

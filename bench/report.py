@@ -87,12 +87,14 @@ def middle(loads: Sequence[Load]) -> Load:
         p50_ms=median(load.p50_ms for load in loads),
         p99_ms=median(load.p99_ms for load in loads),
         bad=sum(load.bad for load in loads),
+        cpu_us=median(load.cpu_us for load in loads),
     )
 
 
 def shown(load: Load) -> str:
     """Write a figure of load."""
-    return f"{load.per_second:,.0f}/s, p50 {load.p50_ms:.2f} ms, p99 {load.p99_ms:.2f} ms"
+    times = f"p50 {load.p50_ms:.2f} ms, p99 {load.p99_ms:.2f} ms"
+    return f"{load.per_second:,.0f}/s, {times}, {load.cpu_us:,.0f} µs of CPU"
 
 
 def save(tables: Sequence[Table], path: Path) -> None:

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from bench.load import Call, apply_load
 from bench.processes import ROOT, Inferry, cores, free_port, inferry, megabytes, running
@@ -26,6 +27,9 @@ _TEXT = "the quick brown fox jumps over the lazy dog"
 _MESSAGES = [{"role": "user", "content": "tell me a short story about a fox"}]
 _LITELLM_KEY = "sk-" + "bench0123456789abcdefXYZ" * 2  # LiteLLM refuses to start with a weak one
 _MANY = 64
+
+Others: TypeAlias = Mapping[str, tuple[int, int]]
+"""Port and process of each candidate beside ours."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def measure_runs(plan: Plan) -> list[Table]:
     command = [sys.executable, str(ROOT / "bench" / "upstream.py"), str(upstream)]
     with ExitStack() as stack:
         enter = stack.enter_context
-        enter(running(command, core=loading, port=upstream))
+        provider = enter(running(command, core=loading, port=upstream))
         environment = {"UPSTREAM": f"http://127.0.0.1:{upstream}"}
         bare = enter(
             running(
@@ -90,29 +94,26 @@ def measure_runs(plan: Plan) -> list[Table]:
             ("chat_completion", "chat", "/v1/chat/completions"),
         ):
             _put(server, task_type, name, f"http://127.0.0.1:{upstream}{route}")
-        ports = {"direct": upstream, "bare proxy": proxy}
+        others = {"direct": (upstream, provider.pid), "bare proxy": (proxy, bare.pid)}
         litellm = os.environ.get("LITELLM_BIN")
         if litellm:
-            ports["LiteLLM"], process = enter(_litellm(litellm, upstream, plan.folder, measured))
-        tables = [
-            _loaded(server, ports, plan),
-            _unloaded(server, ports, plan),
-        ]
+            others["LiteLLM"] = enter(_litellm(litellm, upstream, plan.folder, measured))
+        tables = [_loaded(server, others, plan), _unloaded(server, others, plan)]
         memory = Table("Memory (resident) after these runs, MB")
         for name, weight in server.memory().items():
             memory.add(f"inferry, {name}", f"{weight:.1f}")
         memory.add("bare proxy", f"{megabytes(bare.pid):.1f}")
         if litellm:
-            memory.add("LiteLLM", f"{megabytes(process.pid):.1f}")
+            memory.add("LiteLLM", f"{megabytes(others['LiteLLM'][1]):.1f}")
     return [*tables, memory]
 
 
-def _loaded(server: Inferry, ports: Mapping[str, int], plan: Plan) -> Table:
+def _loaded(server: Inferry, others: Others, plan: Plan) -> Table:
     table = Table(f"POST, {_MANY} connections, gateway on one core")
     _, loading = cores()
     load = partial(apply_load, connections=_MANY, seconds=plan.seconds, core=loading)
     for case in _CASES:
-        calls = _calls(case, server, ports)
+        calls = _calls(case, server, others)
         loads = alternate(
             {name: partial(load, call) for name, call in calls.items()}, rounds=plan.rounds
         )
@@ -130,13 +131,13 @@ def _loaded(server: Inferry, ports: Mapping[str, int], plan: Plan) -> Table:
     return table
 
 
-def _unloaded(server: Inferry, ports: Mapping[str, int], plan: Plan) -> Table:
+def _unloaded(server: Inferry, others: Others, plan: Plan) -> Table:
     """Time single calls; the ratio is what a gateway adds, to what the bare proxy adds."""
     table = Table("POST, 1 connection: latency added to direct calls")
     _, loading = cores()
     load = partial(apply_load, connections=1, seconds=plan.seconds, core=loading)
     for case in _CASES:
-        calls = _calls(case, server, ports)
+        calls = _calls(case, server, others)
         loads = alternate(
             {name: partial(load, call) for name, call in calls.items()}, rounds=plan.rounds
         )
@@ -149,15 +150,18 @@ def _unloaded(server: Inferry, ports: Mapping[str, int], plan: Plan) -> Table:
     return table
 
 
-def _calls(case: Case, server: Inferry, ports: Mapping[str, int]) -> dict[str, Call]:
+def _calls(case: Case, server: Inferry, others: Others) -> dict[str, Call]:
     """Give the call of each candidate; ours in both dialects."""
     as_json = {"Content-Type": "application/json"}
     keyed = {**as_json, "Authorization": f"Bearer {_LITELLM_KEY}"}
     body, asked = json.dumps(case.body), json.dumps(case.asked)
-    calls = {name: Call(port, case.route, "POST", keyed, body) for name, port in ports.items()}
+    calls = {
+        name: Call(port, pid, case.route, "POST", keyed, body)
+        for name, (port, pid) in others.items()
+    }
     ours = {**as_json, "Authorization": server.authorization}
-    calls["inferry"] = Call(server.port, case.path, "POST", ours, asked)
-    calls["inferry, /v1"] = Call(server.port, case.route, "POST", ours, body)
+    calls["inferry"] = Call(server.port, server.process.pid, case.path, "POST", ours, asked)
+    calls["inferry, /v1"] = Call(server.port, server.process.pid, case.route, "POST", ours, body)
     return calls
 
 
@@ -179,7 +183,7 @@ def _put(server: Inferry, task_type: str, name: str, url: str) -> None:
 
 
 @contextmanager
-def _litellm(launcher: str, upstream: int, folder: Path, core: int) -> Iterator[tuple[int, object]]:
+def _litellm(launcher: str, upstream: int, folder: Path, core: int) -> Iterator[tuple[int, int]]:
     """Run LiteLLM's proxy, offline, in front of the upstream."""
     models = [
         {
@@ -214,4 +218,4 @@ def _litellm(launcher: str, upstream: int, folder: Path, core: int) -> Iterator[
         [*command, "--num_workers", "1"], core=core, port=port, environment=environment
     )
     with started as process:
-        yield port, process
+        yield port, process.pid
