@@ -3,7 +3,8 @@
 Three things differ: what the parser cannot take is answered in the envelope of the wire, with the
 product header; heads are limited in size and time; and a client that hangs up cancels its request
 at once, so that an abandoned call to a provider ends. A request that fits in one read pays for none
-of it but a few comparisons. A whole answer leaves in one write, see `WHOLE`.
+of it but a few comparisons. A whole answer leaves in one write, see `WHOLE`; so do the events of a
+stream that came together.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from inferry.api.responding import WHOLE, Pairs
 from inferry.api.routes import METHODS
 from inferry.concurrency import start_in
 
+_MOST_GATHERED_BYTES: Final = 64 * 1024
 _START: Final = re.compile(rb"[\r\n]*([A-Z][A-Z_-]{1,30}) ([\x21-\x7e]{1,2048})")
 _UPGRADE: Final = re.compile(rb"(?i)\r\nupgrade:[^\r\n]*")
 _ALLOWED: Final = ", ".join(sorted(METHODS))
@@ -151,6 +153,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
         scope["extensions"] = {WHOLE: partial(self._send_whole, cycle)}
+        gathered = _Gathered(self.loop, self.transport, cycle.on_response)
+        cycle.transport = gathered  # type: ignore[assignment]
+        cycle.on_response = gathered.finish
         self._running = start_in(self.tasks, cycle.run_asgi(app))
 
     async def _run(self, scope: Any, receive: Any, send: Any) -> None:
@@ -177,11 +182,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         lines = len(self.server_state.default_headers) + len(pairs) + 2 + (not cycle.keep_alive)
         if head.count(b"\n") != lines:
             return False  # a value has a line end in it
-        self.transport.write(head if cycle.scope["method"] == "HEAD" else head + body)
+        cycle.transport.write(head if cycle.scope["method"] == "HEAD" else head + body)
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         if not cycle.keep_alive:
-            self.transport.close()
+            cycle.transport.close()
         cycle.on_response()
         return True
 
@@ -231,6 +236,56 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._forget_timer()
         self.transport.write(answer)
         self.transport.close()
+
+
+class _Gathered:
+    """A transport for one answer: what is written in one turn of the loop leaves in one write.
+
+    then: what to do when the answer is complete.
+    """
+
+    __slots__ = ("_loop", "_parts", "_size", "_then", "_transport")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.Transport,
+        then: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._transport = transport
+        self._then = then
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        """Write by the end of this turn of the loop, or now when enough has come together."""
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > _MOST_GATHERED_BYTES:
+            self._flush()
+
+    def is_closing(self) -> bool:
+        """Tell whether the connection closes."""
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """Close after what was written has left."""
+        self._flush()
+        self._transport.close()
+
+    def finish(self) -> None:
+        """End the answer."""
+        self._flush()
+        self._then()
+
+    def _flush(self) -> None:
+        if self._parts:
+            self._transport.write(b"".join(self._parts))
+            self._parts.clear()
+            self._size = 0
 
 
 def _without_upgrade(data: bytes) -> bytes:
