@@ -162,3 +162,48 @@ async def test_a_body_that_breaks_off_cancels_the_request_and_is_told():
         await writer.wait_closed()
     assert application.was_cancelled.is_set()
     assert status_of(received) == 400
+
+
+class Writes(asyncio.Transport):
+    """A transport that keeps what it is told to write, and tells when it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.closed = asyncio.Event()
+
+    def write(self, data) -> None:
+        self.writes.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return self.closed.is_set()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+async def answer_in_parts(scope, receive, send) -> None:
+    """Send ten parts without a pause, then more after one."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for number in range(10):
+        await send({"type": "http.response.body", "body": b"%d" % number, "more_body": True})
+    await asyncio.sleep(0)
+    await send({"type": "http.response.body", "body": b"end"})
+
+
+async def test_parts_that_come_together_leave_in_one_write():
+    config = uvicorn.Config(answer_in_parts, log_config=None, lifespan="off", ws="none")
+    config.load()
+    make = protocol_factory(HttpLimits())
+    protocol = make(config=config, server_state=ServerState(), app_state={})
+    transport = Writes()
+
+    protocol.connection_made(transport)
+    protocol.data_received(LAST)
+    await transport.closed.wait()
+
+    together, after = transport.writes
+    assert together.startswith(b"HTTP/1.1 200 OK")
+    assert together.endswith(b"".join(b"1\r\n%d\r\n" % number for number in range(10)))
+    assert after == b"3\r\nend\r\n0\r\n\r\n"
+    protocol.connection_lost(None)
