@@ -40,6 +40,7 @@ from inferry.core.inference import Inference, Timeouts
 from inferry.core.runners.cache import EmbeddingCache
 from inferry.core.runners.compose import compose
 from inferry.core.snapshot import Snapshot
+from inferry.domain import Json
 from inferry.errors import InternalError, ShuttingDown
 from inferry.fleet import BEGIN, DRAIN, LOAD, PUBLISH, SERVE, WARN
 from inferry.ipc import Handler, Peer, RemoteWriter, decode_changes, open_peer
@@ -245,7 +246,7 @@ async def build(
         nursery=nursery,
     )
     routes = [
-        *elastic_routes(snapshot, inference, writer, services),
+        *elastic_routes(snapshot, inference, writer, services, diagnostics=_numbers),
         *openai_routes(snapshot, inference),
         *extension_routes(snapshot, writer),
         *cluster_routes(
@@ -264,6 +265,11 @@ async def build(
     routes += openapi_routes(routes, version=__version__)
     application = Application(routes, door, max_body_bytes=config.server.max_body_bytes)
     return Parts(config, application, snapshot, access, door, metrics)
+
+
+def _numbers() -> dict[str, Json]:
+    """Give what tells whether this process keeps anything that it should have let go."""
+    return {"tasks": len(asyncio.all_tasks())}
 
 
 async def _flush_metrics(parts: Parts) -> None:

@@ -35,5 +35,14 @@ def _file(path: str, name: str, content_type: str, summary: str) -> Route:
         return Answer(content, content_type=content_type, headers=headers)
 
     return Route(
-        "GET", path, show, None, render_error, summary, is_open=True, has_media_types=False
+        "GET",
+        path,
+        show,
+        None,
+        render_error,
+        summary,
+        is_open=True,
+        has_media_types=False,
+        answer_type=str,
+        media_types=(content_type.partition(";")[0],),
     )

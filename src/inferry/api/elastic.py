@@ -16,10 +16,11 @@ from inferry.api.elastic_answers import (
     SparseAnswer,
 )
 from inferry.api.elastic_bodies import ChatBody, EmbeddingBody, GeneralBody, RerankBody
-from inferry.api.elastic_endpoints import DeletionAnswer, EndpointCalls
+from inferry.api.elastic_endpoints import Acknowledged, DeletionAnswer, EndpointCalls
 from inferry.api.elastic_errors import render_error
 from inferry.api.elastic_inference import InferenceCalls
 from inferry.api.exchange import Handler, Route
+from inferry.api.media_types import EVENT_STREAM
 from inferry.core.endpoint_json import EndpointItem
 from inferry.core.inference import Inference
 from inferry.core.snapshot import Snapshot
@@ -55,6 +56,47 @@ class EndpointList(msgspec.Struct, frozen=True):
     """The answer of GET."""
 
     endpoints: list[EndpointItem]
+
+
+class DryRunAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What PUT with `dry_run` would store, and the request it would send, secrets masked."""
+
+    dry_run: bool
+    endpoint: EndpointItem
+    request: dict[str, Any]
+    dimensions: int | None = None
+
+
+class ServiceSetting(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A setting of a service."""
+
+    default_value: Any = None
+    description: str
+    label: str
+    required: bool
+    sensitive: bool
+    updatable: bool
+    type: str
+    supported_task_types: list[str]
+
+
+class ServiceItem(msgspec.Struct, frozen=True):
+    """A service."""
+
+    service: str
+    name: str
+    task_types: list[str]
+    configurations: dict[str, ServiceSetting]
+
+
+class RegionPolicyAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The region policy, and who set it."""
+
+    region_policy: dict[str, Any]
+    created_at: str
+    created_by: str | None = None
+    updated_at: str | None = None
+    updated_by: str | None = None
 
 
 class RegionPolicyBody(msgspec.Struct, frozen=True):
@@ -127,7 +169,7 @@ def _write_routes(calls: EndpointCalls) -> list[Route]:
                 summary="Create an endpoint",
                 parameters=frozenset({"timeout", "dry_run"}),
                 body_type=EndpointBody,
-                answer_type=EndpointItem,
+                answer_type=EndpointItem | DryRunAnswer,
             ),
             _definition(
                 "PUT",
@@ -156,14 +198,27 @@ def _write_routes(calls: EndpointCalls) -> list[Route]:
 def _service_routes(calls: EndpointCalls) -> list[Route]:
     policy = "/_inference/_region_policy"
     return [
-        _get("/_inference/_services", calls.list_services, "services/get", "Describe services"),
+        _get(
+            "/_inference/_services",
+            calls.list_services,
+            "services/get",
+            "Describe services",
+            answer_type=list[ServiceItem],
+        ),
         _get(
             "/_inference/_services/{task_type}",
             calls.list_services,
             "services/get",
             "Describe services that offer a task type",
+            answer_type=list[ServiceItem],
         ),
-        _get(policy, calls.get_region_policy, "region_policy/get", "Show the region policy"),
+        _get(
+            policy,
+            calls.get_region_policy,
+            "region_policy/get",
+            "Show the region policy",
+            answer_type=RegionPolicyAnswer,
+        ),
         _definition(
             "PUT",
             policy,
@@ -172,6 +227,7 @@ def _service_routes(calls: EndpointCalls) -> list[Route]:
             summary="Set the region policy",
             parameters=frozenset({"force"}),
             body_type=RegionPolicyBody,
+            answer_type=RegionPolicyAnswer,
         ),
         Route(
             "DELETE",
@@ -180,12 +236,14 @@ def _service_routes(calls: EndpointCalls) -> list[Route]:
             _WRITE + "region_policy/delete",
             render_error,
             "Remove the region policy",
+            answer_type=Acknowledged,
         ),
         _get(
             "/_inference/.diagnostics",
             calls.show_diagnostics,
             "diagnostics/get",
             "Show numbers of internal pools",
+            answer_type=dict[str, Any],
         ),
         *(
             Route(method, "/_inference/_ccm", calls.refuse, None, render_error, "")
@@ -220,6 +278,8 @@ def _run_routes(calls: InferenceCalls) -> list[Route]:
                 parameters=frozenset({"timeout"}),
                 takes_body=True,
                 body_type=GeneralBody | ChatBody,
+                answer_type=str,
+                media_types=(EVENT_STREAM,),
             ),
         ]
     return routes

@@ -72,11 +72,14 @@ class DenseItem(msgspec.Struct, frozen=True):
 
 
 class DenseAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer of text_embedding; the root tells the element type."""
+    """The answer of text_embedding and embedding; the root tells the element type."""
 
     text_embedding: list[DenseItem] | None = None
     text_embedding_bytes: list[DenseItem] | None = None
     text_embedding_bits: list[DenseItem] | None = None
+    embeddings: list[DenseItem] | None = None
+    embeddings_bytes: list[DenseItem] | None = None
+    embeddings_bits: list[DenseItem] | None = None
 
 
 class RankedItem(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -32,6 +32,12 @@ _NO_BODY: Final = "request body is required"
 ACKNOWLEDGED: Final = b'{"acknowledged":true}'
 
 
+class Acknowledged(msgspec.Struct, frozen=True):
+    """It is done."""
+
+    acknowledged: bool
+
+
 class DeletionAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What a DELETE did, or would do."""
 

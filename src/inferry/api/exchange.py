@@ -63,7 +63,8 @@ class Route:
     answers_head: a HEAD is answered as a GET without its body.
     max_body_bytes: a limit below the server's, None without one.
     has_media_types: the rules of the vendor media types hold (Elasticsearch's routes).
-    body_type, answer_type: for the OpenAPI document.
+    body_type, answer_type, further_answers (per status, those that are no errors in form),
+    media_types (of good answers): for the OpenAPI document.
     """
 
     method: str
@@ -80,3 +81,5 @@ class Route:
     has_media_types: bool = True
     body_type: Any = None
     answer_type: Any = None
+    further_answers: Mapping[int, Any] = field(default_factory=dict)
+    media_types: tuple[str, ...] = ("application/json",)

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from inferry.api.elastic_endpoints import ACKNOWLEDGED, actor_of
+from inferry.api.elastic_endpoints import ACKNOWLEDGED, Acknowledged, actor_of
 from inferry.api.elastic_errors import render_error
 from inferry.api.exchange import Answer, Request, Route
 from inferry.api.strict_json import parse_object
@@ -76,6 +76,7 @@ def extension_routes(snapshot: Snapshot, writer: Writer) -> list[Route]:
             takes_body=True,
             max_body_bytes=_MAX_BODY_BYTES,
             body_type=ReferenceBody,
+            answer_type=Acknowledged,
         ),
         Route(
             "DELETE",
@@ -84,6 +85,7 @@ def extension_routes(snapshot: Snapshot, writer: Writer) -> list[Route]:
             f"{_WRITE}delete",
             render_error,
             "Forget what used endpoints",
+            answer_type=Acknowledged,
         ),
     ]
 

@@ -60,6 +60,7 @@ def health_routes(metrics: Metrics, why_not_ready: Callable[[], str | None]) -> 
             is_open=True,
             has_media_types=False,
             answer_type=HealthAnswer,
+            further_answers={503: HealthAnswer},
         ),
         Route(
             "GET",
@@ -69,5 +70,7 @@ def health_routes(metrics: Metrics, why_not_ready: Callable[[], str | None]) -> 
             render_error,
             "Show metrics in Prometheus' text format",
             has_media_types=False,
+            answer_type=str,
+            media_types=("text/plain",),
         ),
     ]

@@ -13,6 +13,7 @@ from contextlib import aclosing
 import msgspec
 
 from inferry.api.exchange import Answer, Handler, Request, Route
+from inferry.api.media_types import EVENT_STREAM, JSON
 from inferry.api.openai_answers import (
     ChatAnswer,
     ChunkWriter,
@@ -65,6 +66,7 @@ def openai_routes(snapshot: Snapshot, inference: Inference) -> list[Route]:
             "Complete a chat, in OpenAI's form",
             body_type=ChatBody,
             answer_type=ChatAnswer,
+            media_types=(JSON, EVENT_STREAM),
         ),
         _route(
             "POST",
@@ -73,6 +75,7 @@ def openai_routes(snapshot: Snapshot, inference: Inference) -> list[Route]:
             "The same for SDKs whose base URL is that of one endpoint",
             body_type=ChatBody,
             answer_type=ChatAnswer,
+            media_types=(JSON, EVENT_STREAM),
         ),
         _route(
             "GET",
@@ -99,6 +102,7 @@ def _route(
     *,
     answer_type: type,
     body_type: type | None = None,
+    media_types: tuple[str, ...] = (JSON,),
 ) -> Route:
     return Route(
         method,
@@ -111,6 +115,7 @@ def _route(
         has_media_types=False,
         body_type=body_type,
         answer_type=answer_type,
+        media_types=media_types,
     )
 
 
@@ -143,7 +148,7 @@ class _Calls:
         # What fails before the first chunk has a status of its own; later it is an event.
         first = await anext(chunks, None)
         writer = ChunkWriter(inference_id, call.chat, includes_usage=call.includes_usage)
-        return Answer(_events(first, chunks, writer), content_type="text/event-stream")
+        return Answer(_events(first, chunks, writer), content_type=EVENT_STREAM)
 
     async def list_models(self, request: Request) -> Answer:
         """List what can be run here, by id."""

@@ -6,12 +6,26 @@ needs is the gate's to know.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from inferry.api.exchange import Answer, ErrorAnswer, Handler, Request, Route
 from inferry.api.parameters import parse_flag
+from inferry.api.security_answers import (
+    Caller,
+    Created,
+    EndedKeys,
+    Found,
+    HeldPrivileges,
+    KeyList,
+    NewKey,
+    Nothing,
+    PrivilegeNames,
+    RoleCreated,
+    RoleItem,
+    UserItem,
+)
 from inferry.api.security_documents import (
     ApiKeyBody,
     InvalidationBody,
@@ -66,15 +80,20 @@ _PROFILE: Final = frozenset({"with_profile_uid"})
 
 
 class _Call(NamedTuple):
-    """A row of the table below. action: None for every authenticated caller."""
+    """A row of the table below.
+
+    action: None for every authenticated caller. missing: the answer when nothing was found.
+    """
 
     methods: str
     path: str
     handler: Handler
     action: str | None
     summary: str
+    answer: Any
     body: type[msgspec.Struct] | None = None
     parameters: frozenset[str] = frozenset()
+    missing: Any = None
 
 
 def security_routes(
@@ -94,6 +113,8 @@ def security_routes(
             takes_body=call.body is not None,
             max_body_bytes=MAX_BODY_BYTES,
             body_type=call.body,
+            answer_type=call.answer,
+            further_answers={} if call.missing is None else {404: call.missing},
         )
         for call in [*_own_calls(calls), *_key_calls(calls), *_user_calls(calls)]
         for method in call.methods.split()
@@ -103,42 +124,82 @@ def security_routes(
 def _own_calls(calls: SecurityCalls) -> list[_Call]:
     asks = "Tell which privileges the caller has"
     names = "List the names of privileges"
+    check, show = calls.check_privileges, calls.list_privileges
     return [
-        _Call("GET", "_authenticate", calls.show_caller, None, "Show who calls"),
+        _Call("GET", "_authenticate", calls.show_caller, None, "Show who calls", Caller),
         _Call(
-            "GET POST", "user/_has_privileges", calls.check_privileges, None, asks, PrivilegesBody
+            "GET POST", "user/_has_privileges", check, None, asks, HeldPrivileges, PrivilegesBody
         ),
-        _Call("GET", "privilege/_builtin", calls.list_privileges, "privilege/builtin/get", names),
+        _Call("GET", "privilege/_builtin", show, "privilege/builtin/get", names, PrivilegeNames),
     ]
 
 
 def _key_calls(calls: SecurityCalls) -> list[_Call]:
-    create, show, end = calls.create_api_key, calls.list_api_keys, calls.invalidate_api_keys
+    path, create, end = "api_key", "Create an API key", "End API keys"
     return [
-        _Call("PUT POST", "api_key", create, "api_key/create", "Create an API key", ApiKeyBody),
-        _Call("GET", "api_key", show, "api_key/get", "List API keys", None, _KEY_PARAMETERS),
-        _Call("DELETE", "api_key", end, "api_key/invalidate", "End API keys", InvalidationBody),
+        _Call("PUT POST", path, calls.create_api_key, "api_key/create", create, NewKey, ApiKeyBody),
+        _Call(
+            "GET",
+            path,
+            calls.list_api_keys,
+            "api_key/get",
+            "List API keys",
+            KeyList,
+            parameters=_KEY_PARAMETERS,
+            missing=KeyList,
+        ),
+        _Call(
+            "DELETE",
+            path,
+            calls.invalidate_api_keys,
+            "api_key/invalidate",
+            end,
+            EndedKeys,
+            InvalidationBody,
+        ),
     ]
 
 
 def _user_calls(calls: SecurityCalls) -> list[_Call]:
-    """Give the calls for users and roles."""
-    users, role, password = calls.list_users, "role/{name}", calls.set_password
-    user, put, delete = "user/{username}", "Create or change a user", "Delete a user"
-    switch = "user/set_enabled"
+    users, listed = calls.list_users, dict[str, UserItem]
+    user, put, switch = "user/{username}", "Create or change a user", "user/set_enabled"
+    secret, change = calls.set_password, "Change a password"
     return [
-        _Call("GET", "user", users, "user/get", "List users", None, _PROFILE),
-        _Call("GET", user, users, "user/get", "List users", None, _PROFILE),
-        _Call("PUT POST", user, calls.put_user, "user/put", put, UserBody),
-        _Call("DELETE", user, calls.delete_user, "user/delete", delete),
-        _Call("PUT POST", "user/_password", password, None, "Change a password", PasswordBody),
-        _Call("PUT POST", f"{user}/_password", password, None, "Change a password", PasswordBody),
-        _Call("PUT POST", f"{user}/_enable", calls.enable_user, switch, "Let a user in"),
-        _Call("PUT POST", f"{user}/_disable", calls.disable_user, switch, "Keep a user out"),
-        _Call("GET", "role", calls.list_roles, "role/get", "List roles"),
-        _Call("GET", role, calls.list_roles, "role/get", "List roles"),
-        _Call("PUT POST", role, calls.put_role, "role/put", "Create or change a role", RoleBody),
-        _Call("DELETE", role, calls.delete_role, "role/delete", "Delete a role"),
+        _Call("GET", "user", users, "user/get", "List users", listed, parameters=_PROFILE),
+        _Call(
+            "GET",
+            user,
+            users,
+            "user/get",
+            "List users",
+            listed,
+            parameters=_PROFILE,
+            missing=Nothing,
+        ),
+        _Call("PUT POST", user, calls.put_user, "user/put", put, Created, UserBody),
+        _Call(
+            "DELETE", user, calls.delete_user, "user/delete", "Delete a user", Found, missing=Found
+        ),
+        _Call("PUT POST", "user/_password", secret, None, change, Nothing, PasswordBody),
+        _Call("PUT POST", f"{user}/_password", secret, None, change, Nothing, PasswordBody),
+        _Call("PUT POST", f"{user}/_enable", calls.enable_user, switch, "Let a user in", Nothing),
+        _Call(
+            "PUT POST", f"{user}/_disable", calls.disable_user, switch, "Keep a user out", Nothing
+        ),
+        *_role_calls(calls),
+    ]
+
+
+def _role_calls(calls: SecurityCalls) -> list[_Call]:
+    roles, listed = calls.list_roles, dict[str, RoleItem]
+    role, put = "role/{name}", "Create or change a role"
+    return [
+        _Call("GET", "role", roles, "role/get", "List roles", listed),
+        _Call("GET", role, roles, "role/get", "List roles", listed, missing=Nothing),
+        _Call("PUT POST", role, calls.put_role, "role/put", put, RoleCreated, RoleBody),
+        _Call(
+            "DELETE", role, calls.delete_role, "role/delete", "Delete a role", Found, missing=Found
+        ),
     ]
 
 
