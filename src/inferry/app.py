@@ -82,6 +82,10 @@ class Door:
             raise ShuttingDown("the server is shutting down, send the request to another one")
         return self._gate.authenticate(headers, uri)
 
+    def recall(self, headers: Mapping[str, str]) -> Principal | None:
+        """Ask the gate; nobody is known any more once it is shut."""
+        return None if self._is_shut else self._gate.recall(headers)
+
     def authorize(self, principal: Principal, action: str) -> None:
         """Ask the gate."""
         self._gate.authorize(principal, action)
@@ -285,7 +289,8 @@ def _server_config(parts: Parts) -> uvicorn.Config:
             max_head_bytes=limits.max_header_bytes,
             head_timeout_s=limits.header_timeout_s,
             max_connections=limits.max_connections,
-        )
+        ),
+        parts.application.answer_at_once,
     )
     return uvicorn.Config(
         parts.application,

@@ -99,7 +99,7 @@ class Dialect:
             method, path, path, {}, {}, Principal("ada"), path_values=match.values, body=raw
         )
         try:
-            return await match.route.handler(request)
+            return await match.route.answer(request)
         except InferenceError as error:
             return match.route.render_error(error, request)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
 from typing import Any, TypeAlias
 
 from inferry.errors import InferenceError
@@ -44,8 +45,15 @@ class Answer:
     headers: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     size: int | None = None
 
+    def parts(self) -> Iterable[bytes]:
+        """Give the body of what is no stream."""
+        if isinstance(self.body, AsyncIterator):
+            raise TypeError("a stream has no parts")
+        return (self.body,) if isinstance(self.body, bytes) else self.body
 
-Handler: TypeAlias = Callable[[Request], Awaitable[Answer]]
+
+Handler: TypeAlias = Callable[[Request], Answer | Awaitable[Answer]]
+"""A plain function has nothing to wait for: it answers at once."""
 ErrorAnswer: TypeAlias = Callable[[InferenceError, Request], Answer]
 
 
@@ -83,3 +91,13 @@ class Route:
     answer_type: Any = None
     further_answers: Mapping[int, Any] = field(default_factory=dict)
     media_types: tuple[str, ...] = ("application/json",)
+
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether the handler has nothing to wait for."""
+        return not iscoroutinefunction(self.handler)
+
+    async def answer(self, request: Request) -> Answer:
+        """Give what the handler gives."""
+        answer = self.handler(request)
+        return answer if isinstance(answer, Answer) else await answer
