@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Generator
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -244,10 +245,11 @@ def check(endpoint: Endpoint) -> list[str]:
 
 
 def group(endpoint: Endpoint) -> str:
-    """Endpoints of one model and one credential share a rate limit."""
+    """Endpoints of one server, one model and one credential share a rate limit."""
     secrets = endpoint.secrets
     credential = secrets.get("api_key") or secrets.get("client_secret", "")
-    digest = hashlib.blake2b(credential.encode(), digest_size=8).hexdigest()
+    server = urlsplit(str(endpoint.service_settings.get("url") or _CHAT_URL)).netloc
+    digest = hashlib.blake2b(f"{server} {credential}".encode(), digest_size=8).hexdigest()
     return f"openai:{endpoint.service_settings.get('model_id')}:{digest}"
 
 
