@@ -53,6 +53,8 @@ from inferry.services.catalog import load_services
 from inferry.telemetry import Metrics, configure_logging
 
 _FLUSH_METRICS_S = 1.0
+_GC_THRESHOLD = (20_000, 20, 50)
+"""The default looks for cycles at every third request, and each time through all that are open."""
 _CUT_OFF_S = 1
 """What requests get to end that are still running when the drain timeout is over."""
 
@@ -198,6 +200,7 @@ class ApiProcess:
         gc.collect()
         gc.freeze()  # what stands now stays: later collections need not look at it
         gc.enable()
+        gc.set_threshold(*_GC_THRESHOLD)
         self._server = _Server(_server_config(parts), self._sockets)
         await self._server.listen()
         self._nursery.start(self._server.main_loop())
