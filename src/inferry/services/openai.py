@@ -5,7 +5,6 @@ Source: https://platform.openai.com/docs/api-reference
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Generator
 from dataclasses import replace
@@ -18,6 +17,14 @@ from inferry.errors import InvalidSettings, Retry
 from inferry.fields import Field
 from inferry.service import ErrorRow, HttpTask, Service
 from inferry.services.auth import bearer, oauth2_client_credentials
+from inferry.services.error_rows import (
+    NOT_AUTHENTICATED,
+    NOT_FOUND,
+    OTHER_SERVER_ERROR,
+    REDIRECTION,
+    SERVER_ERROR,
+    UNSUCCESSFUL,
+)
 from inferry.services.openai_compatible.chat import (
     chat_body,
     chat_of,
@@ -32,17 +39,20 @@ from inferry.services.openai_compatible.embeddings import (
     texts_of,
 )
 from inferry.services.openai_compatible.replies import encode_body, error_message
+from inferry.services.settings import (
+    API_KEY,
+    DIMENSIONS,
+    DIMENSIONS_SET_BY_USER,
+    MAX_INPUT_TOKENS,
+    MODEL_ID,
+    SIMILARITY,
+    digest,
+    rate_limit,
+)
 
 _EMBEDDINGS_URL = "https://api.openai.com/v1/embeddings"
 _CHAT_URL = "https://api.openai.com/v1/chat/completions"
 
-_MODEL_ID = Field(
-    "model_id",
-    "str",
-    label="Model ID",
-    help="Model that serves the requests of this endpoint.",
-    required=True,
-)
 _URL = Field(
     "url",
     "url",
@@ -56,30 +66,7 @@ _ORGANIZATION_ID = Field(
     label="Organization ID",
     help="Organization that the requests are billed to.",
 )
-_SIMILARITY = Field(
-    "similarity",
-    "str",
-    choices=("cosine", "dot_product", "l2_norm"),
-    default="dot_product",
-    listed=False,
-)
-_DIMENSIONS = Field(
-    "dimensions",
-    "int",
-    label="Dimensions",
-    help="Length of the vectors the provider is asked to return.",
-    at_least=1,
-)
-_DIMENSIONS_SET_BY_USER = Field("dimensions_set_by_user", "bool", derived=True, listed=False)
-_MAX_INPUT_TOKENS = Field("max_input_tokens", "int", at_least=1, listed=False)
-_RATE_LIMIT = Field(
-    "rate_limit.requests_per_minute",
-    "long",
-    label="Rate Limit",
-    help="Upper bound on requests per minute sent to the provider, to stay below its rate limits."
-    " 3000 for text_embedding and embedding, 500 for completion and chat_completion when not set.",
-    at_least=1,
-)
+_RATES = "3000 for text_embedding and embedding, 500 for completion and chat_completion"
 _CREDENTIALS = (
     Field(
         "client_id",
@@ -100,14 +87,7 @@ _CREDENTIALS = (
         label="Token URL",
         help="Token endpoint for the OAuth 2.0 flow.",
     ),
-    Field(
-        "api_key",
-        "str",
-        label="API Key",
-        help="OpenAI API key; give either api_key or client_secret.",
-        secret=True,
-        updatable=True,
-    ),
+    replace(API_KEY, help="OpenAI API key; give either api_key or client_secret.", required=False),
     Field(
         "client_secret",
         "str",
@@ -118,22 +98,22 @@ _CREDENTIALS = (
     ),
 )
 _EMBEDDING_SETTINGS = (
-    _MODEL_ID,
+    MODEL_ID,
     _ORGANIZATION_ID,
     _URL,
-    _SIMILARITY,
-    _DIMENSIONS,
-    _DIMENSIONS_SET_BY_USER,
-    _MAX_INPUT_TOKENS,
-    replace(_RATE_LIMIT, default=3000),
+    replace(SIMILARITY, default="dot_product"),
+    DIMENSIONS,
+    DIMENSIONS_SET_BY_USER,
+    MAX_INPUT_TOKENS,
+    rate_limit(3000, said=_RATES),
     *_CREDENTIALS,
 )
 _CHAT_SETTINGS = (
-    _MODEL_ID,
+    MODEL_ID,
     _ORGANIZATION_ID,
     _URL,
-    _MAX_INPUT_TOKENS,
-    replace(_RATE_LIMIT, default=500),
+    MAX_INPUT_TOKENS,
+    rate_limit(500, said=_RATES),
     *_CREDENTIALS,
 )
 _TASK_SETTINGS = (
@@ -247,8 +227,7 @@ def group(endpoint: Endpoint) -> str:
     """Endpoints of one model and one credential share a rate limit."""
     secrets = endpoint.secrets
     credential = secrets.get("api_key") or secrets.get("client_secret", "")
-    digest = hashlib.blake2b(credential.encode(), digest_size=8).hexdigest()
-    return f"openai:{endpoint.service_settings.get('model_id')}:{digest}"
+    return f"openai:{endpoint.service_settings.get('model_id')}:{digest(credential)}"
 
 
 def move_model(service_settings: Settings, task_settings: Settings) -> tuple[Settings, Settings]:
@@ -311,12 +290,11 @@ _RATE_LIMITED = (
     " remaining requests [{x-ratelimit-remaining-requests}]"
 )
 _TOO_LARGE = "Received a content too large status code"
-_SERVER_ERROR = "Received a server error status code"
 
 ERRORS = (
-    ErrorRow(500, 500, _SERVER_ERROR, Retry.YES),
-    ErrorRow(503, 503, _SERVER_ERROR, Retry.YES),
-    ErrorRow(501, 599, _SERVER_ERROR),
+    SERVER_ERROR,
+    ErrorRow(503, 503, SERVER_ERROR.text, Retry.YES),
+    OTHER_SERVER_ERROR,
     # A spent quota does not come back within a request.
     ErrorRow(429, 429, _RATE_LIMITED, contains="You exceeded your current quota"),
     ErrorRow(429, 429, _RATE_LIMITED, Retry.YES),
@@ -328,12 +306,12 @@ ERRORS = (
         Retry.SHORTER,
         contains="Please reduce your prompt; or completion length.",
     ),
-    ErrorRow(401, 401, "Received an authentication error status code"),
-    ErrorRow(300, 399, "Unhandled redirection"),
+    NOT_AUTHENTICATED,
+    REDIRECTION,
     ErrorRow(422, 422, "Received an input validation error response"),
     ErrorRow(400, 400, "Received a bad request status code"),
-    ErrorRow(404, 404, "Resource not found at [{url}]"),
-    ErrorRow(400, 499, "Received an unsuccessful status code"),
+    NOT_FOUND,
+    UNSUCCESSFUL,
 )
 
 _EMBEDDINGS = HttpTask(
