@@ -25,6 +25,7 @@ from inferry.services.error_rows import (
     SERVER_ERROR,
     UNSUCCESSFUL,
 )
+from inferry.services.inputs import texts_of
 from inferry.services.openai_compatible.chat import (
     chat_body,
     chat_of,
@@ -33,11 +34,7 @@ from inferry.services.openai_compatible.chat import (
     parse_chat,
     parse_completion,
 )
-from inferry.services.openai_compatible.embeddings import (
-    EmbeddingsBody,
-    parse_embeddings,
-    texts_of,
-)
+from inferry.services.openai_compatible.embeddings import EmbeddingsBody, parse_embeddings
 from inferry.services.openai_compatible.replies import encode_body, error_message
 from inferry.services.settings import (
     API_KEY,

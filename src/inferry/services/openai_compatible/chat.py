@@ -26,7 +26,7 @@ from inferry.domain import (
 )
 from inferry.errors import BadRequest
 from inferry.service import Reduce
-from inferry.services.openai_compatible.embeddings import texts_of
+from inferry.services.inputs import prompt_of
 from inferry.services.openai_compatible.replies import decode_reply, missing_field, stream_error
 
 
@@ -55,14 +55,11 @@ class ChatBody(msgspec.Struct, frozen=True, omit_defaults=True):
 def chat_of(request: InferenceRequest, *, title: str) -> Chat:
     """Give the conversation of `request`; a completion's text is its one message.
 
-    Raises `BadRequest` when a completion has other than one text; `title` goes into the message.
+    Raises as `prompt_of`.
     """
     if request.chat is not None:
         return request.chat
-    if len(request.inputs) != 1:
-        raise BadRequest(f"{title} completions only accepts 1 input")
-    (text,) = texts_of(request.inputs, service=request.endpoint.service)
-    return Chat([Message("user", text)])
+    return Chat([Message("user", prompt_of(request, title=title))])
 
 
 def chat_body(

@@ -14,6 +14,7 @@ from inferry.calls import HttpReply
 from inferry.domain import InferenceRequest, Settings
 from inferry.errors import Retry, UnreadableReply, UpstreamError
 from inferry.service import ProviderError
+from inferry.services.reading import decoded
 
 
 class MayFail(Protocol):
@@ -76,15 +77,7 @@ def decode_reply(
 
     Raises `UnreadableReply` when it is neither, `UpstreamError` when it is one.
     """
-    try:
-        parsed = decoder.decode(reply.body)
-    except msgspec.MsgspecError as error:
-        raise UnreadableReply(
-            f"Failed to parse the response of [{request.endpoint.service}]"
-            f" for request from inference entity id [{request.endpoint.inference_id}]",
-            upstream_status=reply.status,
-            retry=Retry.YES,
-        ) from error
+    parsed = decoded(decoder, reply, request)
     if parsed.error:
         raise _received_error(_provider_error(reply.body), request, upstream_status=reply.status)
     return parsed
