@@ -59,14 +59,19 @@ class Case:
 
     @property
     def events(self) -> list[Event]:
-        """The events of the provider's stream."""
-        return [
-            Event(one if isinstance(one, str) else json.dumps(one))
-            for one in self.written["events"]
-        ]
+        """The events of the provider's stream; one with a name is `{"event": ..., "data": ...}`."""
+        return [_event(one) for one in self.written["events"]]
 
     def __str__(self) -> str:
         return f"{self.service.name} {self.task_type}: {self.written['name']}"
+
+
+def _event(written: Any) -> Event:
+    if isinstance(written, str):
+        return Event(written)
+    if written.keys() == {"event", "data"}:
+        return Event(json.dumps(written["data"]), written["event"])
+    return Event(json.dumps(written))
 
 
 def path_of(service: str, task_type: TaskType) -> Path:
