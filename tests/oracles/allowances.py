@@ -65,6 +65,12 @@ ALLOWANCES = (
         only_ours("body.stream", False),
     ),
     Allowance("openai", "openai", "we always ask for one choice", only_ours("body.n", 1)),
+    Allowance(
+        "cohere",
+        "cohere",
+        "we name ourselves as the source",
+        only_ours("headers.request-source", "unspecified:inferry"),
+    ),
 )
 
 NO_SDK: dict[str, str] = {}

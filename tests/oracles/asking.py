@@ -16,6 +16,7 @@ from inferry.domain import (
     Endpoint,
     InferenceRequest,
     InputType,
+    Ranking,
     Result,
     SparseEmbeddings,
 )
@@ -90,12 +91,16 @@ def _service_of(case: Case, oracle: Oracle) -> Service:
 
 
 def _repeated(result: Result, count: int) -> Result:
-    """Repeat canned rows, so that one reply answers any number of inputs."""
+    """Repeat or leave out canned rows, so that one reply answers any number of inputs."""
     match result:
         case DenseEmbeddings():
             return replace(result, vectors=tuple(islice(cycle(result.vectors), count)))
         case SparseEmbeddings():
             return replace(result, items=tuple(islice(cycle(result.items), count)))
+        case Ranking():
+            return replace(
+                result, documents=tuple(one for one in result.documents if one.index < count)
+            )
         case _:
             return result
 

@@ -21,9 +21,11 @@ from inferry.domain import (
     ContentItem,
     Deadline,
     DenseEmbeddings,
+    ElementType,
     Endpoint,
     InferenceRequest,
     Input,
+    Ranking,
     Result,
     TaskType,
     Usage,
@@ -114,7 +116,12 @@ def shown(result: Result) -> Any:
     match result:
         case DenseEmbeddings():
             vectors = [json.loads(row) for row in vectors_to_json(result.vectors)]
-            return {"vectors": vectors, **_usage(result.usage)}
+            kind = result.element_type
+            element = {} if kind is ElementType.FLOAT else {"element_type": str(kind)}
+            return {"vectors": vectors, **element, **_usage(result.usage)}
+        case Ranking():
+            documents = _present(msgspec.to_builtins(list(result.documents)))
+            return {"documents": documents, **_usage(result.usage)}
         case Completion():
             return {"texts": list(result.texts), **_usage(result.usage)}
         case ChatChunk():

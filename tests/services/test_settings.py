@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from inferry.domain import Endpoint, TaskType
-from inferry.services.settings import digest, rate_limit, segment_problems
+from inferry.services.settings import digest, rate_limit, renamed, segment_problems
 
 
 def endpoint(**settings: str) -> Endpoint:
@@ -40,3 +40,8 @@ def test_a_digest_tells_secrets_apart_and_shows_none():
     assert digest("a", "bc") != digest("ab", "c")
     assert digest("a", "bc") == digest("a", "bc")
     assert "secret" not in digest("secret")
+
+
+def test_a_setting_under_its_older_name_keeps_its_place():
+    assert list(renamed({"a": 1, "b": 2}, "a", "new").items()) == [("new", 1), ("b", 2)]
+    assert renamed({"a": 1, "new": 2}, "a", "new") == {"a": 1, "new": 2}

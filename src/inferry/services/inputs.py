@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
-from inferry.domain import ContentItem, InferenceRequest, Input
+from inferry.domain import ContentItem, InferenceRequest, Input, InputType
 from inferry.errors import BadRequest
 
 
@@ -31,6 +32,22 @@ def query_of(request: InferenceRequest) -> str:
     """Give the query of a rerank. Raises `BadRequest` when it is not one text."""
     query = request.query or ""
     return query if isinstance(query, str) else _text_of(query, "query", request.endpoint.service)
+
+
+def input_words(
+    ingest: str, search: str, classification: str, clustering: str
+) -> Mapping[InputType, str]:
+    """Give a provider's words for the types of input; what is unspecified has none."""
+    return MappingProxyType(
+        {
+            InputType.INGEST: ingest,
+            InputType.INTERNAL_INGEST: ingest,
+            InputType.SEARCH: search,
+            InputType.INTERNAL_SEARCH: search,
+            InputType.CLASSIFICATION: classification,
+            InputType.CLUSTERING: clustering,
+        }
+    )
 
 
 def _text_of(items: tuple[ContentItem, ...], place: str, service: str) -> str:

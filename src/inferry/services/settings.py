@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from inferry.domain import Endpoint
+from inferry.domain import Endpoint, Settings
 from inferry.fields import Field
 
 API_KEY = Field(
@@ -50,6 +50,29 @@ EMBEDDING = (
     MAX_INPUT_TOKENS,
 )
 """What embedding tasks have beside their own, `dimensions` unlisted."""
+INPUT_TYPE = Field(
+    "input_type",
+    "str",
+    help="What the inputs are for, where a request does not say.",
+    choices=("ingest", "search", "classification", "clustering"),
+    updatable=True,
+    listed=False,
+)
+TOP_N = Field(
+    "top_n",
+    "int",
+    help="How many of the best documents are returned.",
+    at_least=1,
+    updatable=True,
+    listed=False,
+)
+RETURN_DOCUMENTS = Field(
+    "return_documents",
+    "bool",
+    help="Whether the texts of the documents are returned.",
+    updatable=True,
+    listed=False,
+)
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -65,6 +88,13 @@ def rate_limit(requests_per_minute: int, *, said: str = "") -> Field:
         default=requests_per_minute,
         at_least=1,
     )
+
+
+def renamed(settings: Settings, old: str, new: str) -> Settings:
+    """Give `settings` with `old` under its name of today, unless that is there too."""
+    if old not in settings or new in settings:
+        return settings
+    return {new if name == old else name: value for name, value in settings.items()}
 
 
 def digest(*secrets: str) -> str:
