@@ -71,6 +71,19 @@ ALLOWANCES = (
         "we name ourselves as the source",
         only_ours("headers.request-source", "unspecified:inferry"),
     ),
+    Allowance("mistral", "mistralai", "we always ask for one choice", only_ours("body.n", 1)),
+    Allowance(
+        "mistral",
+        "mistralai",
+        "the SDK says of every earlier answer that it is no prefix",
+        only_theirs("body.messages.*.prefix", False),
+    ),
+    Allowance(
+        "mistral",
+        "mistralai",
+        "the SDK counts the tool calls of earlier answers",
+        only_theirs("body.messages.*.tool_calls.*.index", 0),
+    ),
 )
 
 NO_SDK: dict[str, str] = {}

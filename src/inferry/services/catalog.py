@@ -23,12 +23,13 @@ def load_services() -> dict[str, Service]:
 
 def built_in_services() -> list[Service]:
     """Give the services of this package."""
-    from inferry.services import cohere, elasticsearch, openai
+    from inferry.services import cohere, elasticsearch, mistral, openai
 
     return [
         cohere.SERVICE,
         elasticsearch.SERVICE,
         elasticsearch.ELSER,
+        mistral.SERVICE,
         openai.SERVICE,
     ]
 

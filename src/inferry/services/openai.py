@@ -13,18 +13,10 @@ import msgspec
 
 from inferry.calls import Credential, HttpCall, HttpReply
 from inferry.domain import Endpoint, InferenceRequest, Json, Settings, TaskType
-from inferry.errors import InvalidSettings, Retry
+from inferry.errors import InvalidSettings
 from inferry.fields import Field
-from inferry.service import ErrorRow, HttpTask, Service
+from inferry.service import HttpTask, Service
 from inferry.services.auth import bearer, oauth2_client_credentials
-from inferry.services.error_rows import (
-    NOT_AUTHENTICATED,
-    NOT_FOUND,
-    OTHER_SERVER_ERROR,
-    REDIRECTION,
-    SERVER_ERROR,
-    UNSUCCESSFUL,
-)
 from inferry.services.inputs import texts_of
 from inferry.services.openai_compatible.chat import (
     chat_body,
@@ -35,6 +27,7 @@ from inferry.services.openai_compatible.chat import (
     parse_completion,
 )
 from inferry.services.openai_compatible.embeddings import EmbeddingsBody, parse_embeddings
+from inferry.services.openai_compatible.errors import ERRORS
 from inferry.services.openai_compatible.replies import encode_body, error_message
 from inferry.services.settings import (
     API_KEY,
@@ -279,37 +272,6 @@ def _fits_header(value: str) -> bool:
 
 
 # --- the service -------------------------------------------------------------------------------
-
-_RATE_LIMITED = (
-    "Received a rate limit status code. Token limit [{x-ratelimit-limit-tokens}],"
-    " remaining tokens [{x-ratelimit-remaining-tokens}]."
-    " Request limit [{x-ratelimit-limit-requests}],"
-    " remaining requests [{x-ratelimit-remaining-requests}]"
-)
-_TOO_LARGE = "Received a content too large status code"
-
-ERRORS = (
-    SERVER_ERROR,
-    ErrorRow(503, 503, SERVER_ERROR.text, Retry.YES),
-    OTHER_SERVER_ERROR,
-    # A spent quota does not come back within a request.
-    ErrorRow(429, 429, _RATE_LIMITED, contains="You exceeded your current quota"),
-    ErrorRow(429, 429, _RATE_LIMITED, Retry.YES),
-    ErrorRow(413, 413, _TOO_LARGE, Retry.SHORTER),
-    ErrorRow(
-        400,
-        400,
-        _TOO_LARGE,
-        Retry.SHORTER,
-        contains="Please reduce your prompt; or completion length.",
-    ),
-    NOT_AUTHENTICATED,
-    REDIRECTION,
-    ErrorRow(422, 422, "Received an input validation error response"),
-    ErrorRow(400, 400, "Received a bad request status code"),
-    NOT_FOUND,
-    UNSUCCESSFUL,
-)
 
 _EMBEDDINGS = HttpTask(
     build=build_embeddings,

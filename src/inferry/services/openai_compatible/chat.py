@@ -6,7 +6,8 @@ format leave things out, but for what no answer can be without.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -47,6 +48,7 @@ class ChatBody(msgspec.Struct, frozen=True, omit_defaults=True):
     tools: list[Tool] | None = None
     top_p: float | None = None
     max_completion_tokens: int | None = None
+    max_tokens: int | None = None
     reasoning_effort: str | None = None
     user: str | None = None
     stream_options: _StreamOptions | None = None
@@ -87,6 +89,13 @@ def chat_body(
         reasoning_effort=effort,
         user=user,
         stream_options=_StreamOptions(include_usage=True) if stream else None,
+    )
+
+
+def with_max_tokens(body: ChatBody) -> ChatBody:
+    """Limit the answer by `max_tokens`, as servers do that know only OpenAI's older word."""
+    return msgspec.structs.replace(
+        body, max_tokens=body.max_completion_tokens, max_completion_tokens=None
     )
 
 
@@ -134,6 +143,10 @@ class _ChatReply(msgspec.Struct, frozen=True):
 
 
 _CHAT = msgspec.json.Decoder(_ChatReply)
+# Words of servers that copy the format for what OpenAI calls otherwise.
+_REASONS: Mapping[str | None, str] = MappingProxyType(
+    {"eos_token": "stop", "stop_sequence": "stop", "model_length": "length"}
+)
 
 
 def parse_chat(reply: HttpReply, request: InferenceRequest) -> ChatChunk:
@@ -207,7 +220,9 @@ def _with_text(chunks: Iterable[ChatChunk]) -> Iterator[ChatChunk]:
 def _chunk(parsed: _ChatReply) -> ChatChunk:
     choices = [
         ChatChoice(
-            choice.delta or choice.message or ChatDelta(), choice.finish_reason, choice.index
+            choice.delta or choice.message or ChatDelta(),
+            _REASONS.get(choice.finish_reason, choice.finish_reason),
+            choice.index,
         )
         for choice in parsed.choices or ()
     ]
