@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import pytest
@@ -42,6 +44,7 @@ _PATHS = {
     TaskType.SPARSE_EMBEDDING: "/embed_sparse",
     TaskType.RERANK: "/rerank",
 }
+_TLS = ssl.create_default_context()
 _MEASURED = ("dimensions", "similarity")
 
 
@@ -76,9 +79,9 @@ def _offers() -> list[Offer]:
 OFFERS = _offers()
 
 
-def every(*offers: Offer) -> pytest.MarkDecorator:
-    """Run a test for each of `offers`; without any, for all."""
-    return pytest.mark.parametrize("offer", offers or OFFERS, ids=str)
+def every(offers: Sequence[Offer] = OFFERS) -> pytest.MarkDecorator:
+    """Run a test for each of `offers`."""
+    return pytest.mark.parametrize("offer", offers, ids=str)
 
 
 def endpoint_at(offer: Offer, url: str, inference_id: str = "mine") -> Endpoint:
@@ -204,17 +207,18 @@ def is_for_token(received: Received) -> bool:
 
 
 @asynccontextmanager
-async def hosted_offer(offer: Offer) -> AsyncIterator[Hosted]:
-    """Open a provider that answers in the format of the offer's vendor."""
+async def hosted_offer(offer: Offer, **outbound: Any) -> AsyncIterator[Hosted]:
+    """Open a provider that speaks the format of the offer's vendor. outbound: of its section."""
     clock = FakeClock()
-    async with open_provider() as provider:
-        outbound = OutboundSection(
-            base_urls={offer.service.name: provider.url}, stream_idle_timeout_s=1.0
-        )
-        async with open_client(outbound, allow_private_networks=True, clock=clock) as client:
-            hosted = Hosted(offer, provider, client, clock, endpoint_at(offer, provider.url))
-            provider.always(hosted.answer)
-            yield hosted
+    async with open_provider() as provider, AsyncExitStack() as stack:
+        section = OutboundSection(base_urls={offer.service.name: provider.url}, **outbound)
+        with patch("ssl.create_default_context", return_value=_TLS):  # 40 ms that no test needs
+            client = await stack.enter_async_context(
+                open_client(section, allow_private_networks=True, clock=clock)
+            )
+        hosted = Hosted(offer, provider, client, clock, endpoint_at(offer, provider.url))
+        provider.always(hosted.answer)
+        yield hosted
 
 
 def settings_and_secrets(endpoint: Endpoint) -> Settings:

@@ -84,6 +84,28 @@ def error_body(service: str, status: int, message: str) -> Any:
             return {"error": {"message": message, "type": "said_no", "code": "no"}}
 
 
+def error_event(service: str, message: str) -> bytes:
+    """Give an error within a stream, the way a vendor sends it."""
+    said = json.dumps(error_body(service, 500, message))
+    match service:
+        case "amazonbedrock":
+            return aws_frame("modelStreamErrorException", said.encode(), kind="exception")
+        case "anthropic":
+            return f"event: error\ndata: {said}\n\n".encode()
+        case "cohere":
+            delta = {"finish_reason": "ERROR", "error": message}
+            return f"data: {json.dumps({'type': 'message-end', 'delta': delta})}\n\n".encode()
+        case _:
+            return f"data: {said}\n\n".encode()
+
+
+def event_of(service: str, said: bytes) -> bytes:
+    """Give an event that says `said`, in the framing of a vendor."""
+    if service == "amazonbedrock":
+        return aws_frame("contentBlockDelta", said)
+    return b"data: " + said + b"\n\n"
+
+
 def pieces_of(text: str) -> list[str]:
     """Cut a text the way a stream does."""
     words = text.split(" ")
@@ -313,7 +335,7 @@ async def _send_events(connection: Connection, events: list[Event]) -> None:
         for name, said in events
     ]
     await begin_events(connection)
-    await connection.send(b"".join(map(_chunk, lines)) + b"0\r\n\r\n")
+    await connection.send(b"".join(map(chunk, lines)) + b"0\r\n\r\n")
 
 
 async def _send_frames(connection: Connection, events: list[Event]) -> None:
@@ -322,9 +344,10 @@ async def _send_frames(connection: Connection, events: list[Event]) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n"
     )
-    await connection.send(b"".join(map(_chunk, frames)) + b"0\r\n\r\n")
+    await connection.send(b"".join(map(chunk, frames)) + b"0\r\n\r\n")
 
 
-def _chunk(payload: str | bytes) -> bytes:
+def chunk(payload: str | bytes) -> bytes:
+    """Give a chunk of a chunked body."""
     encoded = payload.encode() if isinstance(payload, str) else payload
     return f"{len(encoded):x}\r\n".encode() + encoded + b"\r\n"

@@ -16,6 +16,7 @@ import pytest
 
 from inferry.commands import PutEndpoint
 from inferry.concurrency import Nursery
+from inferry.core.regions import region_of
 from inferry.core.registry import Registry
 from inferry.core.runners.compose import group_of, requests_per_minute
 from inferry.core.runners.send import _row_of
@@ -29,8 +30,9 @@ from inferry.domain import (
     SparseEmbeddings,
     TaskType,
 )
-from inferry.errors import Retry
+from inferry.errors import BadRequest, InvalidSettings, RegionDenied, Retry
 from inferry.outbound.limiter import Buckets, LeasingLimiter
+from inferry.records import Record, RegionPolicyRecord
 from inferry.service import ErrorRow
 from inferry.vectors import vectors_to_json
 from tests.core.registry_parts import MemoryStore, OpenVault
@@ -43,6 +45,11 @@ from tests.services.offers import OFFERS, Hosted, Offer, every, hosted_offer, se
 STREAMED = [offer for offer in OFFERS if offer.task.decode is not None]
 SPLIT = [offer for offer in OFFERS if offer.task.max_batch is not None]
 RETRIED = [offer for offer in OFFERS if any(row.retry is Retry.YES for row in offer.service.errors)]
+IN_REGION = [
+    offer
+    for offer in OFFERS
+    if region_of(offer.service.name, offer.case.request.endpoint.service_settings)
+]
 TEXTS = ("one", "two", "three")
 
 
@@ -112,13 +119,29 @@ def expected(offer: Offer, texts: tuple[str, ...], result: Result) -> list[Any]:
 # --- PUT -----------------------------------------------------------------------------------------
 
 
-async def put(hosted: Hosted, body: dict[str, Any]) -> dict[str, Any]:
-    """Create an endpoint by a registry that probes the provider."""
+async def put(
+    hosted: Hosted, *records: Record, leave_out: str = "", **settings: Any
+) -> dict[str, Any]:
+    """Create the endpoint by a registry that has `records` and probes the provider.
+
+    leave_out: a setting that is not sent. settings: sent besides.
+    """
+    given = {**settings_and_secrets(hosted.endpoint), **settings}
+    body = {
+        "service": hosted.offer.service.name,
+        "service_settings": {name: given[name] for name in given if name != leave_out},
+        "task_settings": {
+            name: value
+            for name, value in hosted.endpoint.task_settings.items()
+            if name != leave_out
+        },
+    }
     command = PutEndpoint("mine", hosted.offer.task_type, "/_inference/mine", body)
     async with Nursery() as nursery:
         registry = Registry(
             MemoryStore(), OpenVault(), SERVICES, hosted.probe, _tell_nobody, nursery=nursery
         )
+        registry.load(records)
         answer: dict[str, Any] = msgspec.json.decode(await registry.put_endpoint(command))
     return answer
 
@@ -129,13 +152,7 @@ async def _tell_nobody(_: object) -> None:
 
 @every()
 async def test_put_probes_once_and_answers_what_was_measured_without_secrets(offer, hosted):
-    body = {
-        "service": offer.service.name,
-        "service_settings": settings_and_secrets(hosted.endpoint),
-        "task_settings": dict(hosted.endpoint.task_settings),
-    }
-
-    answer = await put(hosted, body)
+    answer = await put(hosted)
 
     settings = answer["service_settings"]
     assert (answer["task_type"], answer["service"]) == (offer.task_type, offer.service.name)
@@ -148,6 +165,46 @@ async def test_put_probes_once_and_answers_what_was_measured_without_secrets(off
     if offer.task_type in (TaskType.TEXT_EMBEDDING, TaskType.EMBEDDING):
         assert settings["dimensions"] == simulated.WIDTH
         assert settings["similarity"] in ("cosine", "dot_product", "l2_norm")
+
+
+@every()
+async def test_put_refuses_a_setting_that_the_service_does_not_know(offer, hosted):
+    with pytest.raises(BadRequest, match=r"\[{surplus=1}\] unknown to the \["):
+        await put(hosted, surplus=1)
+
+    assert hosted.calls == []
+
+
+REQUIRED = [
+    pytest.param(offer, field.name, id=f"{offer}-{field.name}")
+    for offer in OFFERS
+    for field in (*offer.task.service_settings, *offer.task.task_settings)
+    if field.required
+]
+
+
+@pytest.mark.parametrize(("offer", "name"), REQUIRED)
+async def test_put_names_a_required_setting_that_is_missing(offer, name, hosted):
+    with pytest.raises(InvalidSettings, match=rf"required setting \[{name}\]"):
+        await put(hosted, leave_out=name)
+
+    assert hosted.calls == []
+
+
+# --- region --------------------------------------------------------------------------------------
+
+
+@every(IN_REGION)
+async def test_region_outside_the_policy_is_neither_created_nor_probed(offer, hosted):
+    region = region_of(offer.service.name, offer.case.request.endpoint.service_settings)
+    assert region is not None
+    hosted.endpoint = offer.case.request.endpoint
+    elsewhere = {"allowed_regions": [{"csp": region.csp, "region": "elsewhere"}]}
+
+    with pytest.raises(RegionDenied, match=rf"\[{region.name}\]"):
+        await put(hosted, RegionPolicyRecord(elsewhere, 0))
+
+    assert hosted.calls == []
 
 
 # --- infer ---------------------------------------------------------------------------------------
@@ -164,7 +221,7 @@ async def test_infer_answers_every_input_in_its_place(offer, hosted):
 # --- stream --------------------------------------------------------------------------------------
 
 
-@every(*STREAMED)
+@every(STREAMED)
 async def test_stream_says_what_the_whole_answer_says(offer, hosted):
     whole = await hosted.run("hello there")
     chunks = await hosted.stream("hello there")
@@ -192,7 +249,7 @@ ROWS = [
 async def test_error_row_gives_its_words_and_its_attempts(offer, row, status, message, hosted):
     hosted.always(refusing(offer, status, message))
 
-    error = await hosted.failure("a long text", "another one")
+    error = await hosted.failure("a long text")
 
     words = re.escape(row.text)
     words = re.sub(r"\\\{[^}]*\\\}", ".*", words)
@@ -216,7 +273,7 @@ def attempts_of(offer: Offer, row: ErrorRow) -> int:
 # --- retry ---------------------------------------------------------------------------------------
 
 
-@every(*RETRIED)
+@every(RETRIED)
 async def test_retry_comes_when_the_provider_said_and_succeeds(offer, hosted):
     status = next(
         status for row, status, _ in refusals(offer) if row.retry is Retry.YES and not row.contains
@@ -255,7 +312,7 @@ async def test_limit_of_an_account_spaces_the_calls_of_all_its_endpoints(offer, 
 # --- split ---------------------------------------------------------------------------------------
 
 
-@every(*SPLIT)
+@every(SPLIT)
 async def test_split_keeps_the_order_and_repeats_only_the_part_that_failed(offer, hosted):
     assert offer.task.max_batch is not None
     texts = tuple(f"text {n}" for n in range(offer.task.max_batch + 1))
