@@ -73,6 +73,15 @@ ALLOWANCES = (
     ),
     Allowance("mistral", "mistralai", "we always ask for one choice", only_ours("body.n", 1)),
     Allowance(
+        "hugging_face", "huggingface_hub", "we always ask for one choice", only_ours("body.n", 1)
+    ),
+    Allowance(
+        "hugging_face",
+        "huggingface_hub",
+        "the SDK makes up a model where the endpoint names none",
+        only_theirs("body.model", "dummy"),
+    ),
+    Allowance(
         "mistral",
         "mistralai",
         "the SDK says of every earlier answer that it is no prefix",
@@ -86,7 +95,10 @@ ALLOWANCES = (
     ),
 )
 
-NO_SDK: dict[str, str] = {}
+NO_SDK: dict[str, str] = {
+    "hugging_face sparse_embedding": "huggingface_hub has no call for the weights of tokens",
+    "hugging_face rerank": "huggingface_hub has no call for the scores of documents",
+}
 """Tasks, as `service task`, for which no SDK can be asked, and why."""
 
 

@@ -27,6 +27,7 @@ from inferry.domain import (
     Input,
     Ranking,
     Result,
+    SparseEmbeddings,
     TaskType,
     Usage,
 )
@@ -119,14 +120,14 @@ def shown(result: Result) -> Any:
             kind = result.element_type
             element = {} if kind is ElementType.FLOAT else {"element_type": str(kind)}
             return {"vectors": vectors, **element, **_usage(result.usage)}
+        case SparseEmbeddings():
+            return {"items": [dict(item) for item in result.items], **_usage(result.usage)}
         case Ranking():
             documents = _present(msgspec.to_builtins(list(result.documents)))
             return {"documents": documents, **_usage(result.usage)}
         case Completion():
             return {"texts": list(result.texts), **_usage(result.usage)}
         case ChatChunk():
-            return _present(msgspec.to_builtins(result))
-        case _:
             return _present(msgspec.to_builtins(result))
 
 

@@ -23,12 +23,13 @@ def load_services() -> dict[str, Service]:
 
 def built_in_services() -> list[Service]:
     """Give the services of this package."""
-    from inferry.services import cohere, elasticsearch, mistral, openai
+    from inferry.services import cohere, elasticsearch, hugging_face, mistral, openai
 
     return [
         cohere.SERVICE,
         elasticsearch.SERVICE,
         elasticsearch.ELSER,
+        hugging_face.SERVICE,
         mistral.SERVICE,
         openai.SERVICE,
     ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from inferry.errors import Retry
 from inferry.service import ErrorRow
 from inferry.services.error_rows import (
+    CONTENT_TOO_LARGE,
     NOT_AUTHENTICATED,
     NOT_FOUND,
     OTHER_SERVER_ERROR,
@@ -19,7 +22,6 @@ _RATE_LIMITED = (
     " Request limit [{x-ratelimit-limit-requests}],"
     " remaining requests [{x-ratelimit-remaining-requests}]"
 )
-_TOO_LARGE = "Received a content too large status code"
 
 ERRORS = (
     SERVER_ERROR,
@@ -28,12 +30,11 @@ ERRORS = (
     # A spent quota does not come back within a request.
     ErrorRow(429, 429, _RATE_LIMITED, contains="You exceeded your current quota"),
     ErrorRow(429, 429, _RATE_LIMITED, Retry.YES),
-    ErrorRow(413, 413, _TOO_LARGE, Retry.SHORTER),
-    ErrorRow(
-        400,
-        400,
-        _TOO_LARGE,
-        Retry.SHORTER,
+    CONTENT_TOO_LARGE,
+    replace(
+        CONTENT_TOO_LARGE,
+        first=400,
+        last=400,
         contains="Please reduce your prompt; or completion length.",
     ),
     NOT_AUTHENTICATED,
