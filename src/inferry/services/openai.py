@@ -5,15 +5,13 @@ Source: https://platform.openai.com/docs/api-reference
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator
 from dataclasses import replace
 
 import msgspec
 
 from inferry.calls import Credential, HttpCall, HttpReply
-from inferry.domain import Endpoint, InferenceRequest, Json, Settings, TaskType
-from inferry.errors import InvalidSettings
+from inferry.domain import Endpoint, InferenceRequest, Settings, TaskType
 from inferry.fields import Field
 from inferry.service import HttpTask, Service
 from inferry.services.auth import bearer, oauth2_client_credentials
@@ -29,12 +27,24 @@ from inferry.services.openai_compatible.chat import (
 from inferry.services.openai_compatible.embeddings import EmbeddingsBody, parse_embeddings
 from inferry.services.openai_compatible.errors import ERRORS
 from inferry.services.openai_compatible.replies import encode_body, error_message
+from inferry.services.openai_compatible.task_settings import (
+    HEADERS,
+    USER,
+    CallerSettings,
+    caller_settings,
+    fits_header,
+    header_problems,
+    with_headers,
+)
 from inferry.services.settings import (
     API_KEY,
+    CLIENT_ID,
+    CLIENT_SECRET,
     DIMENSIONS,
     DIMENSIONS_SET_BY_USER,
     MAX_INPUT_TOKENS,
     MODEL_ID,
+    SCOPES,
     SIMILARITY,
     digest,
     rate_limit,
@@ -58,19 +68,8 @@ _ORGANIZATION_ID = Field(
 )
 _RATES = "3000 for text_embedding and embedding, 500 for completion and chat_completion"
 _CREDENTIALS = (
-    Field(
-        "client_id",
-        "str",
-        label="Client ID",
-        help="Application (client) id for the OAuth 2.0 client credentials flow; set together with"
-        " the other OAuth fields.",
-    ),
-    Field(
-        "scopes",
-        "list",
-        label="Scopes",
-        help="OAuth 2.0 scopes requested with the token.",
-    ),
+    CLIENT_ID,
+    SCOPES,
     Field(
         "token_url",
         "url",
@@ -78,14 +77,7 @@ _CREDENTIALS = (
         help="Token endpoint for the OAuth 2.0 flow.",
     ),
     replace(API_KEY, help="OpenAI API key; give either api_key or client_secret.", required=False),
-    Field(
-        "client_secret",
-        "str",
-        label="Client Secret",
-        help="Client secret for the OAuth 2.0 client credentials flow; use instead of an API key.",
-        secret=True,
-        updatable=True,
-    ),
+    CLIENT_SECRET,
 )
 _EMBEDDING_SETTINGS = (
     MODEL_ID,
@@ -106,21 +98,10 @@ _CHAT_SETTINGS = (
     rate_limit(500, said=_RATES),
     *_CREDENTIALS,
 )
-_TASK_SETTINGS = (
-    Field("user", "str", updatable=True, listed=False),
-    Field(
-        "headers",
-        "map",
-        label="Custom Headers",
-        help="Extra HTTP headers sent with each request (kept in task_settings).",
-        updatable=True,
-    ),
-)
+_TASK_SETTINGS = (USER, HEADERS)
 
 _OAUTH_SETTINGS = ("client_id", "scopes", "token_url")
 _OAUTH_GROUP = ("client_id", "client_secret", "scopes", "token_url")
-_OUR_HEADERS = frozenset({"authorization", "content-length", "host", "transfer-encoding"})
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class _ServiceSettings(msgspec.Struct, frozen=True, gc=False):
@@ -128,11 +109,6 @@ class _ServiceSettings(msgspec.Struct, frozen=True, gc=False):
     url: str | None = None
     organization_id: str | None = None
     dimensions: int | None = None
-
-
-class _TaskSettings(msgspec.Struct, frozen=True):
-    user: str | None = None
-    headers: dict[str, str] | None = None
 
 
 # --- requests ----------------------------------------------------------------------------------
@@ -145,7 +121,7 @@ def build_embeddings(request: InferenceRequest) -> HttpCall:
     """
     endpoint = request.endpoint
     settings = msgspec.convert(endpoint.service_settings, _ServiceSettings)
-    task = _task_settings(request.task_settings)
+    task = caller_settings(request.task_settings)
     body = EmbeddingsBody(
         input=texts_of(request.inputs, service=endpoint.service),
         model=settings.model_id,
@@ -159,7 +135,7 @@ def build_embeddings(request: InferenceRequest) -> HttpCall:
 def build_chat(request: InferenceRequest) -> HttpCall:
     """Ask for a chat completion; a completion is a chat of one message."""
     settings = msgspec.convert(request.endpoint.service_settings, _ServiceSettings)
-    task = _task_settings(request.task_settings)
+    task = caller_settings(request.task_settings)
     body = chat_body(
         chat_of(request, title="OpenAI"),
         model=settings.model_id,
@@ -170,23 +146,11 @@ def build_chat(request: InferenceRequest) -> HttpCall:
     return _post(settings.url or _CHAT_URL, encode_body(body, request.extra), settings, task)
 
 
-def _task_settings(given: Settings) -> _TaskSettings:
-    """Read task settings that may come with the request, so the headers are checked here again."""
-    problems = _header_problems(given.get("headers"))
-    if problems:
-        raise InvalidSettings.of(problems)
-    return msgspec.convert(given, _TaskSettings)
-
-
-def _post(url: str, body: bytes, settings: _ServiceSettings, task: _TaskSettings) -> HttpCall:
+def _post(url: str, body: bytes, settings: _ServiceSettings, task: CallerSettings) -> HttpCall:
     headers = {"Content-Type": "application/json"}
     if settings.organization_id is not None:
         headers["OpenAI-Organization"] = settings.organization_id
-    if task.headers:
-        replaced = {name.lower() for name in task.headers}
-        headers = {name: headers[name] for name in headers if name.lower() not in replaced}
-        headers |= task.headers
-    return HttpCall("POST", url, headers, body)
+    return HttpCall("POST", url, with_headers(headers, task), body)
 
 
 # --- settings ----------------------------------------------------------------------------------
@@ -205,12 +169,12 @@ def check(endpoint: Endpoint) -> list[str]:
     """Find problems of credentials and of what goes into headers."""
     problems = _credential_problems(endpoint)
     organization = endpoint.service_settings.get("organization_id")
-    if isinstance(organization, str) and not _fits_header(organization):
+    if isinstance(organization, str) and not fits_header(organization):
         problems.append(
             f"[service_settings] Invalid value [{organization!a}]."
             " [organization_id] must be printable ASCII, since it travels in an HTTP header"
         )
-    return problems + _header_problems(endpoint.task_settings.get("headers"))
+    return problems + header_problems(endpoint.task_settings.get("headers"))
 
 
 def group(endpoint: Endpoint) -> str:
@@ -248,27 +212,6 @@ def _credential_problems(endpoint: Endpoint) -> list[str]:
     if not given and not has_key:
         return ["[service_settings] does not contain the required setting [api_key]"]
     return []
-
-
-def _header_problems(headers: Json) -> list[str]:
-    if not isinstance(headers, dict):
-        return []
-    problems = []
-    for name, value in headers.items():
-        if name.lower() in _OUR_HEADERS:
-            problems.append(f"[task_settings] does not allow the header [{name}] in [headers]")
-        elif not _HEADER_NAME.fullmatch(name):
-            problems.append(f"[task_settings] Invalid header name [{name!a}] in [headers]")
-        elif not isinstance(value, str) or not _fits_header(value):
-            problems.append(
-                f"[task_settings] Invalid value of header [{name}] in [headers]."
-                " It must be a string of printable ASCII"
-            )
-    return problems
-
-
-def _fits_header(value: str) -> bool:
-    return value.isascii() and value.isprintable()
 
 
 # --- the service -------------------------------------------------------------------------------

@@ -19,6 +19,22 @@ API_KEY = Field(
     secret=True,
     updatable=True,
 )
+CLIENT_ID = Field(
+    "client_id",
+    "str",
+    label="Client ID",
+    help="Application (client) id for the OAuth 2.0 client credentials flow; set together with"
+    " the other OAuth fields.",
+)
+CLIENT_SECRET = Field(
+    "client_secret",
+    "str",
+    label="Client Secret",
+    help="Client secret for the OAuth 2.0 client credentials flow; use instead of an API key.",
+    secret=True,
+    updatable=True,
+)
+SCOPES = Field("scopes", "list", label="Scopes", help="OAuth 2.0 scopes requested with the token.")
 MODEL_ID = Field(
     "model_id",
     "str",
