@@ -17,6 +17,7 @@ from inferry.vectors import (
     FloatVector,
     JsonVector,
     Vector,
+    byte_vector_from_json,
     vector_from_base64,
     vector_from_json,
     vector_to_base64,
@@ -128,3 +129,19 @@ def test_numpy_waits_until_float32_rows_are_written():
     )
 
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_signed_bytes_pass_through_as_they_came():
+    assert byte_vector_from_json(b"[-128, 0,\n127]") == JsonVector(b"[-128,0,127]", 3)
+
+
+@pytest.mark.parametrize("text", [b"[]", b"3", b'["1"]', b"[0.5]", b"[[1]]", b"[true]", b"[null]"])
+def test_what_is_not_a_flat_array_of_whole_numbers_is_refused(text):
+    with pytest.raises(ValueError, match="not a flat array of whole numbers"):
+        byte_vector_from_json(text)
+
+
+@pytest.mark.parametrize("number", [128, -129, 10**30])
+def test_a_number_that_a_byte_cannot_hold_is_refused(number):
+    with pytest.raises(ValueError, match=rf"Value \[{number}\] is out of range for a byte"):
+        byte_vector_from_json(b"[0,%d]" % number)

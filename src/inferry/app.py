@@ -39,6 +39,7 @@ from inferry.core.access import Access
 from inferry.core.inference import Inference, Timeouts
 from inferry.core.runners.cache import EmbeddingCache
 from inferry.core.runners.compose import compose
+from inferry.core.runners.pending import PendingBytes
 from inferry.core.snapshot import Snapshot
 from inferry.domain import Json
 from inferry.errors import InternalError, ShuttingDown
@@ -246,6 +247,7 @@ async def build(
             limiter=limiter,
             count=metrics.count_upstream,
             cache=EmbeddingCache(max_bytes) if max_bytes else None,
+            pending=PendingBytes(config.outbound.max_pending_bytes),
         ),
         writer=writer,
         metrics=metrics,

@@ -237,6 +237,14 @@ class OutboundSection(Section, frozen=True):
     queue_capacity: Annotated[
         int, Meta(ge=1, description="Requests that may wait for one rate limit; more is 429.")
     ] = 2000
+    max_pending_bytes: Annotated[
+        Size,
+        Meta(
+            gt=0,
+            description="Memory for the inputs of requests that wait for providers, "
+            "per API process; more is 429.",
+        ),
+    ] = 256 * MIB
     max_connections: Annotated[
         int, Meta(ge=1, description="Connections to providers, per API process.")
     ] = 500

@@ -58,6 +58,23 @@ def vector_from_json(text: bytes) -> JsonVector:
     return JsonVector(text, outline.count(b",") + 1)
 
 
+def byte_vector_from_json(text: bytes) -> JsonVector:
+    """Check that `text`, valid JSON, is a flat array of signed bytes.
+
+    Raises `ValueError`, for an empty array too.
+    """
+    try:
+        numbers = msgspec.json.decode(text, type=list[int])
+    except msgspec.MsgspecError as error:
+        raise ValueError("not a flat array of whole numbers") from error
+    if not numbers:
+        raise ValueError("not a flat array of whole numbers")
+    for number in (min(numbers), max(numbers)):
+        if not -128 <= number <= 127:
+            raise ValueError(f"Value [{number}] is out of range for a byte")
+    return JsonVector(text.translate(None, _BLANKS), len(numbers))
+
+
 def vector_from_base64(text: str | bytes) -> FloatVector:
     """Decode base64 of little-endian float32. Raises `ValueError`, for no vector at all too."""
     buffer = binascii.a2b_base64(text, strict_mode=True)

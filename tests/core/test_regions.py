@@ -75,7 +75,7 @@ def test_row_179_other_documents_are_refused(body, text: str) -> None:
     ("service", "settings", "region"),
     [
         ("amazonbedrock", {"region": "EU-west-1"}, Region("aws", "eu-west-1")),
-        ("amazonsagemaker", {"region": "us-east-1"}, Region("aws", "us-east-1")),
+        ("amazon_sagemaker", {"region": "us-east-1"}, Region("aws", "us-east-1")),
         ("googlevertexai", {"location": "europe-west4"}, Region("gcp", "europe-west4")),
         (
             "azureaistudio",
@@ -89,7 +89,15 @@ def test_row_179_other_documents_are_refused(body, text: str) -> None:
         ),
         ("azureaistudio", {"target": "https://models.ai.example.com"}, None),
         ("azureopenai", {"resource_name": "r"}, None),
+        ("azureopenai", {"url": 1}, None),
         ("googlevertexai", {}, None),
+        (
+            "googlevertexai",
+            {"streaming_url": "https://us-east5-aiplatform.googleapis.com/v1/projects/p"},
+            Region("gcp", "us-east5"),
+        ),
+        ("googlevertexai", {"url": "https://aiplatform.googleapis.com/v1/projects/p"}, None),
+        ("googlevertexai", {"url": "https://us-east5-aiplatform.googleapis.com.a.test/v1"}, None),
         ("openai", {"region": "us-east-1"}, None),
     ],
 )

@@ -21,10 +21,13 @@ from inferry.domain import (
     ContentItem,
     Deadline,
     DenseEmbeddings,
+    ElementType,
     Endpoint,
     InferenceRequest,
     Input,
+    Ranking,
     Result,
+    SparseEmbeddings,
     TaskType,
     Usage,
 )
@@ -59,14 +62,19 @@ class Case:
 
     @property
     def events(self) -> list[Event]:
-        """The events of the provider's stream."""
-        return [
-            Event(one if isinstance(one, str) else json.dumps(one))
-            for one in self.written["events"]
-        ]
+        """The events of the provider's stream; one with a name is `{"event": ..., "data": ...}`."""
+        return [_event(one) for one in self.written["events"]]
 
     def __str__(self) -> str:
         return f"{self.service.name} {self.task_type}: {self.written['name']}"
+
+
+def _event(written: Any) -> Event:
+    if isinstance(written, str):
+        return Event(written)
+    if written.keys() == {"event", "data"}:
+        return Event(json.dumps(written["data"]), written["event"])
+    return Event(json.dumps(written))
 
 
 def path_of(service: str, task_type: TaskType) -> Path:
@@ -109,12 +117,17 @@ def shown(result: Result) -> Any:
     match result:
         case DenseEmbeddings():
             vectors = [json.loads(row) for row in vectors_to_json(result.vectors)]
-            return {"vectors": vectors, **_usage(result.usage)}
+            kind = result.element_type
+            element = {} if kind is ElementType.FLOAT else {"element_type": str(kind)}
+            return {"vectors": vectors, **element, **_usage(result.usage)}
+        case SparseEmbeddings():
+            return {"items": [dict(item) for item in result.items], **_usage(result.usage)}
+        case Ranking():
+            documents = _present(msgspec.to_builtins(list(result.documents)))
+            return {"documents": documents, **_usage(result.usage)}
         case Completion():
             return {"texts": list(result.texts), **_usage(result.usage)}
         case ChatChunk():
-            return _present(msgspec.to_builtins(result))
-        case _:
             return _present(msgspec.to_builtins(result))
 
 

@@ -189,20 +189,9 @@ def test_dimensions_are_sent_only_if_the_user_asked_for_them():
     assert json.loads(build_embeddings(asked).body)["dimensions"] == 8
 
 
-@pytest.mark.parametrize(
-    ("items", "words"),
-    [
-        ((ContentItem("image", "base64", "data:image/png;base64,AA=="),), "embeds text only"),
-        ((ContentItem("text", "text", "a"), ContentItem("text", "text", "b")), "got [2] items"),
-        ((), "got [0] items"),
-    ],
-)
-def test_an_input_that_is_not_one_text_is_a_bad_request_that_says_where(items, words):
-    with pytest.raises(BadRequest) as raised:
-        build_embeddings(request("fine", items))
-
-    assert words in raised.value.message
-    assert "in input [1]" in raised.value.message
+def test_an_input_that_is_no_text_is_a_bad_request():
+    with pytest.raises(BadRequest, match="takes text only"):
+        build_embeddings(request((ContentItem("image", "base64", "data:image/png;base64,AA=="),)))
 
 
 @pytest.mark.parametrize("inputs", [(), ("a", "b")])

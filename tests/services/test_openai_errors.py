@@ -85,7 +85,9 @@ def test_a_prompt_that_is_too_long_may_be_sent_shorter():
             ProviderError("No", "c", "p", "t"),
         ),
         ({"error": {"message": "No", "code": 404}}, ProviderError("No", "404")),
-        ({"error": "No", "error_type": "Validation"}, ProviderError("No")),
+        ({"error": {"message": "No", "http_status_code": 422}}, ProviderError("No", "422")),
+        ({"error": "No", "error_type": "Validation"}, ProviderError("No", kind="Validation")),
+        ({"error": ["No", "Never"]}, ProviderError("No; Never")),
         (
             {"object": "error", "message": "No", "type": "t", "code": 40},
             ProviderError("No", "40", None, "t"),

@@ -23,6 +23,9 @@ _GEOS, _REGIONS, _FALLBACK = "allowed_geos", "allowed_regions", "fallback_region
 _AZURE_HOST = re.compile(
     r"https?://[^/]*?\.(?P<region>[a-z]+[0-9]?)\.(?:models\.ai|inference\.ml)\.azure\.com(?:[:/]|$)"
 )
+_VERTEX_HOST = re.compile(
+    r"https?://(?P<region>[a-z]+-[a-z]+[0-9]+)-aiplatform\.googleapis\.com(?:[:/]|$)"
+)
 # Beginnings of the names of regions, of all three clouds; another name has no known geo.
 _GEOS_BY_BEGINNING: Mapping[str, tuple[str, ...]] = {
     "us": (
@@ -71,18 +74,26 @@ def _named(csp: str, setting: str) -> Callable[[Settings], Region | None]:
     return read
 
 
-def _azure(settings: Settings) -> Region | None:
-    target = settings.get("target") or settings.get("url")
-    found = _AZURE_HOST.match(target) if isinstance(target, str) else None
-    return Region("azure", found["region"]) if found else None
+def _in_host(csp: str, host: re.Pattern[str], *urls: str) -> Callable[[Settings], Region | None]:
+    def read(settings: Settings) -> Region | None:
+        given = (settings.get(name) for name in urls)
+        found = (host.match(url.lower()) for url in given if isinstance(url, str))
+        return next((Region(csp, one["region"]) for one in found if one), None)
+
+    return read
+
+
+def _vertex(settings: Settings) -> Region | None:
+    in_url = _in_host("gcp", _VERTEX_HOST, "url", "streaming_url")
+    return _named("gcp", "location")(settings) or in_url(settings)
 
 
 _READERS: Mapping[str, Callable[[Settings], Region | None]] = {
     "amazonbedrock": _named("aws", "region"),
-    "amazonsagemaker": _named("aws", "region"),
-    "googlevertexai": _named("gcp", "location"),
-    "azureaistudio": _azure,
-    "azureopenai": _azure,
+    "amazon_sagemaker": _named("aws", "region"),
+    "googlevertexai": _vertex,
+    "azureaistudio": _in_host("azure", _AZURE_HOST, "target"),
+    "azureopenai": _in_host("azure", _AZURE_HOST, "url"),
 }
 
 SERVICES_WITH_REGION = frozenset(_READERS)

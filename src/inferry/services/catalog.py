@@ -23,9 +23,16 @@ def load_services() -> dict[str, Service]:
 
 def built_in_services() -> list[Service]:
     """Give the services of this package."""
-    from inferry.services import elasticsearch, openai
+    from inferry.services import cohere, elasticsearch, hugging_face, mistral, openai
 
-    return [openai.SERVICE, elasticsearch.SERVICE, elasticsearch.ELSER]
+    return [
+        cohere.SERVICE,
+        elasticsearch.SERVICE,
+        elasticsearch.ELSER,
+        hugging_face.SERVICE,
+        mistral.SERVICE,
+        openai.SERVICE,
+    ]
 
 
 def services_of(

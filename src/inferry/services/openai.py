@@ -5,8 +5,6 @@ Source: https://platform.openai.com/docs/api-reference
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Generator
 from dataclasses import replace
 from urllib.parse import urlsplit
@@ -14,11 +12,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from inferry.calls import Credential, HttpCall, HttpReply
-from inferry.domain import Endpoint, InferenceRequest, Json, Settings, TaskType
-from inferry.errors import InvalidSettings, Retry
+from inferry.domain import Endpoint, InferenceRequest, Settings, TaskType
 from inferry.fields import Field
-from inferry.service import ErrorRow, HttpTask, Service
+from inferry.service import HttpTask, Service
 from inferry.services.auth import bearer, oauth2_client_credentials
+from inferry.services.inputs import texts_of
 from inferry.services.openai_compatible.chat import (
     chat_body,
     chat_of,
@@ -27,23 +25,35 @@ from inferry.services.openai_compatible.chat import (
     parse_chat,
     parse_completion,
 )
-from inferry.services.openai_compatible.embeddings import (
-    EmbeddingsBody,
-    parse_embeddings,
-    texts_of,
-)
+from inferry.services.openai_compatible.embeddings import EmbeddingsBody, parse_embeddings
+from inferry.services.openai_compatible.errors import ERRORS
 from inferry.services.openai_compatible.replies import encode_body, error_message
+from inferry.services.openai_compatible.task_settings import (
+    HEADERS,
+    USER,
+    CallerSettings,
+    caller_settings,
+    fits_header,
+    header_problems,
+    with_headers,
+)
+from inferry.services.settings import (
+    API_KEY,
+    CLIENT_ID,
+    CLIENT_SECRET,
+    DIMENSIONS,
+    DIMENSIONS_SET_BY_USER,
+    MAX_INPUT_TOKENS,
+    MODEL_ID,
+    SCOPES,
+    SIMILARITY,
+    digest,
+    rate_limit,
+)
 
 _EMBEDDINGS_URL = "https://api.openai.com/v1/embeddings"
 _CHAT_URL = "https://api.openai.com/v1/chat/completions"
 
-_MODEL_ID = Field(
-    "model_id",
-    "str",
-    label="Model ID",
-    help="Model that serves the requests of this endpoint.",
-    required=True,
-)
 _URL = Field(
     "url",
     "url",
@@ -57,101 +67,42 @@ _ORGANIZATION_ID = Field(
     label="Organization ID",
     help="Organization that the requests are billed to.",
 )
-_SIMILARITY = Field(
-    "similarity",
-    "str",
-    choices=("cosine", "dot_product", "l2_norm"),
-    default="dot_product",
-    listed=False,
-)
-_DIMENSIONS = Field(
-    "dimensions",
-    "int",
-    label="Dimensions",
-    help="Length of the vectors the provider is asked to return.",
-    at_least=1,
-)
-_DIMENSIONS_SET_BY_USER = Field("dimensions_set_by_user", "bool", derived=True, listed=False)
-_MAX_INPUT_TOKENS = Field("max_input_tokens", "int", at_least=1, listed=False)
-_RATE_LIMIT = Field(
-    "rate_limit.requests_per_minute",
-    "long",
-    label="Rate Limit",
-    help="Upper bound on requests per minute sent to the provider, to stay below its rate limits."
-    " 3000 for text_embedding and embedding, 500 for completion and chat_completion when not set.",
-    at_least=1,
-)
+_RATES = "3000 for text_embedding and embedding, 500 for completion and chat_completion"
 _CREDENTIALS = (
-    Field(
-        "client_id",
-        "str",
-        label="Client ID",
-        help="Application (client) id for the OAuth 2.0 client credentials flow; set together with"
-        " the other OAuth fields.",
-    ),
-    Field(
-        "scopes",
-        "list",
-        label="Scopes",
-        help="OAuth 2.0 scopes requested with the token.",
-    ),
+    CLIENT_ID,
+    SCOPES,
     Field(
         "token_url",
         "url",
         label="Token URL",
         help="Token endpoint for the OAuth 2.0 flow.",
     ),
-    Field(
-        "api_key",
-        "str",
-        label="API Key",
-        help="OpenAI API key; give either api_key or client_secret.",
-        secret=True,
-        updatable=True,
-    ),
-    Field(
-        "client_secret",
-        "str",
-        label="Client Secret",
-        help="Client secret for the OAuth 2.0 client credentials flow; use instead of an API key.",
-        secret=True,
-        updatable=True,
-    ),
+    replace(API_KEY, help="OpenAI API key; give either api_key or client_secret.", required=False),
+    CLIENT_SECRET,
 )
 _EMBEDDING_SETTINGS = (
-    _MODEL_ID,
+    MODEL_ID,
     _ORGANIZATION_ID,
     _URL,
-    _SIMILARITY,
-    _DIMENSIONS,
-    _DIMENSIONS_SET_BY_USER,
-    _MAX_INPUT_TOKENS,
-    replace(_RATE_LIMIT, default=3000),
+    replace(SIMILARITY, default="dot_product"),
+    DIMENSIONS,
+    DIMENSIONS_SET_BY_USER,
+    MAX_INPUT_TOKENS,
+    rate_limit(3000, said=_RATES),
     *_CREDENTIALS,
 )
 _CHAT_SETTINGS = (
-    _MODEL_ID,
+    MODEL_ID,
     _ORGANIZATION_ID,
     _URL,
-    _MAX_INPUT_TOKENS,
-    replace(_RATE_LIMIT, default=500),
+    MAX_INPUT_TOKENS,
+    rate_limit(500, said=_RATES),
     *_CREDENTIALS,
 )
-_TASK_SETTINGS = (
-    Field("user", "str", updatable=True, listed=False),
-    Field(
-        "headers",
-        "map",
-        label="Custom Headers",
-        help="Extra HTTP headers sent with each request (kept in task_settings).",
-        updatable=True,
-    ),
-)
+_TASK_SETTINGS = (USER, HEADERS)
 
 _OAUTH_SETTINGS = ("client_id", "scopes", "token_url")
 _OAUTH_GROUP = ("client_id", "client_secret", "scopes", "token_url")
-_OUR_HEADERS = frozenset({"authorization", "content-length", "host", "transfer-encoding"})
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class _ServiceSettings(msgspec.Struct, frozen=True, gc=False):
@@ -159,11 +110,6 @@ class _ServiceSettings(msgspec.Struct, frozen=True, gc=False):
     url: str | None = None
     organization_id: str | None = None
     dimensions: int | None = None
-
-
-class _TaskSettings(msgspec.Struct, frozen=True):
-    user: str | None = None
-    headers: dict[str, str] | None = None
 
 
 # --- requests ----------------------------------------------------------------------------------
@@ -176,7 +122,7 @@ def build_embeddings(request: InferenceRequest) -> HttpCall:
     """
     endpoint = request.endpoint
     settings = msgspec.convert(endpoint.service_settings, _ServiceSettings)
-    task = _task_settings(request.task_settings)
+    task = caller_settings(request.task_settings)
     body = EmbeddingsBody(
         input=texts_of(request.inputs, service=endpoint.service),
         model=settings.model_id,
@@ -190,7 +136,7 @@ def build_embeddings(request: InferenceRequest) -> HttpCall:
 def build_chat(request: InferenceRequest) -> HttpCall:
     """Ask for a chat completion; a completion is a chat of one message."""
     settings = msgspec.convert(request.endpoint.service_settings, _ServiceSettings)
-    task = _task_settings(request.task_settings)
+    task = caller_settings(request.task_settings)
     body = chat_body(
         chat_of(request, title="OpenAI"),
         model=settings.model_id,
@@ -201,23 +147,11 @@ def build_chat(request: InferenceRequest) -> HttpCall:
     return _post(settings.url or _CHAT_URL, encode_body(body, request.extra), settings, task)
 
 
-def _task_settings(given: Settings) -> _TaskSettings:
-    """Read task settings that may come with the request, so the headers are checked here again."""
-    problems = _header_problems(given.get("headers"))
-    if problems:
-        raise InvalidSettings.of(problems)
-    return msgspec.convert(given, _TaskSettings)
-
-
-def _post(url: str, body: bytes, settings: _ServiceSettings, task: _TaskSettings) -> HttpCall:
+def _post(url: str, body: bytes, settings: _ServiceSettings, task: CallerSettings) -> HttpCall:
     headers = {"Content-Type": "application/json"}
     if settings.organization_id is not None:
         headers["OpenAI-Organization"] = settings.organization_id
-    if task.headers:
-        replaced = {name.lower() for name in task.headers}
-        headers = {name: headers[name] for name in headers if name.lower() not in replaced}
-        headers |= task.headers
-    return HttpCall("POST", url, headers, body)
+    return HttpCall("POST", url, with_headers(headers, task), body)
 
 
 # --- settings ----------------------------------------------------------------------------------
@@ -236,12 +170,12 @@ def check(endpoint: Endpoint) -> list[str]:
     """Find problems of credentials and of what goes into headers."""
     problems = _credential_problems(endpoint)
     organization = endpoint.service_settings.get("organization_id")
-    if isinstance(organization, str) and not _fits_header(organization):
+    if isinstance(organization, str) and not fits_header(organization):
         problems.append(
             f"[service_settings] Invalid value [{organization!a}]."
             " [organization_id] must be printable ASCII, since it travels in an HTTP header"
         )
-    return problems + _header_problems(endpoint.task_settings.get("headers"))
+    return problems + header_problems(endpoint.task_settings.get("headers"))
 
 
 def group(endpoint: Endpoint) -> str:
@@ -249,8 +183,8 @@ def group(endpoint: Endpoint) -> str:
     secrets = endpoint.secrets
     credential = secrets.get("api_key") or secrets.get("client_secret", "")
     server = urlsplit(str(endpoint.service_settings.get("url") or _CHAT_URL)).netloc
-    digest = hashlib.blake2b(f"{server} {credential}".encode(), digest_size=8).hexdigest()
-    return f"openai:{endpoint.service_settings.get('model_id')}:{digest}"
+    account = digest(server, credential)
+    return f"openai:{endpoint.service_settings.get('model_id')}:{account}"
 
 
 def move_model(service_settings: Settings, task_settings: Settings) -> tuple[Settings, Settings]:
@@ -283,60 +217,7 @@ def _credential_problems(endpoint: Endpoint) -> list[str]:
     return []
 
 
-def _header_problems(headers: Json) -> list[str]:
-    if not isinstance(headers, dict):
-        return []
-    problems = []
-    for name, value in headers.items():
-        if name.lower() in _OUR_HEADERS:
-            problems.append(f"[task_settings] does not allow the header [{name}] in [headers]")
-        elif not _HEADER_NAME.fullmatch(name):
-            problems.append(f"[task_settings] Invalid header name [{name!a}] in [headers]")
-        elif not isinstance(value, str) or not _fits_header(value):
-            problems.append(
-                f"[task_settings] Invalid value of header [{name}] in [headers]."
-                " It must be a string of printable ASCII"
-            )
-    return problems
-
-
-def _fits_header(value: str) -> bool:
-    return value.isascii() and value.isprintable()
-
-
 # --- the service -------------------------------------------------------------------------------
-
-_RATE_LIMITED = (
-    "Received a rate limit status code. Token limit [{x-ratelimit-limit-tokens}],"
-    " remaining tokens [{x-ratelimit-remaining-tokens}]."
-    " Request limit [{x-ratelimit-limit-requests}],"
-    " remaining requests [{x-ratelimit-remaining-requests}]"
-)
-_TOO_LARGE = "Received a content too large status code"
-_SERVER_ERROR = "Received a server error status code"
-
-ERRORS = (
-    ErrorRow(500, 500, _SERVER_ERROR, Retry.YES),
-    ErrorRow(503, 503, _SERVER_ERROR, Retry.YES),
-    ErrorRow(501, 599, _SERVER_ERROR),
-    # A spent quota does not come back within a request.
-    ErrorRow(429, 429, _RATE_LIMITED, contains="You exceeded your current quota"),
-    ErrorRow(429, 429, _RATE_LIMITED, Retry.YES),
-    ErrorRow(413, 413, _TOO_LARGE, Retry.SHORTER),
-    ErrorRow(
-        400,
-        400,
-        _TOO_LARGE,
-        Retry.SHORTER,
-        contains="Please reduce your prompt; or completion length.",
-    ),
-    ErrorRow(401, 401, "Received an authentication error status code"),
-    ErrorRow(300, 399, "Unhandled redirection"),
-    ErrorRow(422, 422, "Received an input validation error response"),
-    ErrorRow(400, 400, "Received a bad request status code"),
-    ErrorRow(404, 404, "Resource not found at [{url}]"),
-    ErrorRow(400, 499, "Received an unsuccessful status code"),
-)
 
 _EMBEDDINGS = HttpTask(
     build=build_embeddings,

@@ -8,6 +8,7 @@ import pytest
 
 from inferry.calls import Event
 from inferry.core.runners.compose import compose, compose_probe, group_of, requests_per_minute
+from inferry.core.runners.pending import PendingBytes, size_bytes
 from inferry.core.runners.runner import Runners
 from inferry.domain import Deadline, DenseEmbeddings, Endpoint, InferenceRequest, Receipt, TaskType
 from inferry.errors import UnreadableReply
@@ -88,6 +89,27 @@ def test_a_service_may_let_endpoints_share_a_group() -> None:
 
     assert group_of(ENDPOINT, service) == "account-1"
     assert group_of(ENDPOINT, SERVICE) == "small:my-id"
+
+
+async def test_all_parts_of_a_request_count_together_against_what_may_wait(
+    outbound, permits
+) -> None:
+    pending = PendingBytes(1)
+    held: list[int] = []
+    runners = compose(
+        ENDPOINT,
+        SERVICE,
+        replace(DENSE, max_batch=1),
+        outbound=outbound,
+        limiter=permits,
+        count=lambda *_: held.append(pending.size_bytes),
+        pending=pending,
+    )
+
+    await runners.run(request := request_for(ENDPOINT, "a", "b", "c"))
+
+    assert held == [size_bytes(request)] * 3
+    assert pending.size_bytes == 0
 
 
 async def test_inputs_above_the_endpoints_maximum_are_cut(composed, outbound) -> None:

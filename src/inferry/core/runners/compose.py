@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from inferry.core.runners.cache import EmbeddingCache, cached
 from inferry.core.runners.limit import Limit
+from inferry.core.runners.pending import PendingBytes
 from inferry.core.runners.runner import Run, Runners, Stream
 from inferry.core.runners.send import Sender
 from inferry.core.runners.split import split
@@ -29,11 +30,13 @@ def compose(
     limiter: Limiter,
     count: Callable[[str, int | None], None],
     cache: EmbeddingCache | None = None,
+    pending: PendingBytes | None = None,
 ) -> Runners:
-    """Give `cache(truncate(split(limit(send))))` and `limit(stream)` of an endpoint with secrets.
+    """Give `cache(pending(truncate(split(limit(send)))))` and `pending(limit(stream))`.
 
-    count: told the service and the status of every answer, None when there was none. cache: for
-    embeddings; None keeps none.
+    endpoint: with its secrets. count: told the service and the status of every answer, None when
+    there was none. cache: for embeddings; None keeps none. pending: bounds what waits, None for no
+    bound.
     """
     group = group_of(endpoint, service)
     dimensions = endpoint.service_settings.get("dimensions")
@@ -55,6 +58,9 @@ def compose(
         stream = limit.stream(stream) if stream is not None else None
     run = split(run, max_batch=task.max_batch, max_tokens=task.max_tokens)
     run = _truncated(run, endpoint)
+    if pending is not None:
+        run = pending.run(run)
+        stream = pending.stream(stream) if stream is not None else None
     if cache is not None and endpoint.task_type.is_chunkable:
         run = cached(run, endpoint, cache)
     return Runners(endpoint, service, task, run, stream)

@@ -6,7 +6,8 @@ format leave things out, but for what no answer can be without.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -26,7 +27,7 @@ from inferry.domain import (
 )
 from inferry.errors import BadRequest
 from inferry.service import Reduce
-from inferry.services.openai_compatible.embeddings import texts_of
+from inferry.services.inputs import prompt_of
 from inferry.services.openai_compatible.replies import decode_reply, missing_field, stream_error
 
 
@@ -47,6 +48,7 @@ class ChatBody(msgspec.Struct, frozen=True, omit_defaults=True):
     tools: list[Tool] | None = None
     top_p: float | None = None
     max_completion_tokens: int | None = None
+    max_tokens: int | None = None
     reasoning_effort: str | None = None
     user: str | None = None
     stream_options: _StreamOptions | None = None
@@ -55,14 +57,11 @@ class ChatBody(msgspec.Struct, frozen=True, omit_defaults=True):
 def chat_of(request: InferenceRequest, *, title: str) -> Chat:
     """Give the conversation of `request`; a completion's text is its one message.
 
-    Raises `BadRequest` when a completion has other than one text; `title` goes into the message.
+    Raises as `prompt_of`.
     """
     if request.chat is not None:
         return request.chat
-    if len(request.inputs) != 1:
-        raise BadRequest(f"{title} completions only accepts 1 input")
-    (text,) = texts_of(request.inputs, service=request.endpoint.service)
-    return Chat([Message("user", text)])
+    return Chat([Message("user", prompt_of(request, title=title))])
 
 
 def chat_body(
@@ -90,6 +89,13 @@ def chat_body(
         reasoning_effort=effort,
         user=user,
         stream_options=_StreamOptions(include_usage=True) if stream else None,
+    )
+
+
+def with_max_tokens(body: ChatBody) -> ChatBody:
+    """Limit the answer by `max_tokens`, as servers do that know only OpenAI's older word."""
+    return msgspec.structs.replace(
+        body, max_tokens=body.max_completion_tokens, max_completion_tokens=None
     )
 
 
@@ -137,6 +143,10 @@ class _ChatReply(msgspec.Struct, frozen=True):
 
 
 _CHAT = msgspec.json.Decoder(_ChatReply)
+# Words of servers that copy the format for what OpenAI calls otherwise.
+_REASONS: Mapping[str | None, str] = MappingProxyType(
+    {"eos_token": "stop", "stop_sequence": "stop", "model_length": "length"}
+)
 
 
 def parse_chat(reply: HttpReply, request: InferenceRequest) -> ChatChunk:
@@ -210,7 +220,9 @@ def _with_text(chunks: Iterable[ChatChunk]) -> Iterator[ChatChunk]:
 def _chunk(parsed: _ChatReply) -> ChatChunk:
     choices = [
         ChatChoice(
-            choice.delta or choice.message or ChatDelta(), choice.finish_reason, choice.index
+            choice.delta or choice.message or ChatDelta(),
+            _REASONS.get(choice.finish_reason, choice.finish_reason),
+            choice.index,
         )
         for choice in parsed.choices or ()
     ]

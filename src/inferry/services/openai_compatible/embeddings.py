@@ -6,15 +6,14 @@ asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from inferry.calls import HttpReply
-from inferry.domain import DenseEmbeddings, InferenceRequest, Input, Usage
-from inferry.errors import BadRequest, Retry, UnreadableReply
+from inferry.domain import DenseEmbeddings, InferenceRequest, Usage
 from inferry.services.openai_compatible.replies import decode_reply, missing_field
+from inferry.services.reading import unreadable_vectors
 from inferry.vectors import Vector, vector_from_base64, vector_from_json
 
 
@@ -47,47 +46,18 @@ class _EmbeddingsReply(msgspec.Struct, frozen=True):
 _EMBEDDINGS = msgspec.json.Decoder(_EmbeddingsReply)
 
 
-def texts_of(inputs: Iterable[Input], *, service: str) -> list[str]:
-    """Give `inputs` as texts. Raises `BadRequest` for what is not one text."""
-    return [
-        given if isinstance(given, str) else _text_of(given, index, service)
-        for index, given in enumerate(inputs)
-    ]
-
-
 def parse_embeddings(reply: HttpReply, request: InferenceRequest) -> DenseEmbeddings:
     """Read an embeddings reply, rows in the order of their `index`, numbers or base64."""
     parsed = decode_reply(_EMBEDDINGS, reply, request)
     if parsed.data is None:
         raise missing_field("data", "embeddings", reply)
-    try:
+    with unreadable_vectors(reply, request):
         vectors = tuple(_vector(row.embedding) for row in _in_order(parsed.data))
-    except ValueError as error:
-        raise UnreadableReply(
-            f"Failed to parse the embeddings in the response of [{request.endpoint.service}]",
-            upstream_status=reply.status,
-            retry=Retry.YES,
-        ) from error
     usage = parsed.usage
     if usage is None:
         return DenseEmbeddings(vectors)
     tokens = usage.prompt_tokens if usage.prompt_tokens is not None else usage.total_tokens
     return DenseEmbeddings(vectors, usage=None if tokens is None else Usage(input_tokens=tokens))
-
-
-def _text_of(items: tuple[Any, ...], index: int, service: str) -> str:
-    for item in items:
-        if item.type != "text" or item.format != "text":
-            raise BadRequest(
-                f"The [{service}] service embeds text only,"
-                f" got type [{item.type}] and format [{item.format}] in input [{index}]"
-            )
-    if len(items) != 1:
-        raise BadRequest(
-            f"The [{service}] service embeds one text per input,"
-            f" got [{len(items)}] items in input [{index}]"
-        )
-    return str(items[0].value)
 
 
 def _in_order(rows: list[_Row]) -> list[_Row]:

@@ -14,6 +14,7 @@ from inferry.calls import HttpReply
 from inferry.domain import InferenceRequest, Settings
 from inferry.errors import Retry, UnreadableReply, UpstreamError
 from inferry.service import ProviderError
+from inferry.services.reading import decoded
 
 
 class MayFail(Protocol):
@@ -46,19 +47,21 @@ def encode_body(body: msgspec.Struct, extra: Settings) -> bytes:
 class _ErrorObject(msgspec.Struct, frozen=True):
     message: Any = None
     code: Any = None
+    http_status_code: Any = None
     param: Any = None
     type: Any = None
 
 
 class _ErrorBody(msgspec.Struct, frozen=True):
-    """Nested under `error`, a plain text there, or flat."""
+    """Nested under `error`, plain text there, or flat."""
 
-    error: _ErrorObject | str | None = None
+    error: _ErrorObject | str | list[str] | None = None
     message: Any = None
     detail: Any = None
     code: Any = None
     param: Any = None
     type: Any = None
+    error_type: Any = None
 
 
 _ERROR = msgspec.json.Decoder(_ErrorBody)
@@ -76,15 +79,7 @@ def decode_reply(
 
     Raises `UnreadableReply` when it is neither, `UpstreamError` when it is one.
     """
-    try:
-        parsed = decoder.decode(reply.body)
-    except msgspec.MsgspecError as error:
-        raise UnreadableReply(
-            f"Failed to parse the response of [{request.endpoint.service}]"
-            f" for request from inference entity id [{request.endpoint.inference_id}]",
-            upstream_status=reply.status,
-            retry=Retry.YES,
-        ) from error
+    parsed = decoded(decoder, reply, request)
     if parsed.error:
         raise _received_error(_provider_error(reply.body), request, upstream_status=reply.status)
     return parsed
@@ -127,12 +122,14 @@ def _provider_error(body: bytes) -> ProviderError:
         parsed = _ERROR.decode(body)
     except msgspec.MsgspecError:
         return ProviderError()
-    if isinstance(parsed.error, str):
-        return ProviderError(parsed.error, kind=_text(parsed.type))
+    if isinstance(parsed.error, str | list):
+        texts = [parsed.error] if isinstance(parsed.error, str) else parsed.error
+        return ProviderError("; ".join(texts), kind=_text(parsed.type or parsed.error_type))
     said = parsed.error or _ErrorObject(
-        parsed.message or parsed.detail, parsed.code, parsed.param, parsed.type
+        parsed.message or parsed.detail, parsed.code, param=parsed.param, type=parsed.type
     )
-    return ProviderError(_text(said.message), _text(said.code), _text(said.param), _text(said.type))
+    code = said.http_status_code if said.code is None else said.code
+    return ProviderError(_text(said.message), _text(code), _text(said.param), _text(said.type))
 
 
 def _text(value: Any) -> str | None:
