@@ -68,8 +68,11 @@ class Exchange:
 class EventStream(Protocol):
     """An open stream of a provider."""
 
-    def events(self) -> AsyncGenerator[Event]:
-        """Give the events as they arrive; raises `UpstreamError` when the stream breaks."""
+    def events(self) -> AsyncGenerator[list[Event]]:
+        """Give the events as they arrive, those that come together in one list, never empty.
+
+        Raises `UpstreamError` when the stream breaks.
+        """
 
 
 class Outbound(Protocol):

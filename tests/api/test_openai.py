@@ -64,9 +64,9 @@ class MemoryOutbound:
     async def events(self):
         for count, data in enumerate(chat_events(self.bodies[-1])):
             if count == self.cut_after:
-                yield Event(json.dumps({"error": {"message": "the model died"}}), "error")
+                yield [Event(json.dumps({"error": {"message": "the model died"}}), "error")]
                 return
-            yield Event(data)
+            yield [Event(data)]
 
 
 class Writer:

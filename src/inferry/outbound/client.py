@@ -217,15 +217,15 @@ class _OpenStream:
         self._deadline = deadline
         self._idle_timeout_s = idle_timeout_s
 
-    async def events(self) -> AsyncGenerator[Event]:
-        """Give the events as they arrive; raises `UpstreamError` when the stream breaks."""
+    async def events(self) -> AsyncGenerator[list[Event]]:
+        """Give the events as they arrive; see `protocols.EventStream`."""
         has_begun = False
         while chunk := await self._read(has_begun=has_begun):
-            for event in self._decoder.feed(chunk):
+            if events := self._decoder.feed(chunk):
                 has_begun = True
-                yield event
-        for event in self._decoder.finish():
-            yield event
+                yield events
+        if events := self._decoder.finish():
+            yield events
 
     async def _read(self, *, has_begun: bool) -> bytes:
         limit_s = self._idle_timeout_s if has_begun else self._deadline.left_s()

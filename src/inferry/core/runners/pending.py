@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
 
-from inferry.core.runners.runner import Run, Stream
-from inferry.domain import ChatChunk, InferenceRequest, Input, Message, Result
+from inferry.core.runners.runner import Chunks, Run, Stream
+from inferry.domain import InferenceRequest, Input, Message, Result
 from inferry.errors import QueueFull
 
 _RETRY_AFTER_S = 1.0
@@ -36,11 +36,11 @@ class PendingBytes:
     def stream(self, stream: Stream) -> Stream:
         """Give `stream` with its request counted until it ends."""
 
-        async def stream_counted(request: InferenceRequest) -> AsyncGenerator[ChatChunk]:
+        async def stream_counted(request: InferenceRequest) -> Chunks:
             with self._hold(request):
-                async with aclosing(stream(request)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
+                async with aclosing(stream(request)) as parts:
+                    async for chunks in parts:
+                        yield chunks
 
         return stream_counted
 
