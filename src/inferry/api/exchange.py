@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from typing import Any, TypeAlias
 
+import msgspec
+
 from inferry.errors import InferenceError
 from inferry.security.gate import Principal
 
@@ -31,8 +33,7 @@ class Request:
     compatible_with: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What goes back. body: bytes; parts that are joined on the wire; or a stream.
 
     content_type: None = the JSON type that was negotiated. size: total of the parts in bytes, so
@@ -42,7 +43,7 @@ class Answer:
     body: bytes | Iterable[bytes] | AsyncIterator[bytes] = b""
     status: int = 200
     content_type: str | None = None
-    headers: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    headers: Mapping[str, str | tuple[str, ...]] = msgspec.field(default_factory=dict)
     size: int | None = None
 
     def parts(self) -> Iterable[bytes]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from inferry.api.compression import SMALLEST, accepts_gzip, compress
 from inferry.api.direct import Direct, Pairs, Whole
@@ -96,7 +98,7 @@ async def transform(answer: Answer, request: Request) -> Answer:
     if packs and len(joined) >= SMALLEST:
         joined = await compress(joined)
         headers = {**headers, "Content-Encoding": "gzip"}
-    return replace(answer, body=joined, size=len(joined), headers=headers)
+    return msgspec.structs.replace(answer, body=joined, size=len(joined), headers=headers)
 
 
 async def _send_stream(status: int, pairs: Pairs, body: AsyncIterator[bytes], send: Send) -> None:
