@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import msgspec
 import pytest
-from msgspec.structs import replace
 
 from inferry.calls import HttpCall, HttpReply
 from inferry.domain import Deadline, Endpoint, TaskType
@@ -42,7 +44,7 @@ async def test_the_default_origin_is_replaced_and_the_path_kept(rebased, provide
 
 
 async def test_a_service_without_such_an_entry_is_called_where_it_is(rebased, provider):
-    other = replace(
+    other = msgspec.structs.replace(
         exchange_to(f"{provider.url}/mine"), endpoint=replace(ENDPOINT, service="jinaai")
     )
 
@@ -51,7 +53,9 @@ async def test_a_service_without_such_an_entry_is_called_where_it_is(rebased, pr
 
 async def test_an_endpoint_with_a_url_of_its_own_is_left_alone(rebased, provider):
     url = f"http://127.0.0.1:{unused_port()}/v1/embeddings"
-    own = replace(exchange_to(url), endpoint=replace(ENDPOINT, service_settings={"url": url}))
+    own = msgspec.structs.replace(
+        exchange_to(url), endpoint=replace(ENDPOINT, service_settings={"url": url})
+    )
 
     with pytest.raises(UpstreamUnreachable):
         await rebased.exchange(own, read)
