@@ -194,7 +194,8 @@ def decode_chat(request: InferenceRequest) -> Reduce:
             raise stream_error(text, request) from error
         if parsed.choices is None or parsed.id is None or parsed.error:
             raise stream_error(text, request)
-        return (_chunk(parsed),)
+        # Azure's first chunk says only what it found in the prompt.
+        return (_chunk(parsed),) if parsed.choices or parsed.usage else ()
 
     return reduce
 
