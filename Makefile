@@ -61,6 +61,8 @@ format: $(DEV)
 docs: $(DEV)
 	$(BIN)/python -m inferry.cli.config_reference > docs/configuration.md
 	$(BIN)/python -m tests.wire.privilege_matrix > docs/privileges.md
+	$(BIN)/python -m tests.services.pages
+	$(BIN)/python -m tests.services.matrix
 
 bench: $(DEV)
 	$(BIN)/python -m bench

@@ -1,4 +1,4 @@
-"""Side-by-side benchmarks: `python -m bench [reads] [writes] [runs]`; see README.md."""
+"""Side-by-side benchmarks: `python -m bench [reads] [writes] [runs] [streams]`; see README.md."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from bench.processes import cores
 from bench.reads import measure_reads
 from bench.report import Plan, Table, save
 from bench.runs import measure_runs
+from bench.streams import measure_streams
 from bench.writes import measure_writes
 
-_PARTS = {"reads": measure_reads, "writes": measure_writes, "runs": measure_runs}
+_PARTS = {
+    "reads": measure_reads,
+    "writes": measure_writes,
+    "runs": measure_runs,
+    "streams": measure_streams,
+}
 
 
 def main() -> None:

@@ -53,6 +53,25 @@ class Allowance:
 
 ALLOWANCES = (
     Allowance(
+        "azureopenai",
+        "openai",
+        "the SDK repeats the deployment as a model, which Azure does not read",
+        only_theirs("body.model"),
+    ),
+    Allowance(
+        "azureopenai",
+        "openai",
+        "the SDK asks for base64 by default; we ask it of Azure only, not of another origin",
+        only_theirs("body.encoding_format", "base64"),
+    ),
+    Allowance(
+        "azureopenai",
+        "openai",
+        "we always say whether we want a stream",
+        only_ours("body.stream", False),
+    ),
+    Allowance("azureopenai", "openai", "we always ask for one choice", only_ours("body.n", 1)),
+    Allowance(
         "openai",
         "openai",
         "the SDK asks for base64 by default; we ask it of OpenAI only, not of another url",

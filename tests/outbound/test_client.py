@@ -28,7 +28,17 @@ from inferry.outbound.egress import EgressRules
 from inferry.outbound.resolver import AddressRefused, CheckingResolver, open_socket
 from inferry.protocols import Exchange
 from inferry.sections import OutboundSection
-from tests.providers import answer, open_provider, refuse, send_bytes, unused_port, vector_of
+from tests.providers import (
+    Connection,
+    Received,
+    answer,
+    open_provider,
+    refuse,
+    send_bytes,
+    send_events,
+    unused_port,
+    vector_of,
+)
 
 ENDPOINT = Endpoint(
     "endpoint-1",
@@ -314,6 +324,23 @@ async def test_a_stream_gives_the_providers_events(client, provider) -> None:
 
     assert events[-1] == Event("[DONE]")
     assert json.loads(events[0].data)["choices"][0]["delta"]["role"] == "assistant"
+
+
+async def test_a_stream_that_has_ended_leaves_its_connection_for_the_next(client, provider) -> None:
+    ports = set()
+
+    async def note_port(connection: Connection, _: Received) -> None:
+        ports.add(connection.writer.get_extra_info("peername")[1])
+        await send_events(connection, ["a", "[DONE]"])
+
+    provider.always(note_port)
+
+    for _ in range(3):
+        exchange = exchange_to(f"{provider.url}/v1/chat/completions")
+        async with client.stream(exchange, framing="sse", refuse=no_refusal) as stream:
+            await anext(stream.events())  # whoever knows that it is the last reads no further
+
+    assert len(ports) == 1
 
 
 def no_refusal(reply: HttpReply) -> Exception:

@@ -14,7 +14,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from inferry.commands import PutEndpoint
+from inferry.concurrency import Nursery
 from inferry.core.dry_run import sample_request
+from inferry.core.regions import region_of
+from inferry.core.registry import Registry
 from inferry.core.runners.compose import compose, compose_probe
 from inferry.core.runners.runner import Runners
 from inferry.domain import (
@@ -25,15 +29,16 @@ from inferry.domain import (
     InferenceRequest,
     Message,
     Result,
-    Settings,
     TaskType,
 )
-from inferry.errors import UpstreamError
+from inferry.errors import Retry, UpstreamError
 from inferry.outbound.client import Client, open_client
 from inferry.protocols import Limiter
+from inferry.records import Record
 from inferry.sections import OutboundSection
 from inferry.service import HttpTask, Service
 from tests.clocks import FakeClock
+from tests.core.registry_parts import MemoryStore, OpenVault
 from tests.providers import Behaviour, Connection, Provider, Received, open_provider
 from tests.services import simulated
 from tests.services.cases import SERVICES, Case, cases
@@ -77,6 +82,14 @@ def _offers() -> list[Offer]:
 
 
 OFFERS = _offers()
+STREAMED = [offer for offer in OFFERS if offer.task.decode is not None]
+SPLIT = [offer for offer in OFFERS if offer.task.max_batch is not None]
+RETRIED = [offer for offer in OFFERS if any(row.retry is Retry.YES for row in offer.service.errors)]
+IN_REGION = [
+    offer
+    for offer in OFFERS
+    if region_of(offer.service.name, offer.case.request.endpoint.service_settings)
+]
 
 
 def every(offers: Sequence[Offer] = OFFERS) -> pytest.MarkDecorator:
@@ -86,20 +99,21 @@ def every(offers: Sequence[Offer] = OFFERS) -> pytest.MarkDecorator:
 
 def endpoint_at(offer: Offer, url: str, inference_id: str = "mine") -> Endpoint:
     """Give the endpoint of the offer's case, whatever it names as an address moved to `url`."""
-    endpoint = offer.case.request.endpoint
+    endpoint = unmeasured(offer)
     settings = {
-        name: _moved(value, url, offer)
-        for name, value in endpoint.service_settings.items()
-        if name not in _MEASURED
+        name: _moved(value, url, offer) for name, value in endpoint.service_settings.items()
     }
     secrets = {name: _redirected(secret, url) for name, secret in endpoint.secrets.items()}
-    return replace(
-        endpoint,
-        inference_id=inference_id,
-        service_settings=settings,
-        secrets=secrets,
-        dimensions_set_by_user=False,
-    )
+    return replace(endpoint, inference_id=inference_id, service_settings=settings, secrets=secrets)
+
+
+def unmeasured(offer: Offer) -> Endpoint:
+    """Give the endpoint of the offer's case as a caller would ask for it."""
+    endpoint = offer.case.request.endpoint
+    settings = {
+        name: value for name, value in endpoint.service_settings.items() if name not in _MEASURED
+    }
+    return replace(endpoint, service_settings=settings, dimensions_set_by_user=False)
 
 
 def _moved(value: Any, url: str, offer: Offer) -> Any:
@@ -195,6 +209,17 @@ class Hosted:
         run = compose_probe(endpoint, self.offer.service, self.offer.task, outbound=self.client)
         return await run(sample_request(endpoint, deadline))
 
+    async def put(self, body: dict[str, Any], *records: Record) -> dict[str, Any]:
+        """Create an endpoint by a registry that has `records`, and give its answer."""
+        command = PutEndpoint("mine", self.offer.task_type, "/_inference/mine", body)
+        async with Nursery() as nursery:
+            registry = Registry(
+                MemoryStore(), OpenVault(), SERVICES, self.probe, _tell_nobody, nursery=nursery
+            )
+            registry.load(records)
+            answer: dict[str, Any] = json.loads(await registry.put_endpoint(command))
+        return answer
+
     @property
     def calls(self) -> list[Received]:
         """What was asked, without what was sent for tokens."""
@@ -221,6 +246,14 @@ async def hosted_offer(offer: Offer, **outbound: Any) -> AsyncIterator[Hosted]:
         yield hosted
 
 
-def settings_and_secrets(endpoint: Endpoint) -> Settings:
-    """Give what a caller of PUT writes as service settings."""
-    return {**endpoint.service_settings, **endpoint.secrets}
+def body_of(endpoint: Endpoint) -> dict[str, Any]:
+    """Give the body of a PUT that creates `endpoint`."""
+    return {
+        "service": endpoint.service,
+        "service_settings": {**endpoint.service_settings, **endpoint.secrets},
+        "task_settings": dict(endpoint.task_settings),
+    }
+
+
+async def _tell_nobody(_: object) -> None:
+    """Stand for the other processes."""

@@ -12,7 +12,13 @@ import pytest
 from inferry.calls import Credential, HttpCall, HttpReply
 from inferry.domain import Endpoint, TaskType
 from inferry.errors import BadRequest, Retry, UnreadableReply, UpstreamError
-from inferry.services.auth import bearer, header_key, oauth2_client_credentials
+from inferry.services.auth import (
+    bearer,
+    bearer_token,
+    entra_client_credentials,
+    header_key,
+    oauth2_client_credentials,
+)
 
 CALL = HttpCall("POST", "https://api.example.org/v1")
 ENDPOINT = Endpoint(
@@ -53,6 +59,14 @@ def test_a_bearer_token_holds_for_ever():
 
 def test_a_key_may_travel_in_a_header_of_its_own():
     assert signed_without_a_call(header_key("x-api-key")).headers == {"x-api-key": "k1"}
+
+
+def test_another_secret_may_be_the_bearer_token():
+    endpoint = replace(ENDPOINT, secrets={"entra_id": "e1"})
+
+    assert signed_without_a_call(bearer_token("entra_id"), endpoint).headers == {
+        "Authorization": "Bearer e1"
+    }
 
 
 @pytest.mark.parametrize("key", ["line\n", "ключ", "a\r\nX-Evil: 1"])
@@ -131,3 +145,50 @@ def test_an_answer_without_a_usable_token_is_unreadable(body):
         steps.send(HttpReply(200, {}, body))
 
     assert raised.value.message == FAILED
+
+
+# --- Entra ---------------------------------------------------------------------------------------
+
+ENTRA = replace(
+    ENDPOINT,
+    service_settings={"client_id": "my id", "tenant_id": "t-1", "scopes": ["a/.default", "b"]},
+)
+
+
+def test_entra_takes_the_client_credentials_in_the_form():
+    call = next(entra_client_credentials("Azure")(CALL, ENTRA, 1000.0))
+
+    assert (call.method, call.url) == (
+        "POST",
+        "https://login.microsoftonline.com/t-1/oauth2/v2.0/token",
+    )
+    assert "Authorization" not in call.headers
+    assert parse_qs(call.body.decode()) == {
+        "client_id": ["my id"],
+        "client_secret": ["p+ss:wörd"],
+        "scope": ["a/.default b"],
+        "grant_type": ["client_credentials"],
+    }
+
+
+def test_the_token_of_entra_signs_until_it_expires():
+    steps = entra_client_credentials("Azure")(CALL, ENTRA, 1000.0)
+    next(steps)
+
+    with pytest.raises(StopIteration) as done:
+        steps.send(HttpReply(200, {}, b'{"access_token": "t1", "expires_in": 3599}'))
+
+    assert done.value.value == Credential({"Authorization": "Bearer t1"}, 4599.0)
+
+
+def test_a_refusal_of_entra_names_the_service():
+    steps = entra_client_credentials("Azure")(CALL, ENTRA, 1000.0)
+    next(steps)
+
+    with pytest.raises(UpstreamError) as raised:
+        steps.send(HttpReply(401, {}, b'{"error": "invalid_client"}'))
+
+    assert raised.value.message == (
+        "Failed attempting to retrieve access token for Azure request for inference id: [mine]"
+        ": [invalid_client]"
+    )

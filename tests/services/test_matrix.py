@@ -11,13 +11,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 import pytest
 
-from inferry.commands import PutEndpoint
 from inferry.concurrency import Nursery
 from inferry.core.regions import region_of
-from inferry.core.registry import Registry
 from inferry.core.runners.compose import group_of, requests_per_minute
 from inferry.core.runners.send import _row_of
 from inferry.domain import (
@@ -35,21 +32,22 @@ from inferry.outbound.limiter import Buckets, LeasingLimiter
 from inferry.records import Record, RegionPolicyRecord
 from inferry.service import ErrorRow
 from inferry.vectors import vectors_to_json
-from tests.core.registry_parts import MemoryStore, OpenVault
 from tests.oracles.oracle import folded
 from tests.providers import Behaviour, Connection, Received, send_json
 from tests.services import simulated
-from tests.services.cases import SERVICES
-from tests.services.offers import OFFERS, Hosted, Offer, every, hosted_offer, settings_and_secrets
+from tests.services.offers import (
+    IN_REGION,
+    OFFERS,
+    RETRIED,
+    SPLIT,
+    STREAMED,
+    Hosted,
+    Offer,
+    body_of,
+    every,
+    hosted_offer,
+)
 
-STREAMED = [offer for offer in OFFERS if offer.task.decode is not None]
-SPLIT = [offer for offer in OFFERS if offer.task.max_batch is not None]
-RETRIED = [offer for offer in OFFERS if any(row.retry is Retry.YES for row in offer.service.errors)]
-IN_REGION = [
-    offer
-    for offer in OFFERS
-    if region_of(offer.service.name, offer.case.request.endpoint.service_settings)
-]
 TEXTS = ("one", "two", "three")
 
 
@@ -122,32 +120,12 @@ def expected(offer: Offer, texts: tuple[str, ...], result: Result) -> list[Any]:
 async def put(
     hosted: Hosted, *records: Record, leave_out: str = "", **settings: Any
 ) -> dict[str, Any]:
-    """Create the endpoint by a registry that has `records` and probes the provider.
-
-    leave_out: a setting that is not sent. settings: sent besides.
-    """
-    given = {**settings_and_secrets(hosted.endpoint), **settings}
-    body = {
-        "service": hosted.offer.service.name,
-        "service_settings": {name: given[name] for name in given if name != leave_out},
-        "task_settings": {
-            name: value
-            for name, value in hosted.endpoint.task_settings.items()
-            if name != leave_out
-        },
-    }
-    command = PutEndpoint("mine", hosted.offer.task_type, "/_inference/mine", body)
-    async with Nursery() as nursery:
-        registry = Registry(
-            MemoryStore(), OpenVault(), SERVICES, hosted.probe, _tell_nobody, nursery=nursery
-        )
-        registry.load(records)
-        answer: dict[str, Any] = msgspec.json.decode(await registry.put_endpoint(command))
-    return answer
-
-
-async def _tell_nobody(_: object) -> None:
-    """Stand for the other processes."""
+    """Create the endpoint. leave_out: a setting that is not sent. settings: sent besides."""
+    body = body_of(hosted.endpoint)
+    body["service_settings"] |= settings
+    for scope in ("service_settings", "task_settings"):
+        body[scope].pop(leave_out, None)
+    return await hosted.put(body, *records)
 
 
 @every()

@@ -196,7 +196,6 @@ def test_an_event_that_is_no_chunk_ends_the_stream_with_an_error(event, code, ta
 @pytest.mark.parametrize(
     "data",
     [
-        '{"id":"x","choices":[],"usage":null,"prompt_filter_results":[{}]}',
         '{"id":"x","choices":[{"index":0,"delta":null,"finish_reason":null}]}',
         '{"id":"","choices":[{"delta":{"content":null,"tool_calls":null}}],"usage":{}}',
     ],
@@ -204,4 +203,10 @@ def test_an_event_that_is_no_chunk_ends_the_stream_with_an_error(event, code, ta
 def test_a_chunk_may_leave_out_nearly_everything(data):
     (chunk,) = decode_chat(REQUEST)(Event(data)) or ()
 
-    assert [choice.delta.content for choice in chunk.choices] in ([], [None])
+    assert [choice.delta.content for choice in chunk.choices] == [None]
+
+
+def test_a_chunk_without_choices_and_usage_is_passed_over():
+    data = '{"id":"","choices":[],"usage":null,"prompt_filter_results":[{}]}'
+
+    assert decode_chat(REQUEST)(Event(data)) == ()

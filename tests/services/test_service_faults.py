@@ -14,11 +14,10 @@ from inferry.errors import DeadlineExceeded, UnreadableReply, UpstreamError, Ups
 from tests import providers as fake
 from tests.providers import Behaviour, Connection, Received, send_bytes
 from tests.services import simulated
-from tests.services.offers import OFFERS, Hosted, Offer, every, hosted_offer
+from tests.services.offers import OFFERS, STREAMED, Hosted, Offer, every, hosted_offer
 
 pytestmark = pytest.mark.faults
 
-STREAMED = [offer for offer in OFFERS if offer.task.decode is not None]
 BATCHED = [
     offer
     for offer in OFFERS

@@ -1,6 +1,7 @@
 """How calls are signed: generators that yield the calls they need and return the headers to add.
 
-Sources: RFC 6750 (bearer), RFC 6749 §2.3.1 and §4.4 (client credentials).
+Sources: RFC 6750 (bearer), RFC 6749 §2.3.1 and §4.4 (client credentials),
+https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow (Entra).
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ from inferry.service import Auth
 _UNSTATED_LIFETIME_S = 300.0
 
 
-def bearer(
-    call: HttpCall, endpoint: Endpoint, now: float
-) -> Generator[HttpCall, HttpReply, Credential]:
-    """Send `api_key` as a bearer token."""
-    yield from ()
-    return Credential({"Authorization": f"Bearer {secret_for_header(endpoint)}"}, math.inf)
-
-
-def header_key(header: str, *, setting: str = "api_key") -> Auth:
-    """Send the secret `setting` alone, in `header`."""
+def header_key(header: str, *, setting: str = "api_key", prefix: str = "") -> Auth:
+    """Send the secret `setting` behind `prefix` in `header`."""
 
     def key_in_header(
         call: HttpCall, endpoint: Endpoint, now: float
     ) -> Generator[HttpCall, HttpReply, Credential]:
         yield from ()
-        return Credential({header: secret_for_header(endpoint, setting)}, math.inf)
+        return Credential({header: prefix + secret_for_header(endpoint, setting)}, math.inf)
 
     return key_in_header
+
+
+def bearer_token(setting: str) -> Auth:
+    """Send the secret `setting` as a bearer token."""
+    return header_key("Authorization", setting=setting, prefix="Bearer ")
+
+
+bearer = bearer_token("api_key")
 
 
 def oauth2_client_credentials(
@@ -46,9 +47,29 @@ def oauth2_client_credentials(
 ) -> Generator[HttpCall, HttpReply, Credential]:
     """Exchange `client_id` and `client_secret` at `token_url` for a bearer token."""
     reply = yield _token_call(endpoint)
-    token = _read_token(reply, endpoint)
-    lifetime_s = token.expires_in or _UNSTATED_LIFETIME_S
-    return Credential({"Authorization": f"Bearer {token.access_token}"}, now + lifetime_s)
+    failed = (
+        f"Failed to retrieve access token for request for inference id [{endpoint.inference_id}]"
+    )
+    return _token_credential(reply, endpoint, now, failed=failed)
+
+
+def entra_client_credentials(title: str) -> Auth:
+    """Exchange `client_id` and `client_secret` at the Entra tenant `tenant_id` for a bearer token.
+
+    title: names the service when that fails.
+    """
+
+    def entra_token(
+        call: HttpCall, endpoint: Endpoint, now: float
+    ) -> Generator[HttpCall, HttpReply, Credential]:
+        reply = yield _entra_call(endpoint)
+        failed = (
+            f"Failed attempting to retrieve access token for {title} request"
+            f" for inference id: [{endpoint.inference_id}]"
+        )
+        return _token_credential(reply, endpoint, now, failed=failed)
+
+    return entra_token
 
 
 def secret_for_header(endpoint: Endpoint, setting: str = "api_key") -> str:
@@ -65,6 +86,12 @@ def secret_for_header(endpoint: Endpoint, setting: str = "api_key") -> str:
 class _Client(msgspec.Struct, frozen=True):
     client_id: str
     token_url: str
+    scopes: list[str]
+
+
+class _EntraClient(msgspec.Struct, frozen=True):
+    client_id: str
+    tenant_id: str
     scopes: list[str]
 
 
@@ -99,10 +126,26 @@ def _token_call(endpoint: Endpoint) -> HttpCall:
     )
 
 
-def _read_token(reply: HttpReply, endpoint: Endpoint) -> _Token:
-    failed = (
-        f"Failed to retrieve access token for request for inference id [{endpoint.inference_id}]"
+def _entra_call(endpoint: Endpoint) -> HttpCall:
+    client = msgspec.convert(endpoint.service_settings, _EntraClient)
+    form = {
+        "client_id": client.client_id,
+        "client_secret": endpoint.secrets["client_secret"],
+        "scope": " ".join(client.scopes),
+        "grant_type": "client_credentials",
+    }
+    return HttpCall(
+        "POST",
+        f"https://login.microsoftonline.com/{client.tenant_id}/oauth2/v2.0/token",
+        {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"},
+        urlencode(form).encode(),
     )
+
+
+def _token_credential(
+    reply: HttpReply, endpoint: Endpoint, now: float, *, failed: str
+) -> Credential:
+    """Read the reply to a token call. Raises `UpstreamError` that begins with `failed`."""
     if not 200 <= reply.status < 300:
         may_retry = reply.status == 429 or reply.status >= 500
         raise UpstreamError(
@@ -116,7 +159,8 @@ def _read_token(reply: HttpReply, endpoint: Endpoint) -> _Token:
         raise UnreadableReply(failed, upstream_status=reply.status) from error
     if not (token.access_token.isascii() and token.access_token.isprintable()):
         raise UnreadableReply(failed, upstream_status=reply.status)
-    return token
+    lifetime_s = token.expires_in or _UNSTATED_LIFETIME_S
+    return Credential({"Authorization": f"Bearer {token.access_token}"}, now + lifetime_s)
 
 
 def _refusal(body: bytes) -> str:

@@ -23,9 +23,19 @@ def load_services() -> dict[str, Service]:
 
 def built_in_services() -> list[Service]:
     """Give the services of this package."""
-    from inferry.services import cohere, elasticsearch, hugging_face, mistral, openai
+    from inferry.services import (
+        anthropic,
+        azureopenai,
+        cohere,
+        elasticsearch,
+        hugging_face,
+        mistral,
+        openai,
+    )
 
     return [
+        anthropic.SERVICE,
+        azureopenai.SERVICE,
         cohere.SERVICE,
         elasticsearch.SERVICE,
         elasticsearch.ELSER,

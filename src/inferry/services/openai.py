@@ -1,5 +1,8 @@
 """OpenAI, and every server that speaks its format at a `url`.
 
+A `url` is the whole URL of the route and used as it is. OpenAI itself is asked for vectors in
+base64, which is a quarter of the bytes and quick to read; a server at another `url` is not.
+
 Source: https://platform.openai.com/docs/api-reference
 """
 

@@ -42,7 +42,13 @@ MODEL_ID = Field(
     help="Model that serves the requests of this endpoint.",
     required=True,
 )
-SIMILARITY = Field("similarity", "str", choices=("cosine", "dot_product", "l2_norm"), listed=False)
+SIMILARITY = Field(
+    "similarity",
+    "str",
+    help="How the vectors are to be compared; stored for those who search them.",
+    choices=("cosine", "dot_product", "l2_norm"),
+    listed=False,
+)
 DIMENSIONS = Field(
     "dimensions",
     "int",

@@ -6,7 +6,7 @@ format leave things out, but for what no answer can be without.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +27,7 @@ from inferry.domain import (
 )
 from inferry.errors import BadRequest
 from inferry.service import Reduce
+from inferry.services.completions import text_only
 from inferry.services.inputs import prompt_of
 from inferry.services.openai_compatible.replies import decode_reply, missing_field, stream_error
 
@@ -194,27 +195,13 @@ def decode_chat(request: InferenceRequest) -> Reduce:
             raise stream_error(text, request) from error
         if parsed.choices is None or parsed.id is None or parsed.error:
             raise stream_error(text, request)
-        return (_chunk(parsed),)
+        # Azure's first chunk says only what it found in the prompt.
+        return (_chunk(parsed),) if parsed.choices or parsed.usage else ()
 
     return reduce
 
 
-def decode_completion(request: InferenceRequest) -> Reduce:
-    """Give the reducer of a completion stream: chunks with text, and the one with the usage."""
-    reduce_chat = decode_chat(request)
-
-    def reduce(event: Event) -> Iterator[ChatChunk] | None:
-        chunks = reduce_chat(event)
-        return None if chunks is None else _with_text(chunks)
-
-    return reduce
-
-
-def _with_text(chunks: Iterable[ChatChunk]) -> Iterator[ChatChunk]:
-    for chunk in chunks:
-        choices = [choice for choice in chunk.choices if choice.delta.content]
-        if choices or chunk.usage is not None:
-            yield msgspec.structs.replace(chunk, choices=choices)
+decode_completion = text_only(decode_chat)
 
 
 def _chunk(parsed: _ChatReply) -> ChatChunk:

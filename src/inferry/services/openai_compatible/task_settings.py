@@ -26,7 +26,7 @@ HEADERS = Field(
     updatable=True,
 )
 
-_OURS = frozenset({"authorization", "content-length", "host", "transfer-encoding"})
+OURS = frozenset({"authorization", "content-length", "host", "transfer-encoding"})
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -37,7 +37,7 @@ class CallerSettings(msgspec.Struct, frozen=True):
     headers: dict[str, str] | None = None
 
 
-def caller_settings(given: Settings, *, ours: frozenset[str] = _OURS) -> CallerSettings:
+def caller_settings(given: Settings, *, ours: frozenset[str] = OURS) -> CallerSettings:
     """Read task settings. They may come with the request, so the headers are checked here again.
 
     Raises `InvalidSettings`.
@@ -48,7 +48,7 @@ def caller_settings(given: Settings, *, ours: frozenset[str] = _OURS) -> CallerS
     return msgspec.convert(given, CallerSettings)
 
 
-def header_problems(headers: Json, *, ours: frozenset[str] = _OURS) -> list[str]:
+def header_problems(headers: Json, *, ours: frozenset[str] = OURS) -> list[str]:
     """Find headers that HTTP cannot carry or that only we may set, whose names are in `ours`."""
     if not isinstance(headers, dict):
         return []
