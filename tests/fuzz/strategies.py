@@ -157,7 +157,7 @@ def _packed(sent: Sent, packed: bool, pieces: int) -> Sent:
     """Send a body with gzip, or in chunks."""
     if sent.body is not None and packed:
         headers = {**sent.headers, "Content-Encoding": "gzip"}
-        sent = replace(sent, body=gzip.compress(sent.body), headers=headers)
+        sent = replace(sent, body=gzip.compress(sent.body, mtime=0), headers=headers)
     return replace(sent, pieces=pieces)
 
 
