@@ -156,7 +156,7 @@ class Inference:
             )
         if isinstance(task, LocalTask):
             raise model_not_available(entry.endpoint())
-        async with within(deadline):
+        with within(deadline):
             return await self._composing.run(
                 f"{entry.inference_id}/{entry.revision}",
                 partial(self._compose_entry, entry, service, task),

@@ -6,7 +6,6 @@ always verified, and every address passes `egress`.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ import aiohttp
 from yarl import URL
 
 from inferry.calls import Event, HttpCall, HttpReply
-from inferry.concurrency import Nursery
+from inferry.concurrency import Nursery, time_limit
 from inferry.domain import Deadline
 from inferry.errors import (
     BadRequest,
@@ -150,7 +149,7 @@ class Client:
     async def _send_for_auth(self, call: HttpCall) -> HttpReply:
         url = self._check(call.url)
         try:
-            async with asyncio.timeout(_AUTH_TIMEOUT_S):
+            with time_limit(_AUTH_TIMEOUT_S):
                 response = await self._send(call, url, {})
                 try:
                     return await self._whole(response)
@@ -230,7 +229,7 @@ class _OpenStream:
     async def _read(self, *, has_begun: bool) -> bytes:
         limit_s = self._idle_timeout_s if has_begun else self._deadline.left_s()
         try:
-            async with asyncio.timeout(limit_s):
+            with time_limit(limit_s):
                 return await self._response.content.readany()
         except TimeoutError as error:
             if not has_begun:
