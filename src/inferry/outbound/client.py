@@ -80,8 +80,6 @@ class Client:
             except InferenceError as error:
                 self._note_retry_after(error, response)
                 raise
-            finally:
-                response.close()
 
         group = exchange.group or str(url.raw_host)
         return await self._attempts.run(once, group=group, deadline=exchange.deadline)
@@ -112,8 +110,6 @@ class Client:
             except InferenceError as error:
                 self._note_retry_after(error, response)
                 raise
-            finally:
-                response.close()
 
         group = exchange.group or str(url.raw_host)
         return await self._attempts.run(once, group=group, deadline=exchange.deadline)
@@ -150,16 +146,15 @@ class Client:
         url = self._check(call.url)
         try:
             with time_limit(_AUTH_TIMEOUT_S):
-                response = await self._send(call, url, {})
-                try:
-                    return await self._whole(response)
-                finally:
-                    response.close()
+                return await self._whole(await self._send(call, url, {}))
         except TimeoutError as error:
             raise _unreachable(error, url) from error
 
     async def _whole(self, response: aiohttp.ClientResponse) -> HttpReply:
-        """Read the body, within the size limit and without waiting longer than the caller does."""
+        """Read the body to its end, which sets the connection free, or close it.
+
+        Within the size limit, and no longer than the caller waits.
+        """
         parts: list[bytes] = []
         size = 0
         try:
@@ -168,8 +163,11 @@ class Client:
                 if size > self._max_bytes:
                     raise _too_large(response.url, self._max_bytes)
                 parts.append(part)
-        except (aiohttp.ClientError, OSError) as error:
-            raise _unreachable(error, response.url) from _root_of(error)
+        except BaseException as error:
+            response.close()
+            if isinstance(error, aiohttp.ClientError | OSError):
+                raise _unreachable(error, response.url) from _root_of(error)
+            raise
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         return HttpReply(response.status, response.headers, body, str(response.url))
 
