@@ -120,10 +120,11 @@ class Client:
         return await self._attempts.run(once, group=group, deadline=exchange.deadline)
 
     async def _send_signed(self, exchange: Exchange, url: URL) -> aiohttp.ClientResponse:
-        """Send with credentials; a fetched credential that is refused is fetched anew, once."""
+        """Send with credentials; when they are refused, once more with others, if there are any."""
         call = exchange.call
-        response = await self._send(call, url, await self._credentials.headers(exchange))
-        if response.status == 401 and self._credentials.drop(exchange):
+        headers = await self._credentials.headers(exchange)
+        response = await self._send(call, url, headers)
+        if response.status == 401 and self._credentials.refused(exchange, headers):
             response.close()
             response = await self._send(call, url, await self._credentials.headers(exchange))
         return response

@@ -25,6 +25,7 @@ def built_in_services() -> list[Service]:
     """Give the services of this package."""
     from inferry.services import (
         anthropic,
+        azureaistudio,
         azureopenai,
         cohere,
         elasticsearch,
@@ -35,6 +36,7 @@ def built_in_services() -> list[Service]:
 
     return [
         anthropic.SERVICE,
+        azureaistudio.SERVICE,
         azureopenai.SERVICE,
         cohere.SERVICE,
         elasticsearch.SERVICE,
