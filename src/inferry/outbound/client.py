@@ -9,9 +9,12 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
+import msgspec
 from yarl import URL
 
 from inferry.calls import Event, HttpCall, HttpReply
@@ -71,7 +74,7 @@ class Client:
 
     async def exchange(self, exchange: Exchange, read: Callable[[HttpReply], T]) -> T:
         """Send and give `read(reply)`; see `protocols.Outbound`."""
-        url = self._check(self._address(exchange))
+        exchange, url = self._addressed(exchange)
 
         async def once() -> T:
             response = await self._send_signed(exchange, url)
@@ -99,7 +102,7 @@ class Client:
     async def _open(
         self, exchange: Exchange, refuse: Callable[[HttpReply], Exception]
     ) -> aiohttp.ClientResponse:
-        url = self._check(self._address(exchange))
+        exchange, url = self._addressed(exchange)
 
         async def once() -> aiohttp.ClientResponse:
             response = await self._send_signed(exchange, url)
@@ -115,10 +118,11 @@ class Client:
         return await self._attempts.run(once, group=group, deadline=exchange.deadline)
 
     async def _send_signed(self, exchange: Exchange, url: URL) -> aiohttp.ClientResponse:
-        """Send with credentials; a fetched credential that is refused is fetched anew, once."""
+        """Send with credentials; when they are refused, once more with others, if there are any."""
         call = exchange.call
-        response = await self._send(call, url, await self._credentials.headers(exchange))
-        if response.status == 401 and self._credentials.drop(exchange):
+        headers = await self._credentials.headers(exchange)
+        response = await self._send(call, url, headers)
+        if response.status == 401 and self._credentials.refused(exchange, headers):
             response.close()
             response = await self._send(call, url, await self._credentials.headers(exchange))
         return response
@@ -171,16 +175,19 @@ class Client:
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         return HttpReply(response.status, response.headers, body, str(response.url))
 
-    def _address(self, exchange: Exchange) -> str:
-        """Give the URL to call: the operator may put another origin in a provider's default place.
+    def _addressed(self, exchange: Exchange) -> tuple[Exchange, URL]:
+        """Give the exchange with the URL to call, which a signature covers, and that URL checked.
 
-        An endpoint that names its own `url` is left alone.
+        The operator may put another origin in a provider's default place; an endpoint that names
+        its own `url` is left alone.
         """
-        text, endpoint = exchange.call.url, exchange.endpoint
+        call, endpoint = exchange.call, exchange.endpoint
         origin = self._base_urls.get(endpoint.service)
-        if origin is None or "url" in endpoint.service_settings:
-            return text
-        return origin.rstrip("/") + URL(text).raw_path_qs
+        if origin is not None and "url" not in endpoint.service_settings:
+            path = urlunsplit(("", "", *urlsplit(call.url)[2:]))
+            call = replace(call, url=origin.rstrip("/") + path)
+            exchange = msgspec.structs.replace(exchange, call=call)
+        return exchange, self._check(call.url)
 
     def _check(self, text: str) -> URL:
         url = self._checked.get(text)
