@@ -7,7 +7,7 @@ worker process. Neither knows the other.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -118,7 +118,11 @@ class TextModel(Protocol):
         """
 
     def warm(self, stop: Event) -> None:
-        """Run the shapes of the ladder once, most wanted first, until done or `stop` is set."""
+        """Run the shapes of the ladder once, most wanted first, until done or `stop` is set.
+
+        The engine calls it while nothing else waits, and stops it when something comes; called
+        again it goes on where it stopped, and returns at once when all is done.
+        """
 
 
 class LoadModel(Protocol):
@@ -126,6 +130,24 @@ class LoadModel(Protocol):
 
     def __call__(self, source: ModelSource, options: RuntimeOptions) -> TextModel:
         """Read, compile and verify. Raises `UnusableModel`, which says what is wrong and where."""
+
+
+class ModelLibrary(Protocol):
+    """Turns the model ids of the wire into folders; in the supervisor, which downloads."""
+
+    def find(self, model_id: str) -> ModelSource | None:
+        """Give what is on this machine, without network; None where it has to be fetched first.
+
+        Raises `NotFound` with the command that provides a built-in model, and `IllegalArgument`
+        for an id under which there can be nothing.
+        """
+
+    def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
+        """Download what `find` does not have; blocks until it is whole and checked, or `stop`.
+
+        report: told how far it is (`12 of 91 MB`). Raises as `find`, `UnusableModel`, and
+        `UpstreamUnreachable` without a way to the hub.
+        """
 
 
 def _step(steps: Sequence[int], wanted: int) -> int:
