@@ -9,6 +9,7 @@ from hypothesis import settings
 
 # The usual runs try the same examples every time; `make soak` looks for new ones, and longer.
 settings.register_profile("short", derandomize=True, deadline=None, max_examples=100)
+settings.register_profile("twenty_thousand", deadline=None, max_examples=1000)
 settings.register_profile("soak", deadline=None, max_examples=5000)
 
 

@@ -54,6 +54,8 @@ from inferry.services.catalog import load_services
 from inferry.telemetry import Metrics, configure_logging
 
 _FLUSH_METRICS_S = 1.0
+_GC_THRESHOLD = (20_000, 20, 50)
+"""The default looks for cycles at every third request, and each time through all that are open."""
 _CUT_OFF_S = 1
 """What requests get to end that are still running when the drain timeout is over."""
 
@@ -82,6 +84,10 @@ class Door:
         if self._is_shut:
             raise ShuttingDown("the server is shutting down, send the request to another one")
         return self._gate.authenticate(headers, uri)
+
+    def recall(self, headers: Mapping[str, str]) -> Principal | None:
+        """Ask the gate; nobody is known any more once it is shut."""
+        return None if self._is_shut else self._gate.recall(headers)
 
     def authorize(self, principal: Principal, action: str) -> None:
         """Ask the gate."""
@@ -195,6 +201,7 @@ class ApiProcess:
         gc.collect()
         gc.freeze()  # what stands now stays: later collections need not look at it
         gc.enable()
+        gc.set_threshold(*_GC_THRESHOLD)
         self._server = _Server(_server_config(parts), self._sockets)
         await self._server.listen()
         self._nursery.start(self._server.main_loop())
@@ -287,7 +294,8 @@ def _server_config(parts: Parts) -> uvicorn.Config:
             max_head_bytes=limits.max_header_bytes,
             head_timeout_s=limits.header_timeout_s,
             max_connections=limits.max_connections,
-        )
+        ),
+        parts.application.answer_at_once,
     )
     return uvicorn.Config(
         parts.application,

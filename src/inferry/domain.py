@@ -89,8 +89,7 @@ class Endpoint:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(msgspec.Struct, frozen=True):
     """A moment on the monotonic clock. Made once per request and passed down, never restarted."""
 
     at: float

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from inferry.calls import Event, HttpCall, HttpReply
 from inferry.commands import Command
@@ -51,8 +52,7 @@ class Vault(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(msgspec.Struct, frozen=True):
     """One call with what is needed to sign it and to bound it in time.
 
     group: whose retries and failures are counted together, the host when empty.
@@ -68,8 +68,11 @@ class Exchange:
 class EventStream(Protocol):
     """An open stream of a provider."""
 
-    def events(self) -> AsyncGenerator[Event]:
-        """Give the events as they arrive; raises `UpstreamError` when the stream breaks."""
+    def events(self) -> AsyncGenerator[list[Event]]:
+        """Give the events as they arrive, those that come together in one list, never empty.
+
+        Raises `UpstreamError` when the stream breaks.
+        """
 
 
 class Outbound(Protocol):

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import sys
-import time
 import traceback
 from bisect import bisect_left
 from collections.abc import MutableMapping
@@ -44,7 +43,6 @@ _ErrorInfo: TypeAlias = (
 
 MULTIPROC_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 OTHER = "_other"
-_FLUSH_EVERY_S = 1.0
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _SENSITIVE = frozenset(
     {"api_key", "authorization", "body", "headers", "input", "inputs", "password", "query"}
@@ -217,9 +215,8 @@ class Metrics:
 
     Processes share a directory, named by PROMETHEUS_MULTIPROC_DIR before the first `Metrics` is
     made; without it a process stands alone. Updates are collected in dicts, well below a
-    microsecond each, and handed on at most once a second; call `flush` from a timer so that an idle
-    process holds nothing back. Series are bounded: endpoints beyond `max_endpoints` share the
-    label `_other`. Use from the event loop's thread.
+    microsecond each, until a timer calls `flush`. Series are bounded: endpoints beyond
+    `max_endpoints` share the label `_other`. Use from the event loop's thread.
     """
 
     def __init__(self, *, max_endpoints: int = 1000) -> None:
@@ -261,7 +258,6 @@ class Metrics:
         self._endpoints: set[str] = set()
         self._pending: dict[tuple[Counter, tuple[str, ...]], float] = {}
         self._pending_stages: dict[tuple[str, str], list[float]] = {}
-        self._flush_at = time.monotonic() + _FLUSH_EVERY_S
 
     def count_request(
         self, inference_id: str, task_type: str, *, dialect: str, outcome: Outcome
@@ -301,7 +297,6 @@ class Metrics:
             _add_observations(self._stages.labels(*key), tally)
         self._pending.clear()
         self._pending_stages.clear()
-        self._flush_at = time.monotonic() + _FLUSH_EVERY_S
 
     async def render(self) -> bytes:
         """Give the metrics of the host in Prometheus' text format."""
@@ -330,8 +325,6 @@ class Metrics:
     def _add(self, counter: Counter, labels: tuple[str, ...], amount: float) -> None:
         key = (counter, labels)
         self._pending[key] = self._pending.get(key, 0.0) + amount
-        if time.monotonic() >= self._flush_at:
-            self.flush()
 
 
 def _add_observations(child: Histogram, tally: list[float]) -> None:

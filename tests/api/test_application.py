@@ -25,6 +25,9 @@ class StubGate:
             raise NotAuthenticated(f"missing authentication credentials for [{uri}]")
         return Principal("friend")
 
+    def recall(self, headers):
+        return Principal("friend") if headers.get("authorization") == "friend" else None
+
     def authorize(self, principal, action):
         if action == "forbidden":
             raise NotAuthorized("you may not")
@@ -49,6 +52,16 @@ class Sent:
         return found[0] if found else None
 
 
+def scope_of(method, path, headers, query=b""):
+    return {
+        "type": "http",
+        "method": method,
+        "raw_path": path.encode(),
+        "query_string": query,
+        "headers": list(headers.items()),
+    }
+
+
 async def ask(application, method, path, *, body=b"", query=b"", **headers):
     """Drive the application as a server would."""
     given = {"authorization": "friend", **headers}
@@ -57,13 +70,7 @@ async def ask(application, method, path, *, body=b"", query=b"", **headers):
     named = {
         name.replace("_", "-").encode(): value.encode() for name, value in given.items() if value
     }
-    scope = {
-        "type": "http",
-        "method": method,
-        "raw_path": path.encode(),
-        "query_string": query,
-        "headers": list(named.items()),
-    }
+    scope = scope_of(method, path, named, query)
     half = len(body) // 2
     waiting = [
         {"type": "http.request", "body": body[:half], "more_body": True},
@@ -95,6 +102,10 @@ async def echo(request: Request) -> Answer:
     return Answer(json.dumps(seen).encode(), headers={"X-More": ("a", "b")})
 
 
+def at_once(_: Request) -> Answer:
+    return Answer(b'{"now":1}', headers={"X-More": "a"})
+
+
 async def large(_: Request) -> Answer:
     return Answer(iter([LARGE[:100], LARGE[100:]]), size=len(LARGE))
 
@@ -123,6 +134,8 @@ def route(method, path, handler, action="allowed", **more):
 def application():
     routes = [
         route("GET", "/large", large),
+        route("GET", "/at_once", at_once),
+        route("GET", "/forbidden_at_once", at_once, "forbidden"),
         route("GET", "/fail", fail),
         route("GET", "/crash", crash),
         route("GET", "/stream", stream),
@@ -270,3 +283,37 @@ async def test_an_id_that_is_too_long_is_replaced(application):
 
     assert sent.header("x-opaque-id") is None
     assert len(sent.header("x-request-id") or "") < 30
+
+
+async def test_what_needs_no_waiting_is_answered_as_on_the_usual_way(application):
+    fixed = {"x-request-id": "one", "x-opaque-id": "two"}
+    usual = await ask(application, "GET", "/at_once", **fixed)
+    headers = {b"authorization": b"friend", b"x-request-id": b"one", b"x-opaque-id": b"two"}
+
+    whole = application.answer_at_once(scope_of("GET", "/at_once", headers))
+
+    assert whole == (usual.status, usual.headers, usual.body)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "query"),
+    [
+        ("GET", "/never_seen", {}, b""),
+        ("GET", "/large", {}, b""),
+        ("GET", "/forbidden_at_once", {}, b""),
+        ("GET", "/at_once", {b"authorization": b"stranger"}, b""),
+        ("GET", "/at_once", {b"accept": b"text/html"}, b""),
+        ("GET", "/at_once", {b"accept-encoding": b"gzip"}, b""),
+        ("GET", "/at_once", {b"content-length": b"3"}, b""),
+        ("GET", "/at_once", {}, b"pretty"),
+    ],
+)
+async def test_what_may_be_refused_or_rewritten_goes_the_usual_way(
+    application, method, path, headers, query
+):
+    if path != "/never_seen":
+        await ask(application, method, path)
+
+    scope = scope_of(method, path, {b"authorization": b"friend", **headers}, query)
+
+    assert application.answer_at_once(scope) is None

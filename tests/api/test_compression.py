@@ -27,7 +27,7 @@ async def test_a_file_of_several_members_is_one_body():
     assert await decompress(packed, max_bytes=100) == b"one two"
 
 
-@pytest.mark.parametrize("body", [b"x", b"\x1f\x8b", gzip.compress(b"x" * 100)[:-5]])
+@pytest.mark.parametrize("body", [b"x", b"\x1f\x8b", gzip.compress(b"x" * 100, mtime=0)[:-5]])
 async def test_what_is_not_gzip_is_refused(body):
     with pytest.raises(IllegalArgument, match="not valid gzip"):
         await decompress(body, max_bytes=1000)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 
 from inferry.api.elastic_streaming import DONE, EventStream, render_stream_error, stream_answer
+from inferry.core.runners.runner import Chunks
 from inferry.domain import ChatChoice, ChatChunk, ChatDelta, Usage
 from inferry.errors import (
     InferenceError,
@@ -23,18 +23,21 @@ def chunk(text, **more):
 
 
 class Source:
-    """Chunks, and an error if one is among them; `is_closed` tells whether it was hung up."""
+    """Chunks, some of them together, and an error if one is among them.
+
+    is_closed: whether it was hung up.
+    """
 
     def __init__(self, *items) -> None:
         self.items = items
         self.is_closed = False
 
-    async def __call__(self) -> AsyncIterator[ChatChunk]:
+    async def __call__(self) -> Chunks:
         try:
             for item in self.items:
                 if isinstance(item, InferenceError):
                     raise item
-                yield item
+                yield item if isinstance(item, list) else [item]
         finally:
             self.is_closed = True
 
@@ -54,6 +57,16 @@ async def test_a_completion_gives_one_event_per_piece(make_request):
 
     assert await events(source, make_request()) == [
         b'event: message\ndata: {"completion":[{"delta":"Hel"}]}\n\n',
+        b'event: message\ndata: {"completion":[{"delta":"lo"}]}\n\n',
+        DONE,
+    ]
+
+
+async def test_pieces_that_come_together_are_written_together(make_request):
+    source = Source([chunk("Hel"), chunk(""), chunk("lo")])
+
+    assert await events(source, make_request()) == [
+        b'event: message\ndata: {"completion":[{"delta":"Hel"}]}\n\n'
         b'event: message\ndata: {"completion":[{"delta":"lo"}]}\n\n',
         DONE,
     ]

@@ -36,10 +36,10 @@ class Waiting:
 
 
 @asynccontextmanager
-async def serve(application, **limits) -> AsyncIterator[int]:
+async def serve(application, at_once=lambda _: None, **limits) -> AsyncIterator[int]:
     """Listen with the protocol, and nothing else of a server."""
     config = uvicorn.Config(application, log_config=None, lifespan="off", ws="none")
-    state, make = ServerState(), protocol_factory(HttpLimits(**limits))
+    state, make = ServerState(), protocol_factory(HttpLimits(**limits), at_once)
     server = await asyncio.get_running_loop().create_server(
         lambda: make(config=config, server_state=state, app_state={}), "127.0.0.1", 0
     )
@@ -207,3 +207,43 @@ async def test_parts_that_come_together_leave_in_one_write():
     assert together.endswith(b"".join(b"1\r\n%d\r\n" % number for number in range(10)))
     assert after == b"3\r\nend\r\n0\r\n\r\n"
     protocol.connection_lost(None)
+
+
+def number_at_once(scope):
+    """Answer `/n?<number>` with the number, at once."""
+    if scope["path"] != "/n":
+        return None
+    body = scope["query_string"]
+    return 200, [(b"content-length", b"%d" % len(body))], body
+
+
+async def number_later(scope, receive, send) -> None:
+    """Answer the same the usual way, and `/x` with nothing."""
+    await asyncio.sleep(0)
+    status, headers, body = number_at_once(scope) or (200, [(b"content-length", b"0")], b"")
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.mark.parametrize("first", [b"", REQUEST])
+async def test_answers_keep_the_order_of_their_requests_however_many_wait(first):
+    asked = [b"GET /n?%d HTTP/1.1\r\nHost: h\r\n\r\n" % number for number in range(2000)]
+    last = b"GET /n?last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+
+    async with serve(number_later, number_at_once) as port:
+        received = await talk(port, first + b"".join(asked) + last)
+
+    bodies = [part.partition(b"\r\n\r\n")[2] for part in received.split(b"HTTP/1.1 200 OK")[1:]]
+    numbers = [b"%d" % number for number in range(2000)]
+    assert bodies[bool(first) :] == [*numbers, b"last"]
+
+
+async def test_a_line_end_in_a_header_never_reaches_the_wire():
+    def split(_):
+        return 200, [(b"x", b"a\r\nset-cookie: b"), (b"content-length", b"0")], b""
+
+    async with serve(Waiting(), split) as port:
+        received = await talk(port, LAST)
+
+    assert received.endswith(b"done\r\n0\r\n\r\n")
+    assert b"set-cookie" not in received

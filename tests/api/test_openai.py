@@ -64,9 +64,9 @@ class MemoryOutbound:
     async def events(self):
         for count, data in enumerate(chat_events(self.bodies[-1])):
             if count == self.cut_after:
-                yield Event(json.dumps({"error": {"message": "the model died"}}), "error")
+                yield [Event(json.dumps({"error": {"message": "the model died"}}), "error")]
                 return
-            yield Event(data)
+            yield [Event(data)]
 
 
 class Writer:
@@ -99,7 +99,7 @@ class Dialect:
             method, path, path, {}, {}, Principal("ada"), path_values=match.values, body=raw
         )
         try:
-            return await match.route.handler(request)
+            return await match.route.answer(request)
         except InferenceError as error:
             return match.route.render_error(error, request)
 

@@ -62,8 +62,8 @@ def test_parameters_in_the_path_are_required():
 async def test_the_document_is_written_once(make_request):
     [route] = openapi_routes(every_route(), version="1")
 
-    first = await route.handler(make_request())
-    second = await route.handler(make_request())
+    first = await route.answer(make_request())
+    second = await route.answer(make_request())
 
     assert first.body is second.body
     assert isinstance(first.body, bytes)

@@ -40,7 +40,7 @@ class Replies:
 
     replies: list[HttpReply | Exception] = field(default_factory=list)
     exchanges: list[Exchange] = field(default_factory=list)
-    events: list[Event | Exception] = field(default_factory=list)
+    events: list[Event | list[Event] | Exception] = field(default_factory=list)
     open_streams: int = 0
 
     async def exchange(self, exchange: Exchange, read: Callable[[HttpReply], T]) -> T:
@@ -73,14 +73,14 @@ class Replies:
 
 
 class _Events:
-    def __init__(self, events: Iterable[Event | Exception]) -> None:
+    def __init__(self, events: Iterable[Event | list[Event] | Exception]) -> None:
         self._events = events
 
-    async def events(self) -> AsyncGenerator[Event]:
+    async def events(self) -> AsyncGenerator[list[Event]]:
         for event in self._events:
             if isinstance(event, Exception):
                 raise event
-            yield event
+            yield event if isinstance(event, list) else [event]
 
 
 def reply_with(body: object, status: int = 200, **headers: str) -> HttpReply:

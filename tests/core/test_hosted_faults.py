@@ -66,7 +66,8 @@ class Hosted:
         request = self._request((text,), TaskType.COMPLETION, 30.0)
         return [
             choice.delta.content or ""
-            async for chunk in stream(request)
+            async for chunks in stream(request)
+            for chunk in chunks
             for choice in chunk.choices
         ]
 

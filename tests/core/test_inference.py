@@ -291,7 +291,7 @@ async def test_the_region_policy_holds_for_running(inference, snapshot, outbound
 async def texts_of(inference, inference_id="texts", **asked) -> list[str | None]:
     ask = Ask(**{"inputs": ("hi",), **asked})
     async with aclosing(inference.stream(inference_id, None, ask)) as chunks:
-        return [chunk.choices[0].delta.content async for chunk in chunks]
+        return [one.choices[0].delta.content async for together in chunks for one in together]
 
 
 async def test_a_stream_gives_its_chunks(inference, outbound) -> None:

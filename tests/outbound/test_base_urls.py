@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from inferry.calls import Credential, HttpCall, HttpReply
@@ -44,7 +45,7 @@ async def test_the_default_origin_is_replaced_and_the_path_kept(rebased, provide
 
 
 async def test_a_service_without_such_an_entry_is_called_where_it_is(rebased, provider):
-    other = replace(
+    other = msgspec.structs.replace(
         exchange_to(f"{provider.url}/mine"), endpoint=replace(ENDPOINT, service="jinaai")
     )
 
@@ -53,7 +54,9 @@ async def test_a_service_without_such_an_entry_is_called_where_it_is(rebased, pr
 
 async def test_an_endpoint_with_a_url_of_its_own_is_left_alone(rebased, provider):
     url = f"http://127.0.0.1:{unused_port()}/v1/embeddings"
-    own = replace(exchange_to(url), endpoint=replace(ENDPOINT, service_settings={"url": url}))
+    own = msgspec.structs.replace(
+        exchange_to(url), endpoint=replace(ENDPOINT, service_settings={"url": url})
+    )
 
     with pytest.raises(UpstreamUnreachable):
         await rebased.exchange(own, read)
@@ -71,7 +74,9 @@ async def test_a_signature_covers_the_address_that_is_called(rebased, provider):
         signed.append(call.url)
         return Credential({}, expires_at=None)
 
-    exchange = replace(exchange_to("https://api.openai.com/a%3Ab%2Fc?d=e"), auth=sign)
+    exchange = msgspec.structs.replace(
+        exchange_to("https://api.openai.com/a%3Ab%2Fc?d=e"), auth=sign
+    )
 
     await rebased.exchange(exchange, read)
 

@@ -320,7 +320,7 @@ async def test_a_stream_gives_the_providers_events(client, provider) -> None:
     exchange = exchange_to(f"{provider.url}/v1/chat/completions", body=body)
 
     async with client.stream(exchange, framing="sse", refuse=no_refusal) as stream:
-        events = [event async for event in stream.events()]
+        events = [event async for together in stream.events() for event in together]
 
     assert events[-1] == Event("[DONE]")
     assert json.loads(events[0].data)["choices"][0]["delta"]["role"] == "assistant"

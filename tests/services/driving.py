@@ -49,4 +49,4 @@ async def running(
 async def stream_of(runners: Runners, request: InferenceRequest) -> list[ChatChunk]:
     """Give every chunk of a stream."""
     assert runners.stream is not None
-    return [chunk async for chunk in runners.stream(request)]
+    return [chunk async for chunks in runners.stream(request) for chunk in chunks]

@@ -201,7 +201,7 @@ class Hosted:
         """Ask, and give every chunk of the answer."""
         stream = self.runners().stream
         assert stream is not None
-        return [chunk async for chunk in stream(self.request(text))]
+        return [chunk async for chunks in stream(self.request(text)) for chunk in chunks]
 
     async def failure(self, *texts: str) -> UpstreamError:
         """Ask for what must fail at the provider."""

@@ -96,6 +96,13 @@ def test_endpoints_of_one_model_and_key_share_a_rate_limit_group():
     assert group(mine) != group(replace(mine, service_settings={"model_id": "other"}))
 
 
+def test_another_server_has_a_rate_limit_of_its_own_and_its_faults_stay_its_own():
+    usual = group(endpoint())
+
+    assert group(endpoint({"url": "https://api.openai.com/v1/embeddings"})) == usual
+    assert group(endpoint({"url": "http://localhost:8000/v1/embeddings"})) != usual
+
+
 # --- settings ----------------------------------------------------------------------------------
 
 

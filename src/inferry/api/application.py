@@ -14,13 +14,15 @@ import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
+from inferry.api.compression import accepts_gzip
+from inferry.api.direct import DIRECT, Direct, Pairs, Whole
 from inferry.api.elastic_errors import render_error
 from inferry.api.exchange import Answer, Request, Route
 from inferry.api.media_types import MediaTypes, Negotiated
 from inferry.api.parameters import check_parameters, parse_query
 from inferry.api.rendering import check_rendering
 from inferry.api.request_body import BodyReader, Receive, has_body
-from inferry.api.responding import PRODUCT, WHOLE, Pairs, Responder, Send, transform
+from inferry.api.responding import PRODUCT, Responder, Send, transform
 from inferry.api.routes import Match, RouteTable
 from inferry.api.strict_json import TOO_DEEP
 from inferry.errors import (
@@ -71,14 +73,41 @@ class Application:
         request = _request_of(scope)
         pairs, request_id = self._identify(request.headers)
         bind_request_id(request_id)
-        answer = await self._answer(request, scope, receive)
-        send_whole = scope.get("extensions", {}).get(WHOLE)
-        await self._responder.send(answer, request, pairs, send, send_whole=send_whole)
+        direct: Direct | None = scope.get("extensions", {}).get(DIRECT)
+        answer = await self._answer(request, receive, direct)
+        await self._responder.send(answer, request, pairs, send, direct=direct)
 
-    async def _answer(self, request: Request, scope: Scope, receive: Receive) -> Answer:
+    def answer_at_once(self, scope: Scope) -> Whole | None:
+        """Answer without waiting; None when the request must go the usual way, also to be refused.
+
+        Reads of the snapshot by somebody known cost half as much this way: no task, no messages.
+        """
+        found = self._table.recall(scope["method"], scope["raw_path"].decode("latin-1"))
+        if found is None or not found.answers_at_once:
+            return None
+        request = _request_of(scope)
+        headers = request.headers
+        if request.query or has_body(headers) or accepts_gzip(headers.get("accept-encoding")):
+            return None
+        try:
+            request.path_values = found.values
+            if not found.route.is_open:
+                known = self._gate.recall(headers)
+                if known is None:
+                    return None
+                request.principal = known
+            self._admit(found.route, self._negotiate(request), request)
+            answer = found.route.handler(request)
+            if isinstance(answer, Answer):
+                pairs, _ = self._identify(headers)
+                return self._responder.whole(answer, request, pairs)
+        except Exception:  # noqa: BLE001, S110  the usual way tells what is wrong
+            pass
+        return None
+
+    async def _answer(self, request: Request, receive: Receive, direct: Direct | None) -> Answer:
         """Give the answer as it goes out, whatever happens."""
-        agreed = self._negotiate(request.headers)
-        request.compatible_with = agreed.compatible_with
+        agreed = self._negotiate(request)
         found = self._table.find(request.method, request.path, request.uri)
         render = render_error if isinstance(found, InferenceError) else found.route.render_error
         try:
@@ -86,7 +115,7 @@ class Application:
                 if isinstance(found, InferenceError):
                     answer = await self._answer_unrouted(found, request)
                 else:
-                    answer = await self._run(found, agreed, request, receive)
+                    answer = await self._run(found, agreed, request, receive, direct)
             except InferenceError as error:
                 answer = render(error, request)
             return await transform(answer, request)
@@ -101,35 +130,47 @@ class Application:
         raise refusal
 
     async def _run(
-        self, found: Match, agreed: Negotiated, request: Request, receive: Receive
+        self,
+        found: Match,
+        agreed: Negotiated,
+        request: Request,
+        receive: Receive,
+        direct: Direct | None,
     ) -> Answer:
         route = found.route
         request.path_values = found.values
         if not route.is_open:
             request.principal = await self._gate.authenticate(request.headers, request.uri)
-            if route.action is not None:
-                self._gate.authorize(request.principal, route.action)
-        if route.has_media_types:
-            agreed.check()
-        if request.query:
-            check_rendering(request.query)
-            check_parameters(request.query, route.parameters, request.path)
+        self._admit(route, agreed, request)
         if has_body(request.headers):
             if not route.takes_body:
                 where = f"{request.method} {request.path}"
                 raise IllegalArgument(f"request [{where}] does not support having a body")
             request.body = await self._bodies.read(
-                request.headers, receive, max_bytes=route.max_body_bytes
+                request.headers, receive, max_bytes=route.max_body_bytes, direct=direct
             )
         try:
-            return await route.handler(request)
+            return await route.answer(request)
         except RecursionError as error:  # what reads or passes on a body gave up on its depth
             raise UnreadableBody(f"[1:1] {TOO_DEEP}") from error
 
-    def _negotiate(self, headers: Mapping[str, str]) -> Negotiated:
-        return self._media_types.negotiate(
+    def _admit(self, route: Route, agreed: Negotiated, request: Request) -> None:
+        """Refuse what the caller may not do, or asks for in a way that cannot be."""
+        if not route.is_open and route.action is not None:
+            self._gate.authorize(request.principal, route.action)
+        if route.has_media_types:
+            agreed.check()
+        if request.query:
+            check_rendering(request.query)
+            check_parameters(request.query, route.parameters, request.path)
+
+    def _negotiate(self, request: Request) -> Negotiated:
+        headers = request.headers
+        agreed = self._media_types.negotiate(
             headers.get("accept"), headers.get("content-type"), has_body=has_body(headers)
         )
+        request.compatible_with = agreed.compatible_with
+        return agreed
 
     def _identify(self, headers: Mapping[str, str]) -> tuple[Pairs, str]:
         """Give the headers that stand on every answer, and the id of the request."""

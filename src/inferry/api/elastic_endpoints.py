@@ -62,12 +62,12 @@ class EndpointCalls:
         self._services = services
         self._diagnostics = diagnostics
 
-    async def list_endpoints(self, request: Request) -> Answer:
+    def list_endpoints(self, request: Request) -> Answer:
         """List all endpoints, or those of one type."""
         parts, size = self._snapshot.list_answer(_task_type(request))
         return Answer(parts, size=size)
 
-    async def get_endpoint(self, request: Request) -> Answer:
+    def get_endpoint(self, request: Request) -> Answer:
         """Show one endpoint."""
         task_type = _task_type(request)
         entry = self._snapshot.require(request.path_values["inference_id"], task_type)
@@ -130,12 +130,12 @@ class EndpointCalls:
             )
         )
 
-    async def list_services(self, request: Request) -> Answer:
+    def list_services(self, request: Request) -> Answer:
         """Describe the services."""
         shown = services_answer(self._services, _task_type(request))
         return Answer(msgspec.json.encode(shown))
 
-    async def get_region_policy(self, request: Request) -> Answer:
+    def get_region_policy(self, request: Request) -> Answer:
         """Show the region policy."""
         return Answer(self._snapshot.region_policy_answer())
 
@@ -153,12 +153,12 @@ class EndpointCalls:
         await self._writer.submit(DeleteRegionPolicy(actor_of(request)))
         return Answer(ACKNOWLEDGED)
 
-    async def show_diagnostics(self, request: Request) -> Answer:
+    def show_diagnostics(self, request: Request) -> Answer:
         """Show numbers of the pools of the process that answers."""
         numbers = {"endpoints": len(self._snapshot), **self._diagnostics()}
         return Answer(msgspec.json.encode(numbers))
 
-    async def refuse(self, request: Request) -> Answer:
+    def refuse(self, request: Request) -> Answer:
         """Answer as if there were no such path: a switch of the vendor's cloud only."""
         raise NoHandler(f"no handler found for uri [{request.uri}] and method [{request.method}]")
 

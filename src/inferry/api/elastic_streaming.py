@@ -6,7 +6,7 @@ a broken one with `event: error`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -21,6 +21,7 @@ from inferry.api.elastic_errors import (
 )
 from inferry.api.exchange import Answer, Request
 from inferry.api.media_types import EVENT_STREAM
+from inferry.core.runners.runner import Chunks
 from inferry.domain import ChatChunk, ChatDelta, Json
 from inferry.errors import (
     InferenceError,
@@ -57,13 +58,13 @@ class EventStream:
 
     def __init__(
         self,
-        chunks: AsyncGenerator[ChatChunk],
-        first: ChatChunk | None,
+        parts: Chunks,
+        first: list[ChatChunk],
         *,
         request: Request,
         is_chat: bool,
     ) -> None:
-        self._chunks = chunks
+        self._parts = parts
         self._first = first
         self._request = request
         self._is_chat = is_chat
@@ -75,33 +76,31 @@ class EventStream:
     async def __anext__(self) -> bytes:
         while not self._is_over:
             try:
-                chunk = await self._next()
+                chunks = await self._next()
             except InferenceError as error:
                 self._is_over = True
                 return _error_event(error, self._request, is_chat=self._is_chat)
-            if chunk is None:
+            if not chunks:
                 self._is_over = True
                 return DONE
-            if event := _message(chunk, is_chat=self._is_chat):
-                return event
+            if events := b"".join([_message(chunk, is_chat=self._is_chat) for chunk in chunks]):
+                return events
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """End the stream, wherever it is."""
         self._is_over = True
-        await self._chunks.aclose()
+        await self._parts.aclose()
 
-    async def _next(self) -> ChatChunk | None:
-        first, self._first = self._first, None
-        return first or await anext(self._chunks, None)
+    async def _next(self) -> list[ChatChunk]:
+        first, self._first = self._first, []
+        return first or await anext(self._parts, [])
 
 
-async def stream_answer(
-    chunks: AsyncGenerator[ChatChunk], request: Request, *, is_chat: bool
-) -> Answer:
+async def stream_answer(parts: Chunks, request: Request, *, is_chat: bool) -> Answer:
     """Answer with a stream. What fails before the first chunk is raised."""
-    first = await anext(chunks, None)
-    stream = EventStream(chunks, first, request=request, is_chat=is_chat)
+    first: list[ChatChunk] = await anext(parts, [])
+    stream = EventStream(parts, first, request=request, is_chat=is_chat)
     return Answer(stream, content_type=EVENT_STREAM)
 
 

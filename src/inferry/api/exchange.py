@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
 from typing import Any, TypeAlias
+
+import msgspec
 
 from inferry.errors import InferenceError
 from inferry.security.gate import Principal
@@ -30,8 +33,7 @@ class Request:
     compatible_with: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What goes back. body: bytes; parts that are joined on the wire; or a stream.
 
     content_type: None = the JSON type that was negotiated. size: total of the parts in bytes, so
@@ -41,11 +43,18 @@ class Answer:
     body: bytes | Iterable[bytes] | AsyncIterator[bytes] = b""
     status: int = 200
     content_type: str | None = None
-    headers: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    headers: Mapping[str, str | tuple[str, ...]] = msgspec.field(default_factory=dict)
     size: int | None = None
 
+    def parts(self) -> Iterable[bytes]:
+        """Give the body of what is no stream."""
+        if isinstance(self.body, AsyncIterator):
+            raise TypeError("a stream has no parts")
+        return (self.body,) if isinstance(self.body, bytes) else self.body
 
-Handler: TypeAlias = Callable[[Request], Awaitable[Answer]]
+
+Handler: TypeAlias = Callable[[Request], Answer | Awaitable[Answer]]
+"""A plain function has nothing to wait for: it answers at once."""
 ErrorAnswer: TypeAlias = Callable[[InferenceError, Request], Answer]
 
 
@@ -83,3 +92,13 @@ class Route:
     answer_type: Any = None
     further_answers: Mapping[int, Any] = field(default_factory=dict)
     media_types: tuple[str, ...] = ("application/json",)
+
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether the handler has nothing to wait for."""
+        return not iscoroutinefunction(self.handler)
+
+    async def answer(self, request: Request) -> Answer:
+        """Give what the handler gives."""
+        answer = self.handler(request)
+        return answer if isinstance(answer, Answer) else await answer

@@ -3,8 +3,8 @@
 Three things differ: what the parser cannot take is answered in the envelope of the wire, with the
 product header; heads are limited in size and time; and a client that hangs up cancels its request
 at once, so that an abandoned call to a provider ends. A request that fits in one read pays for none
-of it but a few comparisons. A whole answer leaves in one write, see `WHOLE`; so do the events of a
-stream that came together.
+of it but a few comparisons. What needs no waiting takes no ASGI message, see `Direct`, or not even
+a task; the events of a stream that came together leave in one write.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from inferry.api.responding import WHOLE, Pairs
+from inferry.api.direct import DIRECT, AnswerAtOnce, Whole
 from inferry.api.routes import METHODS
 from inferry.concurrency import start_in
 
@@ -48,17 +48,22 @@ class HttpLimits:
     max_connections: int = 10_000
 
 
-def protocol_factory(limits: HttpLimits) -> Callable[..., asyncio.Protocol]:
+def protocol_factory(
+    limits: HttpLimits, answer_at_once: AnswerAtOnce = lambda _: None
+) -> Callable[..., asyncio.Protocol]:
     """Give what uvicorn's `Config(http=...)` makes protocols with."""
-    return partial(LimitedHttpProtocol, limits=limits)
+    return partial(LimitedHttpProtocol, limits=limits, answer_at_once=answer_at_once)
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, *args: Any, limits: HttpLimits, **named: Any) -> None:
+    def __init__(
+        self, *args: Any, limits: HttpLimits, answer_at_once: AnswerAtOnce, **named: Any
+    ) -> None:
         super().__init__(*args, **named)
         self._limits = limits
+        self._answer_at_once = answer_at_once
         self._serve = self.app
         self.app = self._run
         self._running: asyncio.Task[Any] | None = None
@@ -152,10 +157,15 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
-        scope["extensions"] = {WHOLE: partial(self._send_whole, cycle)}
-        gathered = _Gathered(self.loop, self.transport, cycle.on_response)
-        cycle.transport = gathered  # type: ignore[assignment]
-        cycle.on_response = gathered.finish
+        direct = _Direct(self.loop, self.transport, cycle)
+        # One that waited behind others is the last of them, else a long queue would end in a stack.
+        if cycle is self.cycle:
+            whole = self._answer_at_once(scope)
+            if whole is not None and direct.send_whole(whole):
+                return
+        scope["extensions"] = {DIRECT: direct}
+        cycle.transport = direct  # type: ignore[assignment]
+        cycle.on_response = direct.finish
         self._running = start_in(self.tasks, cycle.run_asgi(app))
 
     async def _run(self, scope: Any, receive: Any, send: Any) -> None:
@@ -165,30 +175,6 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         except asyncio.CancelledError:
             if not self._left:
                 raise
-
-    def _send_whole(
-        self, cycle: RequestResponseCycle, status: int, pairs: Pairs, body: bytes
-    ) -> bool:
-        """Write a whole answer; False when it must go the usual way, which waits or objects."""
-        if self.flow.write_paused or cycle.disconnected or cycle.response_started:
-            return False
-        parts = [STATUS_LINE[status]]
-        for name, value in chain(self.server_state.default_headers, pairs):
-            parts += (name, b": ", value, b"\r\n")
-        if not cycle.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"\r\n")
-        head = b"".join(parts)
-        lines = len(self.server_state.default_headers) + len(pairs) + 2 + (not cycle.keep_alive)
-        if head.count(b"\n") != lines:
-            return False  # a value has a line end in it
-        cycle.transport.write(head if cycle.scope["method"] == "HEAD" else head + body)
-        cycle.response_started = cycle.response_complete = True
-        cycle.message_event.set()
-        if not cycle.keep_alive:
-            cycle.transport.close()
-        cycle.on_response()
-        return True
 
     def _abandon(self) -> None:
         if self._running is not None:
@@ -238,25 +224,57 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-class _Gathered:
-    """A transport for one answer: what is written in one turn of the loop leaves in one write.
+class _Direct:
+    """The connection of one request, see `Direct`, and the transport of its answer.
 
-    then: what to do when the answer is complete.
+    What is written in one turn of the loop leaves in one write.
     """
 
-    __slots__ = ("_loop", "_parts", "_size", "_then", "_transport")
+    __slots__ = ("_cycle", "_loop", "_parts", "_size", "_then", "_transport")
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         transport: asyncio.Transport,
-        then: Callable[[], None],
+        cycle: RequestResponseCycle,
     ) -> None:
         self._loop = loop
         self._transport = transport
-        self._then = then
+        self._cycle = cycle
+        self._then = cycle.on_response
         self._parts: list[bytes] = []
         self._size = 0
+
+    def take_body(self) -> bytes | None:
+        """Give the whole body if it has arrived."""
+        cycle = self._cycle
+        if cycle.more_body or cycle.disconnected:
+            return None
+        cycle.flow.resume_reading()
+        return bytes(cycle.body)
+
+    def send_whole(self, whole: Whole) -> bool:
+        """Write a whole answer; False when it must go the usual way, which waits or objects."""
+        cycle = self._cycle
+        if cycle.flow.write_paused or cycle.disconnected or cycle.response_started:
+            return False
+        status, pairs, body = whole
+        parts = [STATUS_LINE[status]]
+        for name, value in chain(cycle.default_headers, pairs):
+            parts += (name, b": ", value, b"\r\n")
+        if not cycle.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"\r\n")
+        head = b"".join(parts)
+        if head.count(b"\n") != len(parts) // 4 + 2 + (not cycle.keep_alive):
+            return False  # a value has a line end in it
+        self._transport.write(head if cycle.scope["method"] == "HEAD" else head + body)
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self._transport.close()
+        self._then()
+        return True
 
     def write(self, data: bytes) -> None:
         """Write by the end of this turn of the loop, or now when enough has come together."""

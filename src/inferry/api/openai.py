@@ -38,6 +38,7 @@ from inferry.api.openai_requests import (
 from inferry.core.asking import Ask
 from inferry.core.inference import Inference
 from inferry.core.lookup import endpoint_not_found
+from inferry.core.runners.runner import Chunks
 from inferry.core.snapshot import Entry, Snapshot
 from inferry.domain import ChatChunk, DenseEmbeddings, TaskType
 from inferry.errors import InferenceError, InternalError, InvalidRequest
@@ -144,11 +145,11 @@ class _Calls:
             if not isinstance(result, ChatChunk):
                 raise InternalError("a chat endpoint gave no chat completion")
             return Answer(chat_answer(inference_id, call.chat, result))
-        chunks = self._inference.stream(inference_id, TaskType.CHAT_COMPLETION, ask)
+        parts = self._inference.stream(inference_id, TaskType.CHAT_COMPLETION, ask)
         # What fails before the first chunk has a status of its own; later it is an event.
-        first = await anext(chunks, None)
+        first: list[ChatChunk] = await anext(parts, [])
         writer = ChunkWriter(inference_id, call.chat, includes_usage=call.includes_usage)
-        return Answer(_events(first, chunks, writer), content_type=EVENT_STREAM)
+        return Answer(_events(first, parts, writer), content_type=EVENT_STREAM)
 
     async def list_models(self, request: Request) -> Answer:
         """List what can be run here, by id."""
@@ -204,16 +205,16 @@ async def _embeddings_answer(call: EmbeddingsCall, result: DenseEmbeddings) -> b
 
 
 async def _events(
-    first: ChatChunk | None, chunks: AsyncGenerator[ChatChunk], writer: ChunkWriter
+    first: list[ChatChunk], parts: Chunks, writer: ChunkWriter
 ) -> AsyncGenerator[bytes]:
     """Write the chunks as events; a failure is one too, and then there is no `[DONE]`."""
-    async with aclosing(chunks):
+    async with aclosing(parts):
         try:
-            if first is not None and (event := writer.write(first)):
-                yield event
-            async for chunk in chunks:
-                if event := writer.write(chunk):
-                    yield event
+            if events := b"".join(map(writer.write, first)):
+                yield events
+            async for chunks in parts:
+                if events := b"".join(map(writer.write, chunks)):
+                    yield events
         except InferenceError as error:
             yield b"data: %b\n\n" % openai_error_body(error)
             return

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from inferry.api.compression import decompress, too_large
+from inferry.api.direct import Direct
+from inferry.concurrency import time_limit
 from inferry.errors import BadRequest, BodyTooLarge, UnsupportedMediaType
 
 Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
@@ -26,7 +27,12 @@ class BodyReader:
     timeout_s: float
 
     async def read(
-        self, headers: Mapping[str, str], receive: Receive, *, max_bytes: int | None
+        self,
+        headers: Mapping[str, str],
+        receive: Receive,
+        *,
+        max_bytes: int | None,
+        direct: Direct | None = None,
     ) -> bytes:
         """Give the body; `max_bytes` lowers the limit.
 
@@ -34,7 +40,11 @@ class BodyReader:
         `BadRequest` for a body that is not complete or not gzip.
         """
         limit = self.max_bytes if max_bytes is None else min(max_bytes, self.max_bytes)
-        body = await self._receive(headers.get("content-length"), receive, limit)
+        body = direct.take_body() if direct is not None else None
+        if body is None:
+            body = await self._receive(headers.get("content-length"), receive, limit)
+        elif len(body) > limit:
+            raise BodyTooLarge(too_large(limit))
         encoding = headers.get("content-encoding")
         if encoding is None or not body:
             return body
@@ -67,7 +77,7 @@ class BodyReader:
     async def _next(self, receive: Receive) -> dict[str, Any]:
         """Wait for the next part."""
         try:
-            async with asyncio.timeout(self.timeout_s):
+            with time_limit(self.timeout_s):
                 message = await receive()
         except TimeoutError:
             raise BadRequest("the request body did not arrive in time") from None

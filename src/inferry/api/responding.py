@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+import msgspec
+
 from inferry.api.compression import SMALLEST, accepts_gzip, compress
+from inferry.api.direct import Direct, Pairs, Whole
 from inferry.api.exchange import Answer, Request
 from inferry.api.media_types import content_type_of
 from inferry.api.rendering import is_rewritten, rewrite
 
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
-Pairs: TypeAlias = list[tuple[bytes, bytes]]
-
-SendWhole: TypeAlias = Callable[[int, Pairs, bytes], bool]
-"""Writes status, headers and body at once; False when the ASGI messages must do it."""
-
-WHOLE: Final = "inferry.whole"
-"""The ASGI extension under which a server offers its `SendWhole`."""
 PRODUCT: Final = (b"x-elastic-product", b"Elasticsearch")
 _WRITE_BYTES: Final = 256 * 1024
 _MAX_REMEMBERED: Final = 256
@@ -38,37 +34,44 @@ class Responder:
         pairs: Pairs,
         send: Send,
         *,
-        send_whole: SendWhole | None = None,
+        direct: Direct | None = None,
     ) -> None:
         """Send `answer`. pairs: headers that stand on every answer; it is added to."""
+        whole = self.whole(answer, request, pairs)
+        if whole is not None:
+            if direct is None or not direct.send_whole(whole):
+                await send({"type": "http.response.start", "status": whole[0], "headers": whole[1]})
+                await send({"type": "http.response.body", "body": whole[2]})
+            return
+        self._add_headers(pairs, answer, request, answer.size)
+        if isinstance(answer.body, AsyncIterator):
+            await _send_stream(answer.status, pairs, answer.body, send)
+            return
+        await send({"type": "http.response.start", "status": answer.status, "headers": pairs})
+        for part in _in_writes(answer.parts()):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    def whole(self, answer: Answer, request: Request, pairs: Pairs) -> Whole | None:
+        """Give `answer` in one piece, None when it is a stream or large; `pairs` as in `send`."""
+        body = answer.body
+        if not isinstance(body, bytes):
+            if answer.size is None or answer.size > _WRITE_BYTES:
+                return None
+            body = b"".join(answer.parts())
+        self._add_headers(pairs, answer, request, len(body))
+        return answer.status, pairs, body
+
+    def _add_headers(
+        self, pairs: Pairs, answer: Answer, request: Request, size: int | None
+    ) -> None:
         for name, value in answer.headers.items():
             for one in (value,) if isinstance(value, str) else value:
                 pairs.append((name.lower().encode("latin-1"), one.encode("latin-1")))
-        body = answer.body
-        if isinstance(body, AsyncIterator):
-            pairs.append(self._content_type(answer, request))
-            await _send_stream(answer.status, pairs, body, send)
-            return
-        size = answer.size
-        if isinstance(body, bytes):
-            size = len(body)
-        if size:
+        if size != 0:
             pairs.append(self._content_type(answer, request))
         if size is not None:
             pairs.append((b"content-length", b"%d" % size))
-        if (
-            send_whole is not None
-            and isinstance(body, bytes)
-            and send_whole(answer.status, pairs, body)
-        ):
-            return
-        await send({"type": "http.response.start", "status": answer.status, "headers": pairs})
-        if isinstance(body, bytes):
-            await send({"type": "http.response.body", "body": body})
-            return
-        for part in _in_writes(body):
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
 
     def _content_type(self, answer: Answer, request: Request) -> tuple[bytes, bytes]:
         value = answer.content_type or content_type_of(request.compatible_with)
@@ -88,14 +91,14 @@ async def transform(answer: Answer, request: Request) -> Answer:
     packs = accepts_gzip(request.headers.get("accept-encoding"))
     if not (rewrites or packs) or isinstance(body, AsyncIterator):
         return answer
-    joined = body if isinstance(body, bytes) else b"".join(body)
+    joined = b"".join(answer.parts())
     if rewrites and joined:
         joined = await rewrite(joined, request.query)
     headers = answer.headers
     if packs and len(joined) >= SMALLEST:
         joined = await compress(joined)
         headers = {**headers, "Content-Encoding": "gzip"}
-    return replace(answer, body=joined, size=len(joined), headers=headers)
+    return msgspec.structs.replace(answer, body=joined, size=len(joined), headers=headers)
 
 
 async def _send_stream(status: int, pairs: Pairs, body: AsyncIterator[bytes], send: Send) -> None:

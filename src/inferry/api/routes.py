@@ -26,6 +26,7 @@ class Match:
 
     route: Route
     values: Mapping[str, str]
+    answers_at_once: bool
 
 
 @dataclass(slots=True)
@@ -56,6 +57,10 @@ class RouteTable:
         found = self._found.get((method, raw_path))
         return found or self._look_up(method, raw_path, uri)
 
+    def recall(self, method: str, raw_path: str) -> Match | None:
+        """Give a match that was found before."""
+        return self._found.get((method, raw_path))
+
     def _look_up(self, method: str, raw_path: str, uri: str) -> Match | InferenceError:
         try:
             segments = _segments(method, raw_path)
@@ -70,7 +75,7 @@ class RouteTable:
                     found = None
             if found is not None:
                 route, names = found
-                match = Match(route, dict(zip(names, values, strict=True)))
+                match = Match(route, dict(zip(names, values, strict=True)), route.answers_at_once)
                 if len(raw_path) <= _LONGEST_REMEMBERED:
                     self._remember((method, raw_path), match)
                 return match

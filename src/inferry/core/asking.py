@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from inferry.core.runners.runner import Runners
 from inferry.domain import (
@@ -26,8 +26,7 @@ _TAKES_INPUT_TYPE = (TaskType.TEXT_EMBEDDING, TaskType.EMBEDDING)
 _ALWAYS_ACCEPTED = (InputType.UNSPECIFIED, InputType.INGEST, InputType.SEARCH)
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """One call as a dialect read it; the endpoint is not known yet.
 
     task_settings: those of the request. input_type: None or unspecified leaves it to the settings.
@@ -40,12 +39,12 @@ class Ask:
     input_type: InputType | None = None
     top_n: int | None = None
     return_documents: bool | None = None
-    task_settings: Settings = field(default_factory=no_settings)
+    task_settings: Settings = msgspec.field(default_factory=no_settings)
     chat: Chat | None = None
-    extra: Settings = field(default_factory=no_settings)
+    extra: Settings = msgspec.field(default_factory=no_settings)
     timeout: tuple[float, str] | None = None
     dialect: str = "elastic"
-    receipt: Receipt = field(default_factory=Receipt)
+    receipt: Receipt = msgspec.field(default_factory=Receipt)
 
 
 def settle(ask: Ask, runners: Runners, deadline: Deadline) -> InferenceRequest:

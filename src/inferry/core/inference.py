@@ -6,7 +6,7 @@ Dialects call only this; what they get is a result, chunks, or an `InferenceErro
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,9 +18,9 @@ from inferry.core.lookup import endpoint_not_found
 from inferry.core.preconfigured import model_not_available
 from inferry.core.regions import check_region
 from inferry.core.runners.compose import Compose
-from inferry.core.runners.runner import Runners
+from inferry.core.runners.runner import Chunks, Runners
 from inferry.core.snapshot import Entry, Snapshot
-from inferry.domain import ChatChunk, Deadline, InferenceRequest, Result, TaskType, Usage
+from inferry.domain import Deadline, InferenceRequest, Result, TaskType, Usage
 from inferry.errors import BadRequest, StreamingNotAllowed
 from inferry.protocols import Writer
 from inferry.service import HttpTask, LocalTask, Service
@@ -101,22 +101,25 @@ class Inference:
         self._count_tokens(entry, result.usage)
         return result
 
-    async def stream(
-        self, inference_id: str, asked: TaskType | None, ask: Ask
-    ) -> AsyncGenerator[ChatChunk]:
+    async def stream(self, inference_id: str, asked: TaskType | None, ask: Ask) -> Chunks:
         """Give the chunks of a streamed answer; close it to hang up on the provider.
 
-        Errors before the first chunk are raised by the first `__anext__`, as those of `run`.
+        Errors before the first ones are raised by the first `__anext__`, as those of `run`.
         """
         entry = self.find(inference_id, asked)
         started = time.monotonic()
         outcome = Outcome.CANCELLED  # when it is closed before its end
         usage: Usage | None = None
         try:
-            async with aclosing(self._stream(entry, ask)) as chunks:
-                async for chunk in chunks:
-                    usage = chunk.usage or usage
-                    yield chunk
+            self._check_streams(entry)
+            runners, request = await self._prepare(entry, ask)
+            if runners.stream is None:
+                raise _not_streaming(entry, self._service(entry))
+            async with aclosing(runners.stream(request)) as parts:
+                async for chunks in parts:
+                    for chunk in chunks:
+                        usage = chunk.usage or usage
+                    yield chunks
             outcome = Outcome.SUCCESS
         except Exception as error:
             outcome = outcome_of(error)
@@ -129,24 +132,17 @@ class Inference:
         runners, request = await self._prepare(entry, ask)
         return await runners.run(request)
 
-    async def _stream(self, entry: Entry, ask: Ask) -> AsyncGenerator[ChatChunk]:
-        self._check_streams(entry)
-        runners, request = await self._prepare(entry, ask)
-        if runners.stream is None:
-            raise _not_streaming(entry, self._service(entry))
-        async with aclosing(runners.stream(request)) as chunks:
-            async for chunk in chunks:
-                yield chunk
-
     async def _prepare(self, entry: Entry, ask: Ask) -> tuple[Runners, InferenceRequest]:
         timeout_s, timeout = ask.timeout or self._timeouts[entry.task_type]
         deadline = Deadline.after(timeout_s, timeout, entry.inference_id)
-        check_region(
-            self._snapshot.region_policy,
-            inference_id=entry.inference_id,
-            service=entry.service,
-            service_settings=entry.endpoint().service_settings,
-        )
+        policy = self._snapshot.region_policy
+        if policy is not None:
+            check_region(
+                policy,
+                inference_id=entry.inference_id,
+                service=entry.service,
+                service_settings=entry.endpoint().service_settings,
+            )
         runners: Runners | None = entry.runners
         if runners is None:
             runners = await self._composed(entry, deadline)
@@ -162,7 +158,7 @@ class Inference:
             )
         if isinstance(task, LocalTask):
             raise model_not_available(entry.endpoint())
-        async with within(deadline):
+        with within(deadline):
             return await self._composing.run(
                 f"{entry.inference_id}/{entry.revision}",
                 partial(self._compose_entry, entry, service, task),

@@ -11,6 +11,7 @@ from inferry.errors import BadRequest, InvalidRequest, NotFound
 ANY = "any"
 
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9_\-.]*[a-z0-9])?")
+_TASK_TYPES = {task_type.value: task_type for task_type in TaskType}
 _MAX_ID_BYTES = 256
 _LONGEST_SHOWN = 64
 
@@ -47,6 +48,8 @@ def parse_task_type(given: str | None) -> TaskType | None:
     """Read a task type from a URL or body; `any`, like none at all, gives None."""
     if given is None:
         return None
+    if (found := _TASK_TYPES.get(given)) is not None:
+        return found
     name = given.strip().lower()
     if name == ANY:
         return None

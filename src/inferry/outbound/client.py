@@ -6,7 +6,6 @@ always verified, and every address passes `egress`.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -15,10 +14,11 @@ from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
+import msgspec
 from yarl import URL
 
 from inferry.calls import Event, HttpCall, HttpReply
-from inferry.concurrency import Nursery
+from inferry.concurrency import Nursery, time_limit
 from inferry.domain import Deadline
 from inferry.errors import (
     BadRequest,
@@ -83,8 +83,6 @@ class Client:
             except InferenceError as error:
                 self._note_retry_after(error, response)
                 raise
-            finally:
-                response.close()
 
         group = exchange.group or str(url.raw_host)
         return await self._attempts.run(once, group=group, deadline=exchange.deadline)
@@ -115,8 +113,6 @@ class Client:
             except InferenceError as error:
                 self._note_retry_after(error, response)
                 raise
-            finally:
-                response.close()
 
         group = exchange.group or str(url.raw_host)
         return await self._attempts.run(once, group=group, deadline=exchange.deadline)
@@ -153,17 +149,16 @@ class Client:
     async def _send_for_auth(self, call: HttpCall) -> HttpReply:
         url = self._check(call.url)
         try:
-            async with asyncio.timeout(_AUTH_TIMEOUT_S):
-                response = await self._send(call, url, {})
-                try:
-                    return await self._whole(response)
-                finally:
-                    response.close()
+            with time_limit(_AUTH_TIMEOUT_S):
+                return await self._whole(await self._send(call, url, {}))
         except TimeoutError as error:
             raise _unreachable(error, url) from error
 
     async def _whole(self, response: aiohttp.ClientResponse) -> HttpReply:
-        """Read the body, within the size limit and without waiting longer than the caller does."""
+        """Read the body to its end, which sets the connection free, or close it.
+
+        Within the size limit, and no longer than the caller waits.
+        """
         parts: list[bytes] = []
         size = 0
         try:
@@ -172,8 +167,11 @@ class Client:
                 if size > self._max_bytes:
                     raise _too_large(response.url, self._max_bytes)
                 parts.append(part)
-        except (aiohttp.ClientError, OSError) as error:
-            raise _unreachable(error, response.url) from _root_of(error)
+        except BaseException as error:
+            response.close()
+            if isinstance(error, aiohttp.ClientError | OSError):
+                raise _unreachable(error, response.url) from _root_of(error)
+            raise
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         return HttpReply(response.status, response.headers, body, str(response.url))
 
@@ -188,7 +186,7 @@ class Client:
         if origin is not None and "url" not in endpoint.service_settings:
             path = urlunsplit(("", "", *urlsplit(call.url)[2:]))
             call = replace(call, url=origin.rstrip("/") + path)
-            exchange = replace(exchange, call=call)
+            exchange = msgspec.structs.replace(exchange, call=call)
         return exchange, self._check(call.url)
 
     def _check(self, text: str) -> URL:
@@ -223,20 +221,20 @@ class _OpenStream:
         self._deadline = deadline
         self._idle_timeout_s = idle_timeout_s
 
-    async def events(self) -> AsyncGenerator[Event]:
-        """Give the events as they arrive; raises `UpstreamError` when the stream breaks."""
+    async def events(self) -> AsyncGenerator[list[Event]]:
+        """Give the events as they arrive; see `protocols.EventStream`."""
         has_begun = False
         while chunk := await self._read(has_begun=has_begun):
-            for event in self._decoder.feed(chunk):
+            if events := self._decoder.feed(chunk):
                 has_begun = True
-                yield event
-        for event in self._decoder.finish():
-            yield event
+                yield events
+        if events := self._decoder.finish():
+            yield events
 
     async def _read(self, *, has_begun: bool) -> bytes:
         limit_s = self._idle_timeout_s if has_begun else self._deadline.left_s()
         try:
-            async with asyncio.timeout(limit_s):
+            with time_limit(limit_s):
                 return await self._response.content.readany()
         except TimeoutError as error:
             if not has_begun:

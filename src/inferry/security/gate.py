@@ -55,6 +55,9 @@ class Gate(Protocol):
         Raises `NotAuthenticated` in the wire's words, `QueueFull` when too many passwords wait.
         """
 
+    def recall(self, headers: Mapping[str, str]) -> Principal | None:
+        """Give a caller whose credentials were verified before, without waiting; else None."""
+
     def authorize(self, principal: Principal, action: str) -> None:
         """Return if `principal` may do `action`, else raise `NotAuthorized` in the wire's words.
 
@@ -112,6 +115,11 @@ class OpenGate:
             )
         return self._everyone
 
+    def recall(self, headers: Mapping[str, str]) -> Principal | None:
+        """Give the anonymous caller; None for a foreign `Host`."""
+        host = headers.get("host", "")
+        return self._everyone if not host or _is_of_this_machine(host) else None
+
     def authorize(self, principal: Principal, action: str) -> None:
         """Allow it."""
 
@@ -156,6 +164,11 @@ class CredentialGate:
                 raise _refusal()
         self._remember(digest, login)
         return login.principal
+
+    def recall(self, headers: Mapping[str, str]) -> Principal | None:
+        """Give a known caller, see `Gate`."""
+        header = headers.get("authorization")
+        return None if header is None else self._recall(self._digest(header))
 
     def authorize(self, principal: Principal, action: str) -> None:
         """Return if allowed, see `Gate`."""

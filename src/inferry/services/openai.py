@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -181,10 +182,12 @@ def check(endpoint: Endpoint) -> list[str]:
 
 
 def group(endpoint: Endpoint) -> str:
-    """Endpoints of one model and one credential share a rate limit."""
+    """Endpoints of one server, one model and one credential share a rate limit."""
     secrets = endpoint.secrets
     credential = secrets.get("api_key") or secrets.get("client_secret", "")
-    return f"openai:{endpoint.service_settings.get('model_id')}:{digest(credential)}"
+    server = urlsplit(str(endpoint.service_settings.get("url") or _CHAT_URL)).netloc
+    account = digest(server, credential)
+    return f"openai:{endpoint.service_settings.get('model_id')}:{account}"
 
 
 def move_model(service_settings: Settings, task_settings: Settings) -> tuple[Settings, Settings]:

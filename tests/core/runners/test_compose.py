@@ -163,7 +163,7 @@ async def test_a_stream_takes_one_permit(outbound, permits) -> None:
     )
     assert runners.stream is not None
 
-    chunks = [chunk async for chunk in runners.stream(request_for(endpoint, "hi"))]
+    parts = [chunks async for chunks in runners.stream(request_for(endpoint, "hi"))]
 
-    assert len(chunks) == 2
+    assert len(parts) == 2
     assert permits.asked == [("small:my-id", 9)]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 import pytest
 
 from inferry.core.runners.pending import PendingBytes, size_bytes
+from inferry.core.runners.runner import Chunks
 from inferry.domain import (
     Chat,
     ChatChunk,
@@ -45,9 +45,9 @@ class Provider:
             raise UpstreamError("bad input")
         return Completion(("text",))
 
-    async def stream(self, request: InferenceRequest) -> AsyncGenerator[ChatChunk]:
-        yield ChatChunk("1", [])
-        yield ChatChunk("2", [])
+    async def stream(self, request: InferenceRequest) -> Chunks:
+        yield [ChatChunk("1", [])]
+        yield [ChatChunk("2", [])]
 
 
 async def test_a_request_that_does_not_fit_is_refused_until_another_is_answered() -> None:

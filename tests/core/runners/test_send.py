@@ -288,7 +288,11 @@ def writer(outbound, counted) -> Sender:
 
 async def texts_of(sender: Sender) -> list[str | None]:
     request = request_for("hi", task_type=TaskType.COMPLETION)
-    return [chunk.choices[0].delta.content async for chunk in sender.stream(request)]
+    return [
+        chunk.choices[0].delta.content
+        async for chunks in sender.stream(request)
+        for chunk in chunks
+    ]
 
 
 async def test_a_stream_ends_where_the_service_says_so(writer, outbound, counted) -> None:
@@ -332,6 +336,21 @@ async def test_an_error_within_a_stream_is_raised_without_secrets(writer, outbou
         await texts_of(writer)
 
     assert outbound.open_streams == 0
+
+
+async def test_what_came_before_an_error_is_given_before_it(writer, outbound) -> None:
+    outbound.events.append([Event("a"), Event("b"), Event("error")])
+    stream = writer.stream(request_for("hi", task_type=TaskType.COMPLETION))
+
+    assert [one.choices[0].delta.content for one in await anext(stream)] == ["a", "b"]
+    with pytest.raises(UpstreamError, match="the model died"):
+        await anext(stream)
+
+
+async def test_what_comes_with_the_end_is_given_before_it(writer, outbound) -> None:
+    outbound.events.append([Event("a"), Event("end"), Event("never read")])
+
+    assert await texts_of(writer) == ["a"]
 
 
 async def test_leaving_a_stream_hangs_up_on_the_provider(writer, outbound) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from inferry.core.runners.runner import Run, Stream
-from inferry.domain import ChatChunk, InferenceRequest, Result
+from inferry.core.runners.runner import Chunks, Run, Stream
+from inferry.domain import InferenceRequest, Result
 from inferry.protocols import Limiter
 
 
@@ -31,11 +30,11 @@ class Limit:
     def stream(self, stream: Stream) -> Stream:
         """Give `stream` with a permit taken before it is opened."""
 
-        async def stream_limited(request: InferenceRequest) -> AsyncGenerator[ChatChunk]:
+        async def stream_limited(request: InferenceRequest) -> Chunks:
             await self._wait(request)
-            async with aclosing(stream(request)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+            async with aclosing(stream(request)) as parts:
+                async for chunks in parts:
+                    yield chunks
 
         return stream_limited
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from typing import Any
 
-from inferry.core.runners.runner import Run, Stream
-from inferry.domain import ChatChunk, InferenceRequest, Input, Message, Result
+from inferry.core.runners.runner import Chunks, Run, Stream
+from inferry.domain import InferenceRequest, Input, Message, Result
 from inferry.errors import QueueFull
 
 _RETRY_AFTER_S = 1.0
@@ -28,24 +27,29 @@ class PendingBytes:
         """Give `run` with its request counted until it is answered."""
 
         async def run_counted(request: InferenceRequest) -> Result:
-            with self._hold(request):
+            size = self._take(request)
+            try:
                 return await run(request)
+            finally:
+                self.size_bytes -= size
 
         return run_counted
 
     def stream(self, stream: Stream) -> Stream:
         """Give `stream` with its request counted until it ends."""
 
-        async def stream_counted(request: InferenceRequest) -> AsyncGenerator[ChatChunk]:
-            with self._hold(request):
-                async with aclosing(stream(request)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
+        async def stream_counted(request: InferenceRequest) -> Chunks:
+            size = self._take(request)
+            try:
+                async with aclosing(stream(request)) as parts:
+                    async for chunks in parts:
+                        yield chunks
+            finally:
+                self.size_bytes -= size
 
         return stream_counted
 
-    @contextmanager
-    def _hold(self, request: InferenceRequest) -> Iterator[None]:
+    def _take(self, request: InferenceRequest) -> int:
         size = size_bytes(request)
         if self.size_bytes and self.size_bytes + size > self._max_bytes:
             raise QueueFull(
@@ -55,10 +59,7 @@ class PendingBytes:
                 retry_after_s=_RETRY_AFTER_S,
             )
         self.size_bytes += size
-        try:
-            yield
-        finally:
-            self.size_bytes -= size
+        return size
 
 
 def size_bytes(request: InferenceRequest) -> int:

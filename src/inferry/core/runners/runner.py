@@ -10,7 +10,9 @@ from inferry.domain import ChatChunk, Endpoint, InferenceRequest, Result
 from inferry.service import HttpTask, Service
 
 Run: TypeAlias = Callable[[InferenceRequest], Awaitable[Result]]
-Stream: TypeAlias = Callable[[InferenceRequest], AsyncGenerator[ChatChunk]]
+Chunks: TypeAlias = AsyncGenerator[list[ChatChunk]]
+"""A stream: each item is what came together, never empty. Close it to hang up on the provider."""
+Stream: TypeAlias = Callable[[InferenceRequest], Chunks]
 
 
 @dataclass(frozen=True, slots=True)

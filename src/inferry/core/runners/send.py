@@ -6,14 +6,15 @@ The texts of failures are those that callers of the Inference API match on.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import msgspec
 
-from inferry.calls import HttpReply
+from inferry.calls import Event, HttpReply
 from inferry.core.runners.checks import check_result
+from inferry.core.runners.runner import Chunks
 from inferry.core.runners.truncate import halve, mark_truncated
 from inferry.domain import ChatChunk, Endpoint, InferenceRequest, Result
 from inferry.errors import (
@@ -27,7 +28,7 @@ from inferry.errors import (
 )
 from inferry.protocols import Exchange, Outbound
 from inferry.redaction import redact
-from inferry.service import ErrorRow, HttpTask, ProviderError, Service
+from inferry.service import ErrorRow, HttpTask, ProviderError, Reduce, Service
 
 _ATTEMPTS = 3
 _LONGEST_MESSAGE = 4096
@@ -81,7 +82,7 @@ class Sender:
             else:
                 return mark_truncated(result, range(len(request.inputs))) if was_cut else result
 
-    async def stream(self, request: InferenceRequest) -> AsyncGenerator[ChatChunk]:
+    async def stream(self, request: InferenceRequest) -> Chunks:
         """Give the chunks of a streamed answer as they arrive."""
         decode = self._task.decode
         if decode is None:
@@ -97,12 +98,14 @@ class Sender:
                 is_open = True
                 self._count(200)
                 async with aclosing(stream.events()) as events:
-                    async for event in events:
-                        chunks = reduce(event)
-                        if chunks is None:
+                    async for together in events:
+                        made = _reduce_all(reduce, together)
+                        if made.chunks:
+                            yield made.chunks
+                        if made.failure is not None:
+                            raise made.failure
+                        if made.is_over:
                             return
-                        for chunk in chunks:
-                            yield chunk
         except UpstreamError as error:
             if isinstance(error, UpstreamUnreachable) and not is_open:
                 self._count(None)
@@ -209,6 +212,29 @@ class Sender:
         elif isinstance(cause, UpstreamError):
             self._redacted(cause)
         return error
+
+
+@dataclass(slots=True)
+class _Made:
+    """What came of events that arrived together, as far as they made sense."""
+
+    chunks: list[ChatChunk]
+    is_over: bool = False
+    failure: UpstreamError | None = None
+
+
+def _reduce_all(reduce: Reduce, events: list[Event]) -> _Made:
+    made = _Made([])
+    try:
+        for event in events:
+            chunks = reduce(event)
+            if chunks is None:
+                made.is_over = True
+                break
+            made.chunks += chunks
+    except UpstreamError as error:
+        made.failure = error
+    return made
 
 
 def _row_of(rows: tuple[ErrorRow, ...], status: int, message: str) -> ErrorRow:
