@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,9 @@ def serving(command: list[str], port: int, log: Path) -> Iterator[str]:
     try:
         give_up_at = time.monotonic() + START_S
         while not _is_healthy(url):
-            assert process.poll() is None, f"it ended:\n{log.read_text()[-3000:]}"
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.1)
+            assert process.returncode is None, f"it ended:\n{log.read_text()[-3000:]}"
             assert time.monotonic() < give_up_at, f"it never began:\n{log.read_text()[-3000:]}"
         yield url
     finally:
@@ -85,7 +87,6 @@ def _is_healthy(url: str) -> bool:
         with urllib.request.urlopen(f"{url}/health", timeout=5) as reply:
             return bool(reply.status == 200)
     except (urllib.error.URLError, ConnectionError, TimeoutError):
-        time.sleep(0.1)
         return False
 
 
