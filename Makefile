@@ -11,7 +11,7 @@ SUM := $(shell cksum < pyproject.toml | cut -d' ' -f1)
 BASE := $(VENV)/.base-$(SUM)
 DEV := $(VENV)/.dev-$(SUM)
 
-.PHONY: help serve unit test check bench soak format docs venv clients clean
+.PHONY: help serve unit test check bench soak format docs venv clients peers clean
 .DEFAULT_GOAL := help
 
 help:
@@ -44,7 +44,7 @@ serve: $(BASE)
 unit: $(DEV)
 	$(BIN)/python -m pytest -q -n 2 -m "not server and not clients and not soak"
 
-test: $(DEV) clients
+test: $(DEV) clients peers
 	$(BIN)/python -m pytest -q -n 2 -m "not server and not clients and not soak"
 	$(BIN)/python -m pytest -q -m "(server or clients) and not soak"
 
@@ -67,11 +67,12 @@ docs: $(DEV)
 bench: $(DEV)
 	$(BIN)/python -m bench
 
-soak: $(DEV) clients
+soak: $(DEV) clients peers
 	$(BIN)/python -m pytest -q -m "soak or fuzz or faults" --hypothesis-profile=soak
 
 # The official clients, each in an environment of its own since two of them share a name.
 CLIENTS := .venv-clients
+comma := ,
 ES9 := $(CLIENTS)/elasticsearch9/.elasticsearch-9.5.1
 ES8 := $(CLIENTS)/elasticsearch8/.elasticsearch-8.19.3
 OPENAI := $(CLIENTS)/openai/.openai-3.54.0
@@ -98,6 +99,26 @@ $(JS): $(JS_DIR)/package.json $(JS_DIR)/package-lock.json
 	else echo "npm is not here: the JavaScript clients are skipped" >&2; fi
 
 clients: $(ES9) $(ES8) $(OPENAI) $(JS)
+
+# Servers of others that ours calls, 1.6 GB; what cannot be installed has its tests skipped.
+INFINITY := $(CLIENTS)/infinity/.infinity-0.0.78
+TRANSFORMERS := $(CLIENTS)/transformers/.transformers-5.24.0
+
+define install_peer
+$(PYTHON) -m venv $(@D)
+$(if $(2),for site in $(@D)/lib/python*/site-packages; do echo "$(CURDIR)/$(2)" > "$$site/torch.pth"; done)
+$(@D)/bin/python -m pip install --quiet torch==2.13.0 "$(1)" && touch $@ \
+  || { rm -rf $(@D); echo "$(1) cannot be installed: its tests are skipped" >&2; }
+endef
+
+$(INFINITY):
+	$(call install_peer,infinity-emb[server$(comma)torch]==0.0.78)
+
+# torch is large: what is there is taken.
+$(TRANSFORMERS): | $(INFINITY)
+	$(call install_peer,transformers[serving]==5.24.0,$(wildcard $(CLIENTS)/infinity/lib/python*/site-packages))
+
+peers: $(INFINITY) $(TRANSFORMERS)
 
 clean:
 	rm -rf $(VENV) $(CLIENTS) $(JS_DIR)/node_modules dist build .pytest_cache .mypy_cache .ruff_cache

@@ -33,11 +33,13 @@ class HttpReply:
 class Event:
     """One event of a provider's stream: an SSE event, a JSON line, or an AWS frame.
 
-    name: the SSE `event` field or the frame's event type, "" when there is none.
+    name: the SSE `event` field or the frame's type, "" when there is none. is_error: the frame says
+    why the stream ends.
     """
 
     data: str
     name: str = ""
+    is_error: bool = False
 
 
 @dataclass(frozen=True, slots=True)

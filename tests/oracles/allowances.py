@@ -53,6 +53,13 @@ class Allowance:
 
 ALLOWANCES = (
     Allowance(
+        "amazonbedrock",
+        "boto3",
+        "a signature covers the second in which it is made; a test of its own compares it",
+        apart_from("headers.authorization"),
+    ),
+    Allowance("amazonbedrock", "boto3", "that second", apart_from("headers.x-amz-date")),
+    Allowance(
         "azureaistudio",
         "azure-ai-inference",
         "the SDK is for another route of the same models; that of ours is in the files",

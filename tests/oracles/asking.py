@@ -34,6 +34,7 @@ from tests.providers import (
 )
 from tests.services.cases import Case
 from tests.services.driving import running, stream_of
+from tests.services.simulated import send_frames
 
 _DROPPED = (
     *("accept", "amz-sdk-", "connection", "content-length", "host", "user-agent"),
@@ -123,6 +124,9 @@ def canned(case: Case) -> Behaviour:
     async def behave(connection: Connection, _: Received) -> None:
         if "reply" in case.written:
             await send_json(connection, case.written["reply"])
+            return
+        if case.task.framing == "aws":
+            await send_frames(connection, [(event.name, event.data) for event in case.events])
             return
         await begin_events(connection)
         for event in case.events:

@@ -65,6 +65,11 @@ class Offer:
     def task(self) -> HttpTask:
         return self.case.task
 
+    @property
+    def batch(self) -> int | None:
+        """How many inputs a call of its endpoint takes, None for any number."""
+        return self.task.batch_size(self.case.request.endpoint)
+
     def __str__(self) -> str:
         return f"{self.service.name}-{self.task_type}"
 
@@ -83,7 +88,7 @@ def _offers() -> list[Offer]:
 
 OFFERS = _offers()
 STREAMED = [offer for offer in OFFERS if offer.task.decode is not None]
-SPLIT = [offer for offer in OFFERS if offer.task.max_batch is not None]
+SPLIT = [offer for offer in OFFERS if offer.batch is not None]
 RETRIED = [offer for offer in OFFERS if any(row.retry is Retry.YES for row in offer.service.errors)]
 IN_REGION = [
     offer

@@ -15,7 +15,7 @@ from typing import Any
 from inferry.domain import TaskType
 from inferry.errors import Retry
 from inferry.fields import Field
-from inferry.service import HttpTask, Service
+from inferry.service import Service
 from tests.services.cases import SERVICES
 from tests.services.offers import OFFERS, Offer, body_of, unmeasured
 
@@ -154,13 +154,17 @@ def _limits(service: Service, offers: list[Offer]) -> str:
         "| task | inputs per call | tokens per call | requests per minute | similarity | streams |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    lines += [" | ".join(_limits_of(service, offer.task_type, offer.task)) for offer in offers]
+    lines += [" | ".join(_limits_of(offer)) for offer in offers]
     return "\n".join(lines) + "\n"
 
 
-def _limits_of(service: Service, task_type: TaskType, task: HttpTask) -> Iterator[str]:
-    yield f"| {task_type}"
-    yield "1" if task_type.is_generative else str(task.max_batch or "any number")
+def _limits_of(offer: Offer) -> Iterator[str]:
+    task, service = offer.task, offer.service
+    batch = str(offer.batch or "any number")
+    yield f"| {offer.task_type}"
+    yield (
+        "1" if offer.task_type.is_generative else batch + ", by its settings" * bool(task.batch_of)
+    )
     yield str(task.max_tokens or "any number")
     yield str(task.requests_per_minute or service.requests_per_minute)
     yield task.default_similarity or "-"

@@ -34,7 +34,8 @@ async def answer(connection: Connection, received: Received) -> None:
     """Answer as the vendor whose path it is; as OpenAI would where it is nobody else's."""
     path = received.path.partition("?")[0]
     if path.endswith("/converse-stream"):
-        await _send_frames(connection, _converse_events(received.json))
+        events = [(name, json.dumps(said)) for name, said in _converse_events(received.json)]
+        await send_frames(connection, events)
         return
     for pattern, events_of in _STREAMS.items():
         if re.search(pattern, path) and (":stream" in path or received.json.get("stream")):
@@ -338,8 +339,9 @@ async def _send_events(connection: Connection, events: list[Event]) -> None:
     await connection.send(b"".join(map(chunk, lines)) + b"0\r\n\r\n")
 
 
-async def _send_frames(connection: Connection, events: list[Event]) -> None:
-    frames = [aws_frame(name, json.dumps(said).encode()) for name, said in events]
+async def send_frames(connection: Connection, events: list[tuple[str, str]]) -> None:
+    """Send a whole stream of AWS; of each event its name, and what it says."""
+    frames = [aws_frame(name, said.encode()) for name, said in events]
     await connection.send(
         b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import sys
 from dataclasses import replace
 from urllib.parse import parse_qs
 
@@ -13,6 +14,7 @@ from inferry.calls import Credential, HttpCall, HttpReply
 from inferry.domain import Endpoint, TaskType
 from inferry.errors import BadRequest, Retry, UnreadableReply, UpstreamError
 from inferry.services.auth import (
+    aws_signature,
     bearer,
     bearer_token,
     entra_client_credentials,
@@ -191,4 +193,96 @@ def test_a_refusal_of_entra_names_the_service():
     assert raised.value.message == (
         "Failed attempting to retrieve access token for Azure request for inference id: [mine]"
         ": [invalid_client]"
+    )
+
+
+# --- AWS -----------------------------------------------------------------------------------------
+
+AWS = replace(
+    ENDPOINT,
+    service="amazonbedrock",
+    service_settings={"region": "us-east-1"},
+    secrets={"access_key": "AKIDEXAMPLE", "secret_key": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"},
+)
+MOMENT = 1440938160.0  # 2015-08-30T12:36:00Z
+
+
+def signed_for_aws(call: HttpCall, endpoint: Endpoint = AWS, now: float = MOMENT) -> Credential:
+    with pytest.raises(StopIteration) as done:
+        next(aws_signature("service")(call, endpoint, now))
+    credential = done.value.value
+    assert isinstance(credential, Credential)
+    return credential
+
+
+@pytest.mark.parametrize(
+    ("call", "signature"),
+    [
+        (
+            HttpCall("GET", "https://example.amazonaws.com/"),
+            "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31",
+        ),
+        (
+            HttpCall("POST", "https://example.amazonaws.com/"),
+            "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b",
+        ),
+    ],
+)
+def test_a_signature_is_that_of_the_published_examples(call, signature):
+    credential = signed_for_aws(call)
+
+    assert credential.headers == {
+        "X-Amz-Date": "20150830T123600Z",
+        "Authorization": "AWS4-HMAC-SHA256"
+        " Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request,"
+        f" SignedHeaders=host;x-amz-date, Signature={signature}",
+    }
+
+
+def test_a_signature_is_for_one_attempt_and_covers_everything():
+    call = HttpCall("POST", "https://a.example.org/model/a%3A0/invoke", {"X": "1"}, b"{}")
+
+    others = [
+        replace(call, method="PUT"),
+        replace(call, url="https://b.example.org/model/a%3A0/invoke"),
+        replace(call, url="https://a.example.org/model/a%3A1/invoke"),
+        replace(call, headers={"X": "2"}),
+        replace(call, body=b"[]"),
+    ]
+
+    assert signed_for_aws(call).expires_at is None
+    assert signed_for_aws(call) == signed_for_aws(call)
+    signatures = {signed_for_aws(one).headers["Authorization"] for one in [call, *others]}
+    assert len(signatures) == 6
+    assert signed_for_aws(call, now=MOMENT + 1) != signed_for_aws(call)
+
+
+def test_an_access_key_that_no_header_can_carry_is_refused():
+    secrets = {"access_key": "a\nb", "secret_key": "s"}
+
+    with pytest.raises(BadRequest, match=r"\[access_key\]"):
+        next(aws_signature("bedrock")(CALL, replace(AWS, secrets=secrets), MOMENT))
+
+
+def test_keys_come_from_the_endpoint_and_from_nowhere_else(monkeypatch, tmp_path):
+    expected = signed_for_aws(CALL)
+    profile = tmp_path / "credentials"
+    profile.write_text("[default]\naws_access_key_id = other\naws_secret_access_key = other\n")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "other")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "other")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profile))
+
+    assert signed_for_aws(CALL) == expected
+
+
+def test_without_the_extra_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "botocore.auth", None)
+
+    with pytest.raises(BadRequest) as raised:
+        next(aws_signature("bedrock")(CALL, AWS, MOMENT))
+
+    assert raised.value.message == (
+        "The service [amazonbedrock] needs the extra [aws] of this server:"
+        " pip install 'inferry[aws]'"
     )

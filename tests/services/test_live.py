@@ -12,16 +12,27 @@ from typing import Any
 
 import pytest
 
+from inferry.core.regions import region_of
 from inferry.domain import TaskType
 from tests.providers import Provider, run_provider, send_json
 from tests.server import Server, run_server
 from tests.services import simulated
 from tests.services.cases import SERVICES
-from tests.services.offers import OFFERS, STREAMED, Offer, body_of, endpoint_at, every
+from tests.services.offers import (
+    IN_REGION,
+    OFFERS,
+    STREAMED,
+    Offer,
+    body_of,
+    endpoint_at,
+    every,
+    unmeasured,
+)
 
 pytestmark = pytest.mark.server
 
 _numbers = itertools.count(1)
+CHAT = next(offer for offer in OFFERS if str(offer) == "openai-chat_completion")
 COHERE = next(offer for offer in OFFERS if str(offer) == "cohere-text_embedding")
 
 
@@ -40,8 +51,11 @@ class Live:
         body["service_settings"] |= settings
         answer = self.server.call("PUT", path, body)
         assert answer.status == 200, answer.content
-        yield path, answer.json
-        assert self.server.call("DELETE", path).status == 200
+        try:
+            yield path, answer.json
+        finally:
+            deleted = self.server.call("DELETE", path)
+        assert deleted.status == 200
         assert self.server.call("GET", path).status == 404
 
 
@@ -143,6 +157,41 @@ def test_a_refusal_of_the_provider_is_answered_without_its_secrets(offer, live):
     assert answer.status == 400
     assert b"not with" in answer.content
     assert b"sk-marker" not in answer.content
+
+
+def test_a_provider_that_always_fails_is_left_alone_and_the_caller_told_until_when(live):
+    async def fail(connection, received):
+        await send_json(connection, {"error": {"message": "down"}}, status=502)
+
+    with live.endpoint(CHAT, api_key="an account of its own") as (path, _):
+        live.provider.always(fail)
+        answers = [live.server.call("POST", path, asked(CHAT, "hi")) for _ in range(11)]
+        live.provider.always(simulated.answer)
+
+    *failed, refused = answers
+    assert {answer.status for answer in failed} == {400}
+    assert refused.status == 429
+    assert refused.json["error"]["type"] == "es_rejected_execution_exception"
+    assert 1 <= int(refused.headers["retry-after"]) <= 5
+
+
+@every(IN_REGION)
+def test_an_endpoint_outside_the_region_policy_is_neither_created_nor_run(offer, live):
+    region = region_of(offer.service.name, offer.case.request.endpoint.service_settings)
+    assert region is not None
+    policy = {"allowed_regions": [{"csp": region.csp, "region": "elsewhere"}]}
+    address = "/_inference/_region_policy"
+    body = body_of(unmeasured(offer))
+
+    with live.endpoint(offer, **body["service_settings"]) as (path, _):
+        forced = live.server.call("PUT", f"{address}?force=true", {"region_policy": policy})
+        assert forced.status == 200, forced.content
+        created = live.server.call("PUT", f"{path}-2", body)
+        run = live.server.call("POST", path, asked(offer, "hi"))
+        assert live.server.call("DELETE", address).status == 200
+
+    assert (created.status, run.status) == (403, 403)
+    assert f"[{region.name}]" in created.json["error"]["reason"]
 
 
 @pytest.mark.parametrize(

@@ -304,8 +304,8 @@ async def test_limit_of_an_account_spaces_the_calls_of_all_its_endpoints(offer, 
 
 @every(SPLIT)
 async def test_split_keeps_the_order_and_repeats_only_the_part_that_failed(offer, hosted):
-    assert offer.task.max_batch is not None
-    texts = tuple(f"text {n}" for n in range(offer.task.max_batch + 1))
+    assert offer.batch is not None
+    texts = tuple(f"text {n}" for n in range(offer.batch + 1))
     status = next(
         status for row, status, _ in refusals(offer) if row.retry is Retry.YES and not row.contains
     )

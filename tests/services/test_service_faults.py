@@ -21,7 +21,7 @@ pytestmark = pytest.mark.faults
 BATCHED = [
     offer
     for offer in OFFERS
-    if offer.task_type.is_chunkable and (offer.task.max_batch is None or offer.task.max_batch > 1)
+    if offer.task_type.is_chunkable and (offer.batch is None or offer.batch > 1)
 ]
 SOON_S = 0.1
 

@@ -1,14 +1,17 @@
 """Streams of providers: bytes in, events out, pure.
 
 Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html. JSON lines: one
-JSON value per line. Chunks may be split anywhere, inside a UTF-8 character too.
+JSON value per line. AWS: frames of https://smithy.io/2.0/aws/amazon-eventstream.html. Chunks may be
+split anywhere, inside a UTF-8 character too.
 """
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from inferry.calls import Event
 from inferry.errors import UnreadableReply
@@ -25,7 +28,7 @@ class Decoder(Protocol):
         """Give the events that `chunk` completes. Raises `UnreadableReply` above the size limit."""
 
     def finish(self) -> list[Event]:
-        """Give what the end of the body completes."""
+        """Give what the end of the body completes. Raises `UnreadableReply` for half a frame."""
 
 
 class Lines:
@@ -126,8 +129,60 @@ class JsonLinesDecoder:
         return _events([self._lines.finish()])
 
 
+class AwsFrameDecoder:
+    """Frames with two checksums each. A frame that is damaged, or half a frame, ends the stream."""
+
+    def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
+        from botocore.eventstream import EventStreamBuffer, ParserError
+
+        self._frames = EventStreamBuffer()
+        # Headers that make no sense within good checksums are errors of all kinds.
+        self._damages = (ParserError, struct.error, KeyError, ValueError)
+        self._max_bytes = max_bytes
+        self._pending_bytes = 0
+        self._failure: UnreadableReply | None = None
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """Give the events that `chunk` completes; what is wrong behind them is raised next time.
+
+        Raises `UnreadableReply` for a damaged frame, and above the size limit.
+        """
+        self._frames.add_data(chunk)
+        self._pending_bytes += len(chunk)
+        events: list[Event] = []
+        while self._failure is None and (event := self._next()):
+            events.append(event)
+        if self._failure is not None and not events:
+            raise self._failure
+        return events
+
+    def finish(self) -> list[Event]:
+        """Give nothing, since no frame ends by the end of the body."""
+        if self._failure is None and self._pending_bytes:
+            self._failure = UnreadableReply("Failed to parse the stream: it ends within a frame")
+        if self._failure is not None:
+            raise self._failure
+        return []
+
+    def _next(self) -> Event | None:
+        try:
+            frame = next(self._frames, None)
+        except self._damages as error:
+            self._failure = UnreadableReply("Failed to parse the stream: a frame is damaged")
+            self._failure.__cause__ = error
+            return None
+        size = self._pending_bytes if frame is None else frame.prelude.total_length
+        if size > self._max_bytes:
+            self._failure = too_large(self._max_bytes)
+            return None
+        if frame is None:
+            return None
+        self._pending_bytes -= size
+        return _event_of(frame.headers, frame.payload)
+
+
 DECODERS: Mapping[Framing, Callable[[], Decoder]] = MappingProxyType(
-    {"sse": SseDecoder, "json_lines": JsonLinesDecoder}
+    {"sse": SseDecoder, "json_lines": JsonLinesDecoder, "aws": AwsFrameDecoder}
 )
 
 
@@ -138,3 +193,15 @@ def too_large(max_bytes: int) -> UnreadableReply:
 
 def _events(lines: list[bytes]) -> list[Event]:
     return [Event(line.decode("utf-8", "replace")) for line in lines if line.strip()]
+
+
+def _event_of(headers: Mapping[str, Any], payload: bytes) -> Event:
+    match headers.get(":message-type"):
+        case "exception":
+            name = str(headers.get(":exception-type", ""))
+            return Event(payload.decode("utf-8", "replace"), name, is_error=True)
+        case "error":  # one that the service does not model; it has no payload
+            said = json.dumps({"message": str(headers.get(":error-message", ""))})
+            return Event(said, str(headers.get(":error-code", "")), is_error=True)
+        case _:
+            return Event(payload.decode("utf-8", "replace"), str(headers.get(":event-type", "")))

@@ -1,7 +1,8 @@
 """How calls are signed: generators that yield the calls they need and return the headers to add.
 
 Sources: RFC 6750 (bearer), RFC 6749 §2.3.1 and §4.4 (client credentials),
-https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow (Entra).
+https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow (Entra),
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html (AWS).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Generator
+from datetime import UTC, datetime
 from urllib.parse import quote_plus, urlencode
 
 import msgspec
@@ -70,6 +72,21 @@ def entra_client_credentials(title: str) -> Auth:
         return _token_credential(reply, endpoint, now, failed=failed)
 
     return entra_token
+
+
+def aws_signature(name: str) -> Auth:
+    """Sign calls of the AWS service `name` with `access_key` and `secret_key`, each anew.
+
+    Nothing else is looked at: no environment, no profile file, no instance role.
+    """
+
+    def sign_for_aws(
+        call: HttpCall, endpoint: Endpoint, now: float
+    ) -> Generator[HttpCall, HttpReply, Credential]:
+        yield from ()
+        return Credential(_aws_headers(call, endpoint, now, name), None)
+
+    return sign_for_aws
 
 
 def secret_for_header(endpoint: Endpoint, setting: str = "api_key") -> str:
@@ -161,6 +178,30 @@ def _token_credential(
         raise UnreadableReply(failed, upstream_status=reply.status)
     lifetime_s = token.expires_in or _UNSTATED_LIFETIME_S
     return Credential({"Authorization": f"Bearer {token.access_token}"}, now + lifetime_s)
+
+
+def _aws_headers(call: HttpCall, endpoint: Endpoint, now: float, name: str) -> dict[str, str]:
+    try:
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
+    except ImportError as error:
+        raise BadRequest(
+            f"The service [{endpoint.service}] needs the extra [aws] of this server:"
+            " pip install 'inferry[aws]'"
+        ) from error
+    keys = Credentials(secret_for_header(endpoint, "access_key"), endpoint.secrets["secret_key"])
+    signer = SigV4Auth(keys, name, str(endpoint.service_settings["region"]))
+    request = AWSRequest(call.method, call.url, dict(call.headers), call.body)
+    moment = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+    request.context["timestamp"] = request.headers["X-Amz-Date"] = moment
+    text = signer.string_to_sign(request, signer.canonical_request(request))
+    return {
+        "X-Amz-Date": moment,
+        "Authorization": f"AWS4-HMAC-SHA256 Credential={signer.scope(request)},"
+        f" SignedHeaders={signer.signed_headers(signer.headers_to_sign(request))},"
+        f" Signature={signer.signature(text, request)}",
+    }
 
 
 def _refusal(body: bytes) -> str:

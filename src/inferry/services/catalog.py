@@ -24,6 +24,7 @@ def load_services() -> dict[str, Service]:
 def built_in_services() -> list[Service]:
     """Give the services of this package."""
     from inferry.services import (
+        amazonbedrock,
         anthropic,
         azureaistudio,
         azureopenai,
@@ -36,6 +37,7 @@ def built_in_services() -> list[Service]:
     )
 
     return [
+        amazonbedrock.SERVICE,
         anthropic.SERVICE,
         azureaistudio.SERVICE,
         azureopenai.SERVICE,

@@ -51,6 +51,7 @@ from inferry.services.settings import (
     MODEL_ID,
     RETURN_DOCUMENTS,
     TOP_N,
+    TRUNCATE,
     digest,
     rate_limit,
     renamed,
@@ -89,14 +90,6 @@ _EMBEDDING_SETTINGS = (
         listed=False,
     ),
     *EMBEDDING,
-)
-_TRUNCATE = Field(
-    "truncate",
-    "str",
-    help="Where the provider cuts texts that are too long.",
-    choices=("NONE", "START", "END"),
-    updatable=True,
-    listed=False,
 )
 _MAX_CHUNKS_PER_DOC = Field(
     "max_chunks_per_doc",
@@ -333,7 +326,7 @@ SERVICE = Service(
             build=build_embed,
             parse=parse_embed,
             service_settings=_EMBEDDING_SETTINGS,
-            task_settings=(INPUT_TYPE, _TRUNCATE),
+            task_settings=(INPUT_TYPE, TRUNCATE),
             max_batch=96,
             default_similarity="dot_product",
             input_types=frozenset(_INPUT_WORDS),

@@ -6,6 +6,7 @@ from inferry.errors import Retry
 from inferry.service import ErrorRow
 
 SERVER_ERROR = ErrorRow(500, 500, "Received a server error status code", Retry.YES)
+UNAVAILABLE = ErrorRow(503, 503, SERVER_ERROR.text, Retry.YES)
 OTHER_SERVER_ERROR = ErrorRow(501, 599, "Received a server error status code")
 RATE_LIMITED = ErrorRow(429, 429, "Received a rate limit status code", Retry.YES)
 CONTENT_TOO_LARGE = ErrorRow(413, 413, "Received a content too large status code", Retry.SHORTER)

@@ -119,6 +119,14 @@ TOP_P = Field(
     updatable=True,
     listed=False,
 )
+TRUNCATE = Field(
+    "truncate",
+    "str",
+    help="Where the provider cuts texts that are too long.",
+    choices=("NONE", "START", "END"),
+    updatable=True,
+    listed=False,
+)
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 

@@ -13,6 +13,7 @@ from inferry.services.error_rows import (
     OTHER_SERVER_ERROR,
     REDIRECTION,
     SERVER_ERROR,
+    UNAVAILABLE,
     UNSUCCESSFUL,
 )
 
@@ -25,7 +26,7 @@ _RATE_LIMITED = (
 
 OLDER_ERRORS = (
     SERVER_ERROR,
-    ErrorRow(503, 503, SERVER_ERROR.text, Retry.YES),
+    UNAVAILABLE,
     OTHER_SERVER_ERROR,
     # A spent quota does not come back within a request.
     ErrorRow(429, 429, _RATE_LIMITED, contains="You exceeded your current quota"),
