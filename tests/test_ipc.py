@@ -44,6 +44,7 @@ from inferry.ipc import (
     pages_of,
 )
 from inferry.records import Change, Drop, EndpointRecord, Put
+from inferry.unix_sockets import listen_at
 
 
 @asynccontextmanager
@@ -224,11 +225,11 @@ async def test_where_orphans_are_dropped_work_ends_with_the_channel() -> None:
 
 
 async def test_a_process_that_listens_is_reached_by_its_path(tmp_path) -> None:
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(str(tmp_path / "s"))
+    path = tmp_path / "s"
+    listening = listen_at(path)
     async with Nursery() as nursery:
         server = await listen_for_peers(listening, {"echo": echo}, nursery=nursery)
-        peers = [await connect_peer(str(tmp_path / "s"), nursery=nursery) for _ in range(2)]
+        peers = [await connect_peer(path, nursery=nursery) for _ in range(2)]
 
         assert await run_all(peer.call("echo", b"a") for peer in peers) == [b"a", b"a"]
 
@@ -241,7 +242,7 @@ async def test_a_process_that_listens_is_reached_by_its_path(tmp_path) -> None:
 async def test_where_nobody_listens_the_channel_is_closed(tmp_path) -> None:
     async with Nursery() as nursery:
         with pytest.raises(ChannelClosed):
-            await connect_peer(str(tmp_path / "s"), nursery=nursery)
+            await connect_peer(tmp_path / "s", nursery=nursery)
 
 
 async def test_calls_that_wait_fail_when_the_other_end_closes() -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache, reduce
 from operator import or_
+from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import msgspec
@@ -32,6 +33,7 @@ from inferry.errors import (
 )
 from inferry.records import Change
 from inferry.telemetry import get_logger
+from inferry.unix_sockets import short_address
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 _LENGTH_BYTES = 4
@@ -246,12 +248,12 @@ async def listen_for_peers(
     )
 
 
-async def connect_peer(path: str, *, nursery: Nursery) -> Peer:
+async def connect_peer(path: Path, *, nursery: Nursery) -> Peer:
     """Reach whoever listens on the Unix socket at `path`. Raises `ChannelClosed`."""
+    loop = asyncio.get_running_loop()
     try:
-        _, peer = await asyncio.get_running_loop().create_unix_connection(
-            lambda: Peer({}, nursery), path
-        )
+        with short_address(path) as address:
+            _, peer = await loop.create_unix_connection(lambda: Peer({}, nursery), address)
     except OSError as error:
         raise _closed() from error
     return peer

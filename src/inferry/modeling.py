@@ -1,7 +1,7 @@
 """A local model between those who load it and those who run it.
 
-`models/` and `engine/runtimes/` make a `TextModel`; `engine/` queues, batches and runs it, in a
-worker process. Neither knows the other.
+`models/` makes a `TextModel` of a folder with the help of a `Runtime` of `engine/runtimes/`;
+`engine/` queues, batches and runs it, in a worker process. Neither knows the other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from inferry.domain import InputType
 
@@ -22,20 +22,29 @@ if TYPE_CHECKING:
     Rows: TypeAlias = NDArray[np.float32]
     """float32[texts, width], C-contiguous: one row per text, in the order of the batch."""
 
+    Ids: TypeAlias = NDArray[np.int32]
+    """int32[texts, tokens]: token ids, or 1 and 0 for what counts and what does not."""
+
 Precision: TypeAlias = Literal["f32", "bf16", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model folder on this machine. Nothing outside of `folder` is read.
+    """A model folder on this machine. Nothing outside of it is read.
 
-    name: as messages call it. dimensions: a Matryoshka width, None for the whole vector.
+    name: as messages call it. within: where links of the folder may lead (a cache keeps the files
+    of all revisions in one place), None for the folder alone.
+    dimensions: a Matryoshka width, None for the whole vector.
+    prompts: what stands before texts, by the names of `prompts` in the model's own configuration
+    (`query`, `document`, ...), which they replace; None leaves the model's own.
     checksums: SHA-256 that files must have, by their path in the folder.
     """
 
     name: str
     folder: Path
+    within: Path | None = None
     dimensions: int | None = None
+    prompts: Mapping[str, str] | None = None
     checksums: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -43,7 +52,7 @@ class ModelSource:
 class RuntimeOptions:
     """How a model is compiled. streams: batches that run at once, with `threads` threads each.
 
-    cache_dir: where compiled graphs are kept for the next start, None for nowhere.
+    cache_dir: where is kept what the next start need not find out again, None for nowhere.
     """
 
     threads: int = 1
@@ -57,23 +66,31 @@ class Encoded:
     """A tokenized text.
 
     ids: with special tokens, at most `max_tokens`. tokens: what the whole text had, so that the
-    text was cut when it is more than `len(ids)`. skipped: leading tokens that are not pooled.
+    text was cut when it is more than `len(ids)`; of a text that is far longer than the model takes
+    only the beginning is counted. skipped: leading tokens that are not pooled.
     """
 
     ids: Sequence[int]
     tokens: int
     skipped: int = 0
 
+    @property
+    def is_truncated(self) -> bool:
+        """Whether the end of the text does not reach the model."""
+        return self.tokens > len(self.ids)
+
 
 @dataclass(frozen=True, slots=True)
 class ShapeLadder:
     """The few tensor shapes that a model is run with; each new one costs time and memory.
 
-    rows, lengths: ascending steps; a batch is padded to the next step of each.
+    rows, lengths: ascending steps; a batch is padded to the next step of each, and is of no use
+    above the last ones. budget: padded tokens from which on a larger batch gains nothing.
     """
 
     rows: Sequence[int]
     lengths: Sequence[int]
+    budget: int = 512
 
     def pad(self, rows: int, longest: int) -> tuple[int, int]:
         """Give the shape in which `rows` texts run, the longest of which has `longest` tokens."""
@@ -83,6 +100,23 @@ class ShapeLadder:
         """Give what such a batch costs: its padded tokens."""
         padded_rows, length = self.pad(rows, longest)
         return padded_rows * length
+
+
+class Network(Protocol):
+    """A compiled graph. It blocks; it may be called from several threads at once."""
+
+    def run(self, ids: Ids, mask: Ids, pooled: Ids | None) -> Rows:
+        """Give a row per text. pooled: tokens that count in the head, where they are fewer."""
+
+
+class Runtime(Protocol):
+    """What compiles graphs and runs them on a device."""
+
+    def fastest(self) -> Precision:
+        """Give the fastest arithmetic of this device that keeps the meaning of vectors."""
+
+    def compile(self, graph: Any, options: RuntimeOptions, precision: Precision) -> Network:
+        """Compile a graph of this runtime. Raises `UnusableModel`."""
 
 
 class TextModel(Protocol):
@@ -95,6 +129,10 @@ class TextModel(Protocol):
     @property
     def max_tokens(self) -> int:
         """Tokens of a text that reach the model, special tokens included."""
+
+    @property
+    def similarity(self) -> str | None:
+        """What the model says its vectors are compared with, in words of the wire, if it does."""
 
     @property
     def precision(self) -> Precision:
@@ -151,4 +189,5 @@ class ModelLibrary(Protocol):
 
 
 def _step(steps: Sequence[int], wanted: int) -> int:
-    return steps[bisect_left(steps, wanted)]
+    place = bisect_left(steps, wanted)
+    return steps[place] if place < len(steps) else wanted

@@ -1,0 +1,172 @@
+"""Parts that the encoders share, as nodes of an OpenVINO graph over the tensors of a model.
+
+States are float32[batch, tokens, width]; ids and mask int32[batch, tokens], 1 for a token and 0
+for padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import openvino as ov
+from openvino import Node
+from openvino import opset15 as op
+
+from inferry.models.encoders import Activation, Encoder
+from inferry.models.weights import Tensor, Weights
+
+# What libraries put before the names of an encoder's tensors when they save it.
+_PREFIXES = ("", "bert.", "roberta.", "distilbert.", "mpnet.", "model.", "0.auto_model.")
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNames:
+    """What a family calls the parts of a layer."""
+
+    query: str
+    key: str
+    value: str
+    attended: str
+    attended_norm: str
+    inner: str
+    outer: str
+    outer_norm: str
+
+
+class Blocks:
+    """Builds the parts of one encoder."""
+
+    def __init__(self, encoder: Encoder, weights: Weights) -> None:
+        self.encoder = encoder
+        self._weights = weights
+        known = "embeddings.word_embeddings.weight"
+        self._prefix = next((start for start in _PREFIXES if start + known in weights), "")
+
+    def table(self, name: str, rows: int, width: int = 0) -> Node:
+        """Give the rows of an embedding as they are stored. width: 0 for that of the states."""
+        tensor = self._weights.get(
+            f"{self._prefix}{name}.weight", rows, width or self.encoder.width
+        )
+        return constant_of(tensor)
+
+    def words(self, ids: Node) -> Node:
+        """Look up the embedding of each token."""
+        rows = self.table("embeddings.word_embeddings", self.encoder.vocabulary)
+        return as_float(op.gather(rows, ids, integers(0)))
+
+    def first_positions(self, ids: Node) -> Node:
+        """Give the embeddings of the positions 0, 1, ...: [1, tokens, width]."""
+        rows = self.table("embeddings.position_embeddings", self.encoder.positions)
+        tokens = op.slice(op.shape_of(ids), integers([1]), integers([2]), integers([1]))
+        first = op.slice(as_float(rows), integers([0]), tokens, integers([1]), integers([0]))
+        return op.unsqueeze(first, integers(0))
+
+    def counted_positions(self, ids: Node) -> Node:
+        """Give the embeddings of positions that are counted from behind the padding id on.
+
+        Padding stays at that id, and so does a token that stands literally in a text.
+        """
+        padding_id = np.int32(self.encoder.padding_id or 0)
+        counts = op.convert(op.not_equal(ids, op.constant(padding_id)), "i32")
+        places = op.multiply(op.cum_sum(counts, integers(1)), counts)
+        rows = self.table("embeddings.position_embeddings", self.encoder.positions)
+        return as_float(op.gather(rows, op.add(places, op.constant(padding_id)), integers(0)))
+
+    def token_type(self) -> Node:
+        """Give the embedding of the first token type, which single texts have: [1, width]."""
+        rows = self.table("embeddings.token_type_embeddings", self.encoder.token_types)
+        return op.slice(as_float(rows), integers([0]), integers([1]), integers([1]), integers([0]))
+
+    def linear(self, states: Node, name: str, given: int, wanted: int) -> Node:
+        """Multiply by a weight [wanted, given] and add its bias."""
+        weight = self._tensor(f"{name}.weight", wanted, given)
+        product = op.matmul(states, weight, transpose_a=False, transpose_b=True)
+        return op.add(product, self._tensor(f"{name}.bias", wanted))
+
+    def layer_norm(self, states: Node, name: str) -> Node:
+        """Normalize each state, with the scale and shift called `name`."""
+        scale, shift = f"{name}.weight", f"{name}.bias"
+        if self._prefix + scale not in self._weights:  # names of models that came from TensorFlow
+            scale, shift = f"{name}.gamma", f"{name}.beta"
+        width = self.encoder.width
+        return normalized(
+            states, self._tensor(scale, width), self._tensor(shift, width), self.encoder.epsilon
+        )
+
+    def layers(self, states: Node, visible: Node, names: Sequence[LayerNames]) -> Node:
+        """Run the layers: attention, then two linear maps, each added to its input and normalized.
+
+        visible: what attention may see, broadcast to [batch, heads, tokens, tokens]; a boolean, or
+        float32 that is added to the scores.
+        """
+        width, inner = self.encoder.width, self.encoder.inner
+        for layer in names:
+            attended = self._attention(states, visible, layer)
+            attended = self.linear(attended, layer.attended, width, width)
+            states = self.layer_norm(op.add(attended, states), layer.attended_norm)
+            between = self.linear(states, layer.inner, width, inner)
+            between = activated(between, self.encoder.activation)
+            between = self.linear(between, layer.outer, inner, width)
+            states = self.layer_norm(op.add(between, states), layer.outer_norm)
+        return states
+
+    def _attention(self, states: Node, visible: Node, layer: LayerNames) -> Node:
+        width, heads = self.encoder.width, self.encoder.heads
+        split = integers([0, 0, heads, width // heads])
+        parts = [
+            op.transpose(
+                op.reshape(self.linear(states, name, width, width), split, special_zero=True),
+                integers([0, 2, 1, 3]),
+            )
+            for name in (layer.query, layer.key, layer.value)
+        ]
+        attended = op.scaled_dot_product_attention(*parts, visible)
+        attended = op.transpose(attended, integers([0, 2, 1, 3]))
+        return op.reshape(attended, integers([0, 0, width]), special_zero=True)
+
+    def _tensor(self, name: str, *shape: int) -> Node:
+        return as_float(constant_of(self._weights.get(self._prefix + name, *shape)))
+
+
+def visible_tokens(mask: Node) -> Node:
+    """Let every token see those that are not padding: boolean[batch, 1, 1, tokens]."""
+    return op.convert(op.unsqueeze(mask, integers([1, 2])), "boolean")
+
+
+def normalized(states: Node, scale: Node, shift: Node, epsilon: float) -> Node:
+    """Give states of zero mean and unit variance, then scaled and shifted."""
+    centred = op.mvn(states, integers([-1]), True, epsilon, "inside_sqrt")  # noqa: FBT003  positional only
+    return op.add(op.multiply(centred, scale), shift)
+
+
+def activated(states: Node, activation: Activation) -> Node:
+    """Apply the function between the linear maps."""
+    match activation:
+        case "gelu":
+            return op.gelu(states, "erf")
+        case "gelu_tanh":
+            return op.gelu(states, "tanh")
+        case "relu":
+            return op.relu(states)
+        case "silu":
+            return op.swish(states)
+
+
+def constant_of(tensor: Tensor) -> Node:
+    """Give a tensor as a constant that shares its memory, and may not outlive it."""
+    numbers = tensor.numbers
+    if tensor.dtype == "BF16":
+        numbers = ov.Tensor(numbers, ov.Shape(numbers.shape), ov.Type.bf16)
+    return ov.op.Constant(numbers, shared_memory=True)
+
+
+def as_float(node: Node) -> Node:
+    """Give the numbers of a node as float32."""
+    return node if node.get_element_type() == ov.Type.f32 else op.convert(node, "f32")
+
+
+def integers(values: int | Sequence[int]) -> Node:
+    """Give int64 numbers, as axes and shapes are written."""
+    return op.constant(np.array(values, np.int64))

@@ -1,0 +1,93 @@
+"""Graphs that a folder brings ready made, as optimum exports them: `openvino/` and `onnx/`.
+
+Whatever the inputs of such a graph are, they are computed from ours: token ids and mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import openvino as ov
+from openvino import Node
+from openvino import opset15 as op
+
+from inferry.models.folder import ModelFolder
+from inferry.models.graphs.blocks import integers
+from inferry.models.heads import Module
+
+_PLAIN = (
+    "openvino/openvino_model.xml",
+    "openvino_model.xml",
+    "onnx/model.onnx",
+    "model.onnx",
+)
+_QUANTIZED = (
+    "openvino/openvino_model_qint8_quantized.xml",
+    "openvino_model_qint8_quantized.xml",
+    "onnx/model_qint8_avx512_vnni.onnx",
+    "onnx/model_qint8_avx512.onnx",
+    "onnx/model_quint8_avx2.onnx",
+    "onnx/model_int8.onnx",
+    "onnx/model_quantized.onnx",
+)
+_STATES = ("last_hidden_state", "token_embeddings")
+_VECTOR = "sentence_embedding"
+
+
+def find_graph(folder: ModelFolder, transformer: Module, *, quantized: bool) -> str | None:
+    """Give the path of a graph, None when there is none."""
+    paths = (transformer.file(name) for name in (_QUANTIZED if quantized else _PLAIN))
+    return next((path for path in paths if folder.has(path)), None)
+
+
+def read_graph(folder: ModelFolder, path: str, ids: Node, mask: Node) -> ov.Output:
+    """Give what a graph makes of `ids` and `mask`: states of tokens, else a vector per text.
+
+    Raises `UnusableModel`.
+    """
+    files = [folder.file(path)]
+    if path.endswith(".xml"):
+        files.append(folder.file(path.removesuffix("xml") + "bin"))
+    try:
+        model = ov.Core().read_model(*files)
+    except RuntimeError as error:
+        raise folder.unusable(path, f"cannot be read: {_last_line(error)}") from error
+    for parameter in model.get_parameters():
+        given = _input(parameter.output(0).get_names(), ids, mask)
+        if given is None:
+            names = sorted(parameter.output(0).get_names())
+            raise folder.unusable(path, f"has the input {names}, which texts do not give")
+        given = op.convert(given, parameter.get_element_type().to_string())
+        parameter.output(0).replace(given.output(0))
+    return _output(folder, path, model)
+
+
+def _output(folder: ModelFolder, path: str, model: ov.Model) -> ov.Output:
+    """Choose among the outputs: states under their usual names, any states, or a vector."""
+    outputs = [result.input_value(0) for result in model.get_results()]
+    named = {name: one for one in outputs for name in one.get_names()}
+    ranked = {one.get_partial_shape().rank.get_length(): one for one in outputs}
+    wanted = [*(named.get(name) for name in _STATES), ranked.get(3), named.get(_VECTOR)]
+    found = next((one for one in [*wanted, ranked.get(2)] if one is not None), None)
+    if found is None:
+        raise folder.unusable(path, "gives neither states of tokens nor a vector per text")
+    return found
+
+
+def _input(names: Collection[str], ids: Node, mask: Node) -> Node | None:
+    """Give what an input of one of these names takes."""
+    if "input_ids" in names:
+        return ids
+    if "attention_mask" in names:
+        return mask
+    if "token_type_ids" in names:
+        return op.multiply(mask, op.constant(0, "i32"))
+    if "position_ids" in names:
+        tokens = op.gather(op.shape_of(ids), integers(1), integers(0))
+        places = op.range(integers(0), tokens, integers(1), output_type="i32")
+        return op.broadcast(places, op.shape_of(ids))
+    return None
+
+
+def _last_line(error: Exception) -> str:
+    return next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
