@@ -229,7 +229,7 @@ async def test_a_name_of_this_machine_can_be_called_where_that_is_allowed(client
 
 
 async def test_the_resolver_gives_only_addresses_that_may_be_connected_to(monkeypatch) -> None:
-    resolver = CheckingResolver(EgressRules(allow_private_networks=False), set())
+    resolver = CheckingResolver(EgressRules(allow_private_networks=False), is_plain=False)
 
     async def resolve(host, port, family):
         return [{"host": address} for address in ("10.0.0.1", "8.8.8.8", "169.254.169.254")]
@@ -246,7 +246,7 @@ def test_the_socket_is_the_last_check() -> None:
     info = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("169.254.169.254", 80))
 
     with pytest.raises(AddressRefused):
-        open_socket(info, rules)
+        open_socket(info, rules, is_plain=False)
 
 
 async def test_a_refused_connection_is_tried_three_times_and_named(client, clock) -> None:
@@ -264,7 +264,7 @@ async def test_an_unknown_host_is_final(client, clock, monkeypatch) -> None:
     async def resolve(host, port, family):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(client._session.connector._resolver._resolver, "resolve", resolve)
+    monkeypatch.setattr(client._sessions["https"].connector._resolver._resolver, "resolve", resolve)
 
     with pytest.raises(UpstreamUnreachable, match=r"Failed to send request to \[nowhere.invalid\]"):
         await client.exchange(exchange_to("https://nowhere.invalid/"), whole)
