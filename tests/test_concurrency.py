@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from inferry.concurrency import Nursery, SingleFlight, first_of, run_all, within
+from inferry.concurrency import Nursery, SingleFlight, first_of, run_all, time_limit, within
 from inferry.domain import Deadline
 from inferry.errors import BadRequest, DeadlineExceeded
 
@@ -63,17 +63,55 @@ async def test_an_error_deep_inside_is_raised_as_itself() -> None:
 async def test_a_deadline_that_ends_says_so() -> None:
     work = Work()
 
-    with pytest.raises(DeadlineExceeded, match=r"\[10ms\] for inference id \[e\]"):
-        async with within(Deadline.after(0.01, "10ms", "e")):
-            await work.run()
+    in_time = within(Deadline.after(0.01, "10ms", "e"))
+    with pytest.raises(DeadlineExceeded, match=r"\[10ms\] for inference id \[e\]"), in_time:
+        await work.run()
 
     assert work.was_cancelled
 
 
 async def test_a_timeout_of_the_body_itself_is_not_the_deadlines() -> None:
-    with pytest.raises(TimeoutError, match="mine"):
-        async with within(Deadline.after(60, "60s")):
-            raise TimeoutError("mine")
+    with pytest.raises(TimeoutError, match="mine"), within(Deadline.after(60, "60s")):
+        raise TimeoutError("mine")
+
+
+async def test_a_limit_leaves_alone_who_is_in_time_and_who_is_cancelled_by_another() -> None:
+    with time_limit(60):
+        await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    work = Work()
+
+    async def limited() -> None:
+        with time_limit(60):
+            await work.run()
+
+    async with Nursery() as nursery:
+        task = nursery.start(limited())
+        await work.started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert work.was_cancelled
+
+
+async def test_of_two_limits_the_one_that_is_over_speaks() -> None:
+    with time_limit(60) as outer:
+        with pytest.raises(TimeoutError), time_limit(0) as inner:
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+
+    assert inner.is_over
+    assert not outer.is_over
+
+
+async def test_a_limit_that_is_left_never_cancels_later() -> None:
+    loop = asyncio.get_running_loop()
+    with pytest.raises(BadRequest), time_limit(0):
+        raise BadRequest("no")
+
+    passed = asyncio.Event()
+    loop.call_later(0.001, passed.set)
+    await passed.wait()
 
 
 async def test_leaving_a_nursery_cancels_what_runs() -> None:

@@ -32,12 +32,14 @@ from inferry.ipc import (
     Peer,
     RemoteWriter,
     answer_commands,
+    connect_peer,
     decode_changes,
     decode_command,
     decode_reply,
     encode_changes,
     encode_command,
     encode_reply,
+    listen_for_peers,
     open_peer,
     pages_of,
 )
@@ -46,12 +48,12 @@ from inferry.records import Change, Drop, EndpointRecord, Put
 
 @asynccontextmanager
 async def channel(
-    *, left: dict[str, Handler], right: dict[str, Handler]
+    *, left: dict[str, Handler], right: dict[str, Handler], drops_orphans: bool = False
 ) -> AsyncIterator[tuple[Peer, Peer]]:
     ends = socket.socketpair()
     async with Nursery() as nursery:
         peers = [
-            await open_peer(end, handlers, nursery=nursery)
+            await open_peer(end, handlers, nursery=nursery, drops_orphans=drops_orphans)
             for end, handlers in zip(ends, (left, right), strict=True)
         ]
         yield peers[0], peers[1]
@@ -177,6 +179,69 @@ async def test_work_goes_on_when_the_caller_process_dies() -> None:
         go_on.set()
 
         await ended.wait()
+
+
+class Hanging:
+    """A handler that never ends by itself."""
+
+    def __init__(self) -> None:
+        self.started, self.cancelled = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, body: bytes) -> bytes:
+        self.started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+        return body
+
+
+async def test_where_orphans_are_dropped_work_ends_with_the_caller_that_gives_up() -> None:
+    hang = Hanging()
+    handlers: dict[str, Handler] = {"hang": hang, "echo": echo}
+    async with channel(left={}, right=handlers, drops_orphans=True) as (left, _):
+        async with Nursery() as callers:
+            callers.start(left.call("hang"))
+            await hang.started.wait()
+
+        await hang.cancelled.wait()
+
+        assert await left.call("echo", b"usable") == b"usable"
+
+
+async def test_where_orphans_are_dropped_work_ends_with_the_channel() -> None:
+    hang = Hanging()
+    opened = channel(left={}, right={"hang": hang}, drops_orphans=True)
+    async with opened as (left, _), Nursery() as callers:
+        call = callers.start(left.call("hang"))
+        await hang.started.wait()
+        left.close()
+
+        await hang.cancelled.wait()
+
+        with pytest.raises(ChannelClosed):
+            await call
+
+
+async def test_a_process_that_listens_is_reached_by_its_path(tmp_path) -> None:
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "s"))
+    async with Nursery() as nursery:
+        server = await listen_for_peers(listening, {"echo": echo}, nursery=nursery)
+        peers = [await connect_peer(str(tmp_path / "s"), nursery=nursery) for _ in range(2)]
+
+        assert await run_all(peer.call("echo", b"a") for peer in peers) == [b"a", b"a"]
+
+        server.close()
+        for peer in peers:
+            peer.close()
+            await peer.closed()
+
+
+async def test_where_nobody_listens_the_channel_is_closed(tmp_path) -> None:
+    async with Nursery() as nursery:
+        with pytest.raises(ChannelClosed):
+            await connect_peer(str(tmp_path / "s"), nursery=nursery)
 
 
 async def test_calls_that_wait_fail_when_the_other_end_closes() -> None:

@@ -38,7 +38,7 @@ VENDORS = {
     "huggingface_hub": ("models/hub.py",),
     "icu": ("models/segmentation.py",),
     "msgspec": ("",),
-    "numpy": ("vectors.py",),
+    "numpy": ("vectors.py", "modeling.py", "models/", "engine/"),
     "openvino": ("engine/runtimes/", "models/graphs/"),
     "orjson": ("vectors.py",),
     "prometheus_client": ("telemetry.py",),

@@ -59,10 +59,15 @@ def config_of_children(config: Config) -> Config:
 
 
 def environment_of_children(
-    environment: Mapping[str, str], *, metrics_directory: Path
+    environment: Mapping[str, str], *, metrics_directory: Path | None = None
 ) -> dict[str, str]:
-    """Choose what of `environment` the processes that we start may see."""
+    """Choose what of `environment` the processes that we start may see.
+
+    metrics_directory: where counters are shared, None for a process without any.
+    """
     inherited = {name: environment[name] for name in _INHERITED if name in environment}
+    if metrics_directory is None:
+        return inherited
     return inherited | {MULTIPROC_VARIABLE: str(metrics_directory)}
 
 

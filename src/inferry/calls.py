@@ -46,7 +46,9 @@ class Credential:
 
     expires_at: seconds since the epoch, `math.inf` for constant keys, None when they sign this
     attempt only and must never be cached.
+    otherwise: headers to try when a provider refuses these; what works is remembered.
     """
 
     headers: Mapping[str, str] = field(repr=False)
     expires_at: float | None
+    otherwise: Mapping[str, str] | None = field(default=None, repr=False)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self, TypeVar
 
 from inferry.domain import Deadline
 
@@ -30,15 +30,54 @@ def _first_leaf(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first_leaf(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-@asynccontextmanager
-async def within(deadline: Deadline) -> AsyncIterator[None]:
+class time_limit:  # noqa: N801  read as what it does: `with time_limit(5):`
+    """Cancel the body after `seconds` and raise `TimeoutError` then.
+
+    `asyncio.timeout` for the way of every request: it cannot be moved, and costs half.
+    """
+
+    __slots__ = ("_cancellations", "_handle", "_task", "is_over")
+
+    def __init__(self, seconds: float) -> None:
+        self._task: asyncio.Task[Any] | None = asyncio.current_task()
+        if self._task is None:
+            raise RuntimeError("a time limit needs a task")
+        self._cancellations = self._task.cancelling()
+        self._handle = self._task.get_loop().call_later(max(seconds, 0.0), self._end)
+        self.is_over = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        self._handle.cancel()
+        task, self._task = self._task, None  # else a failure would hold its task, and that it
+        if (
+            self.is_over
+            and task is not None
+            and task.uncancel() <= self._cancellations
+            and kind is asyncio.CancelledError
+        ):
+            raise TimeoutError from error
+
+    def _end(self) -> None:
+        if self._task is not None:
+            self.is_over = True
+            self._task.cancel()
+
+
+@contextmanager
+def within(deadline: Deadline) -> Iterator[None]:
     """Cancel the body when `deadline` ends and raise `DeadlineExceeded` then."""
+    # Event loops round: the limit may be over a moment before the clock says so.
+    limit = time_limit(deadline.left_s())
     try:
-        # Event loops round: the limit may be over a moment before the clock says so.
-        async with asyncio.timeout(deadline.left_s()) as limit:
+        with limit:
             yield
     except TimeoutError:
-        if not limit.expired():
+        if not limit.is_over:
             raise
         raise deadline.exceeded() from None
 

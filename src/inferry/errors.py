@@ -12,6 +12,7 @@ dialect renders the tree in its own way.
     │   ├── IllegalArgument         one value out of its range
     │   ├── UnacceptableMediaType   headers about media types that contradict or miss each other
     │   ├── UnsupportedMediaType    a body or an answer in a form that we do not speak
+    │   ├── UnusableModel           a model folder that is missing, damaged, hostile or unknown
     │   └── NoHandler               no such path
     ├── NotFound                    no such endpoint, policy, ...
     ├── AlreadyExists               the id is taken
@@ -115,6 +116,11 @@ class UnacceptableMediaType(BadRequest):
 @dataclass(eq=False)
 class UnsupportedMediaType(BadRequest):
     """A body, or a wanted answer, in a form that we do not speak."""
+
+
+@dataclass(eq=False)
+class UnusableModel(BadRequest):
+    """A model's files cannot be run: missing, damaged, hostile, or of a kind unknown to us."""
 
 
 @dataclass(eq=False)

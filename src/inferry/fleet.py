@@ -9,9 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
-import time
-from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +18,7 @@ from typing import Any
 import msgspec
 
 from inferry.bootstrap import Bootstrap, StartRefused, environment_of_children
+from inferry.children import Backoff, Child, start_child
 from inferry.commands import Command
 from inferry.concurrency import Nursery, run_all
 from inferry.errors import InferenceError
@@ -28,10 +26,8 @@ from inferry.ipc import (
     COMMAND,
     ChannelClosed,
     Handler,
-    Peer,
     answer_commands,
     encode_changes,
-    open_peer,
     pages_of,
 )
 from inferry.records import Change, EndpointRecord, Put, Record
@@ -44,8 +40,6 @@ WARN = "warn"
 
 _ACKNOWLEDGE_S = 10.0
 _EXIT_S = 5.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
-_STEADY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +58,7 @@ class Launch:
 class _ApiProcess:
     """One of them. missed: what was published while it loads, None once it holds everything."""
 
-    process: Process
-    peer: Peer
-    started_at: float
+    child: Child
     missed: list[Change] | None = field(default_factory=list)
 
 
@@ -153,16 +145,16 @@ class Fleet:
         """Start a process, give it all records and have it serve. Raises what stops it."""
         one = await self._spawn()
         try:
-            await one.peer.call(BEGIN, msgspec.msgpack.encode(self._launch.bootstrap))
+            await one.child.peer.call(BEGIN, msgspec.msgpack.encode(self._launch.bootstrap))
             # What changes while this goes on is in `missed`, and newer than what is sent here.
             for page in pages_of(_without_secrets(Put(record)) for record in self._records()):
-                await one.peer.call(LOAD, page)
+                await one.child.peer.call(LOAD, page)
             while one.missed:
                 changes, one.missed = one.missed, []
-                await one.peer.call(LOAD, encode_changes(changes))
+                await one.child.peer.call(LOAD, encode_changes(changes))
             one.missed = None
-            await one.peer.call(WARN, self._warning)
-            await one.peer.call(SERVE)
+            await one.child.peer.call(WARN, self._warning)
+            await one.child.peer.call(SERVE)
         except InferenceError:
             await self._end(one)
             raise
@@ -170,92 +162,72 @@ class Fleet:
 
     async def _spawn(self) -> _ApiProcess:
         """Start a process; from here on it misses no change."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            descriptors = [theirs.fileno(), *(one.fileno() for one in self._launch.sockets)]
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-P", "-m", "inferry.app"),
-                *map(str, descriptors),
-                pass_fds=descriptors,
-                env=environment_of_children(
-                    os.environ, metrics_directory=self._launch.metrics_directory
-                ),
-                stdin=DEVNULL,
-                start_new_session=True,  # Ctrl-C in a terminal is for us alone
-            )
-        peer = await open_peer(ours, self._answers, nursery=self._jobs)
-        one = _ApiProcess(process, peer, time.monotonic())
+        metrics_directory = self._launch.metrics_directory
+        child = await start_child(
+            "inferry.app",
+            self._launch.sockets,
+            self._answers,
+            nursery=self._jobs,
+            environment=environment_of_children(os.environ, metrics_directory=metrics_directory),
+        )
+        one = _ApiProcess(child)
         self._processes.append(one)
         return one
 
     async def _keep(self, one: _ApiProcess) -> None:
         """Replace `one` whenever it dies, after a pause that grows while it dies young."""
-        pause_s = _FIRST_PAUSE_S
+        backoff = Backoff()
         while True:
-            await one.peer.closed()
+            await one.child.peer.closed()
             await self._end(one)
             if self._is_draining:
                 return
             get_logger().error(
                 "an API process ended, starting another",
-                pid=one.process.pid,
-                returncode=one.process.returncode,
+                pid=one.child.process.pid,
+                returncode=one.child.process.returncode,
             )
-            if time.monotonic() - one.started_at > _STEADY_S:
-                pause_s = _FIRST_PAUSE_S
-            one, pause_s = await self._replacement(pause_s)
+            one = await self._replacement(one, backoff)
 
-    async def _replacement(self, pause_s: float) -> tuple[_ApiProcess, float]:
-        """Start a process, trying until it works; give it and the pause before the next one."""
+    async def _replacement(self, dead: _ApiProcess, backoff: Backoff) -> _ApiProcess:
+        """Start a process, trying until it works."""
+        died: Child | None = dead.child
         while True:
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            await backoff.pause(died)
+            died = None
             try:
-                return await self._start_one(), pause_s
+                return await self._start_one()
             except InferenceError as error:
                 get_logger().error("an API process did not start", reason=str(error))
 
     async def _tell(self, one: _ApiProcess, name: str, body: bytes) -> None:
         try:
             async with asyncio.timeout(_ACKNOWLEDGE_S):
-                await one.peer.call(name, body)
+                await one.child.peer.call(name, body)
         except ChannelClosed:
             await self._end(one)  # it may answer no more after we return
         except (TimeoutError, InferenceError) as error:
             get_logger().error(
                 "an API process did not answer in time, ending it",
                 call=name,
-                pid=one.process.pid,
+                pid=one.child.process.pid,
                 reason=str(error) or "no answer",
             )
-            one.peer.close()
-            _kill(one.process)
+            one.child.peer.close()
+            one.child.kill()
             await self._end(one)
 
     async def _drain_one(self, one: _ApiProcess) -> None:
         limit_s = self._launch.bootstrap.config.server.drain_timeout_s + _EXIT_S
         with suppress(ChannelClosed, TimeoutError):
             async with asyncio.timeout(limit_s):
-                await one.peer.call(DRAIN)
+                await one.child.peer.call(DRAIN)
         await self._end(one)
 
     async def _end(self, one: _ApiProcess) -> None:
-        """Close the channel, upon which the process ends by itself, else end it."""
-        one.peer.close()
-        try:
-            async with asyncio.timeout(_EXIT_S):
-                await one.process.wait()
-        except TimeoutError:
-            _kill(one.process)
-            await one.process.wait()
+        await one.child.end()
         if one in self._processes:
             self._processes.remove(one)
-
-
-def _kill(process: Process) -> None:
-    with suppress(ProcessLookupError):
-        process.kill()
 
 
 def _without_secrets(change: Change) -> Change:

@@ -1,8 +1,9 @@
 """What the processes of a host say to each other, and how it travels.
 
-A channel is one end of a socket pair, so it has no path and nobody else can reach it. A frame is a
-little-endian uint32, the length of the rest, and a MessagePack array `[kind, id, name, body]`. Both
-ends may call; calls run concurrently and are told apart by `id`.
+A channel is one end of a socket pair, so it has no path and nobody else can reach it; a model
+worker listens besides, on a socket that only its owner can open. A frame is a little-endian uint32,
+the length of the rest, and a MessagePack array `[kind, id, name, body]`. Both ends may call; calls
+run concurrently and are told apart by `id`.
 """
 
 from __future__ import annotations
@@ -48,10 +49,11 @@ class _Kind(IntEnum):
     CALL = 0
     REPLY = 1
     ERROR = 2
+    GIVEN_UP = 3
 
 
 class _Frame(msgspec.Struct, frozen=True, array_like=True):
-    """One message. name: what is called, empty in answers."""
+    """One message. name: what is called, empty otherwise."""
 
     kind: int
     id: int
@@ -63,12 +65,15 @@ class Peer(asyncio.Protocol):
     """One end of a channel. Make it with `open_peer`.
 
     A call that the other end makes runs in `nursery`, to its end, even when the caller gives up or
-    the channel closes.
+    the channel closes; unless `drops_orphans`, then it is cancelled.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler], nursery: Nursery) -> None:
+    def __init__(
+        self, handlers: Mapping[str, Handler], nursery: Nursery, *, drops_orphans: bool = False
+    ) -> None:
         self._handlers = handlers
         self._nursery = nursery
+        self._running: dict[int, asyncio.Task[bytes]] | None = {} if drops_orphans else None
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
         self._decoder = msgspec.msgpack.Decoder(_Frame)
@@ -80,8 +85,9 @@ class Peer(asyncio.Protocol):
     async def call(self, name: str, body: bytes = b"") -> bytes:
         """Have the other end run its handler `name` and give what it gives.
 
-        Cancelling the caller leaves the handler running. Raises what the handler raised, rebuilt
-        with its causes; `ChannelClosed`; `BodyTooLarge` above `MAX_FRAME_BYTES`.
+        What becomes of the handler when the caller is cancelled is the other end's choice. Raises
+        what the handler raised, rebuilt with its causes; `ChannelClosed`; `BodyTooLarge` above
+        `MAX_FRAME_BYTES`.
         """
         if len(body) > MAX_FRAME_BYTES:
             raise BodyTooLarge(
@@ -97,6 +103,9 @@ class Peer(asyncio.Protocol):
         try:
             self._send(_Frame(_Kind.CALL, number, name, body))
             return await waiter
+        except asyncio.CancelledError:
+            self._send(_Frame(_Kind.GIVEN_UP, number, "", b""))
+            raise
         finally:
             self._waiting.pop(number, None)
 
@@ -117,9 +126,11 @@ class Peer(asyncio.Protocol):
         self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Fail every call that waits."""
+        """Fail every call that waits, and cancel those that nobody waits for any more."""
         self._closed.set()
         self._writable.set()
+        for task in list((self._running or {}).values()):
+            task.cancel()
         for waiter in self._waiting.values():
             if not waiter.done():
                 waiter.set_exception(_closed())
@@ -162,6 +173,11 @@ class Peer(asyncio.Protocol):
         if frame.kind == _Kind.CALL:
             self._start(frame)
             return
+        if frame.kind == _Kind.GIVEN_UP:
+            orphan = (self._running or {}).get(frame.id)
+            if orphan is not None:
+                orphan.cancel()
+            return
         waiter = self._waiting.get(frame.id)
         if waiter is None or waiter.done():
             return  # its caller gave up
@@ -176,9 +192,13 @@ class Peer(asyncio.Protocol):
             self._refuse(frame.id, InternalError(f"nothing answers calls of [{frame.name}]"))
             return
         task = self._nursery.start(handler(frame.body))
+        if self._running is not None:
+            self._running[frame.id] = task
         task.add_done_callback(lambda done: self._answer(frame, done))
 
     def _answer(self, call: _Frame, task: asyncio.Task[bytes]) -> None:
+        if self._running is not None:
+            del self._running[call.id]
         if task.cancelled():
             self._refuse(call.id, ShuttingDown("the server is shutting down"))
             return
@@ -204,12 +224,36 @@ class Peer(asyncio.Protocol):
 
 
 async def open_peer(
-    end: socket.socket, handlers: Mapping[str, Handler], *, nursery: Nursery
+    end: socket.socket,
+    handlers: Mapping[str, Handler],
+    *,
+    nursery: Nursery,
+    drops_orphans: bool = False,
 ) -> Peer:
     """Speak over `end`, one end of a Unix socket pair, which the peer owns from now on."""
     _, peer = await asyncio.get_running_loop().create_unix_connection(
-        lambda: Peer(handlers, nursery), sock=end
+        lambda: Peer(handlers, nursery, drops_orphans=drops_orphans), sock=end
     )
+    return peer
+
+
+async def listen_for_peers(
+    listening: socket.socket, handlers: Mapping[str, Handler], *, nursery: Nursery
+) -> asyncio.Server:
+    """Answer whoever connects to `listening`; what a caller gives up, or leaves behind, ends."""
+    return await asyncio.get_running_loop().create_unix_server(
+        lambda: Peer(handlers, nursery, drops_orphans=True), sock=listening
+    )
+
+
+async def connect_peer(path: str, *, nursery: Nursery) -> Peer:
+    """Reach whoever listens on the Unix socket at `path`. Raises `ChannelClosed`."""
+    try:
+        _, peer = await asyncio.get_running_loop().create_unix_connection(
+            lambda: Peer({}, nursery), path
+        )
+    except OSError as error:
+        raise _closed() from error
     return peer
 
 

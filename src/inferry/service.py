@@ -59,7 +59,8 @@ class HttpTask:
 
     decode: gives a fresh reducer for the events of one stream (the request tells which words to
     use in its errors), None when the task does not stream.
-    max_batch: inputs per call, None for no limit. max_tokens: estimated tokens per call.
+    max_batch: inputs per call, None for no limit. batch_of: those of an endpoint, where its
+    settings decide. max_tokens: estimated tokens per call.
     default_similarity: stored when the caller gave none, None for tasks without vectors.
     input_types: those that reach the provider; another one that a caller names is refused, except
     `ingest` and `search`, which clients send by habit.
@@ -73,11 +74,16 @@ class HttpTask:
     decode: Callable[[InferenceRequest], Reduce] | None = None
     framing: Framing = "sse"
     max_batch: int | None = None
+    batch_of: Callable[[Endpoint], int] | None = None
     max_tokens: int | None = None
     requests_per_minute: int | None = None
     default_similarity: str | None = None
     input_types: frozenset[InputType] = frozenset()
     forwards_extra: bool = False
+
+    def batch_size(self, endpoint: Endpoint) -> int | None:
+        """Give the inputs per call of `endpoint`, None for no limit."""
+        return self.max_batch if self.batch_of is None else self.batch_of(endpoint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ EMBEDDINGS, COMPLETION, CHAT = "fuzz-embeddings", "fuzz-completion", "fuzz-chat"
 UNREACHABLE = "fuzz-unreachable"
 LOCAL = ".elser-2-elasticsearch"
 ENDPOINTS = {EMBEDDINGS: "text_embedding", COMPLETION: "completion", CHAT: "chat_completion"}
+LOOPBACK_ONLY = {"INFERRY_OUTBOUND__ALLOW_HOSTS": "127.0.0.1"}
+"""The setting that keeps an endpoint which somebody makes up from calling out."""
 _ROUTES = {
     "text_embedding": "/v1/embeddings",
     "completion": "/v1/chat/completions",

@@ -23,7 +23,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.endpoints import UNREACHABLE, create_endpoint, create_endpoints
+from tests.fuzz.endpoints import (
+    LOOPBACK_ONLY,
+    UNREACHABLE,
+    create_endpoint,
+    create_endpoints,
+)
 from tests.fuzz.strategies import PROVIDER, UNIQUE, Kind, Scenario, Sent, scenarios
 from tests.providers import run_provider
 from tests.server import Server, basic, run_server
@@ -125,9 +130,10 @@ def _pieces(sent: Sent) -> Iterator[bytes]:
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """Run a server with an endpoint of every hosted task, each with a marker as its secret."""
+    data_dir = tmp_path_factory.mktemp("fuzz") / "data"
     with (
         run_provider() as provider,
-        run_server(tmp_path_factory.mktemp("fuzz") / "data", auth=True) as server,
+        run_server(data_dir, auth=True, environment=LOOPBACK_ONLY) as server,
     ):
         create_endpoints(server, provider.url, secret=MARKER)
         with run_provider() as gone:

@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.fuzz.endpoints import ENDPOINTS, create_endpoints
+from tests.fuzz.endpoints import ENDPOINTS, LOOPBACK_ONLY, create_endpoints
 from tests.providers import run_provider
 from tests.server import Server, basic, run_server
 
@@ -64,7 +64,7 @@ class Caller:
             self.enter()
             response = self._send(case)
         self.answered[response.status_code] += 1
-        assert response.status_code < 500 or response.status_code == 502, response.content
+        assert response.status_code < 500, response.content
         assert response.headers["x-elastic-product"] == ["Elasticsearch"]
         case.validate_response(response, checks=CHECKED)
 
@@ -93,7 +93,10 @@ class Caller:
 def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     """Run a server with endpoints."""
     data_dir = tmp_path_factory.mktemp("openapi") / "data"
-    with run_provider() as provider, run_server(data_dir, auth=True) as server:
+    with (
+        run_provider() as provider,
+        run_server(data_dir, auth=True, environment=LOOPBACK_ONLY) as server,
+    ):
         create_endpoints(server, provider.url)
         caller = Caller(server, server.call("GET", "/openapi.json").json)
         caller.enter()

@@ -53,6 +53,42 @@ class Allowance:
 
 ALLOWANCES = (
     Allowance(
+        "azureaistudio",
+        "azure-ai-inference",
+        "the SDK is for another route of the same models; that of ours is in the files",
+        apart_from("path"),
+    ),
+    Allowance(
+        "azureaistudio",
+        "azure-ai-inference",
+        "that route has a version",
+        apart_from("query"),
+    ),
+    Allowance(
+        "azureaistudio",
+        "azure-ai-inference",
+        "on that route, what is not of all models goes along when a header says so",
+        only_theirs("headers.extra-parameters", "pass-through"),
+    ),
+    Allowance(
+        "azureaistudio",
+        "azure-ai-inference",
+        "the SDK sends the key in two headers; deployments take it as the files say",
+        apart_from("headers.authorization"),
+    ),
+    Allowance(
+        "azureaistudio",
+        "azure-ai-inference",
+        "the other one of the two",
+        only_theirs("headers.api-key"),
+    ),
+    Allowance(
+        "azureaistudio",
+        "cohere",
+        "deployments take the key alone, and as a bearer token where that is refused",
+        apart_from("headers.authorization"),
+    ),
+    Allowance(
         "azureopenai",
         "openai",
         "the SDK repeats the deployment as a model, which Azure does not read",
@@ -89,6 +125,12 @@ ALLOWANCES = (
         "cohere",
         "we name ourselves as the source",
         only_ours("headers.request-source", "unspecified:inferry"),
+    ),
+    Allowance(
+        "googleaistudio",
+        "google-genai",
+        "the SDK says of every text to embed that the user wrote it",
+        only_theirs("body.requests.*.content.role", "user"),
     ),
     Allowance("mistral", "mistralai", "we always ask for one choice", only_ours("body.n", 1)),
     Allowance(

@@ -107,8 +107,8 @@ def _repeated(result: Result, count: int) -> Result:
 
 async def ask_sdk(case: Case, oracle: Oracle, provider: Provider) -> Any:
     """Give what the SDK makes of the reply; what we split, the SDK is told in parts."""
-    size = case.task.max_batch or len(case.request.inputs) or 1
     inputs = case.request.inputs
+    size = case.task.batch_size(case.request.endpoint) or len(inputs) or 1
     parts = [inputs[start : start + size] for start in range(0, len(inputs) or 1, size)]
     answers = [
         await oracle.ask(replace(case, request=replace(case.request, inputs=part)), provider.url)
@@ -138,7 +138,7 @@ def variations(case: Case) -> Iterator[Case]:
     request = case.request
     if case.task_type.is_generative:
         return
-    for count in sorted({1, 3, (case.task.max_batch or 3) + 1}):
+    for count in sorted({1, 3, (case.task.batch_size(request.endpoint) or 3) + 1}):
         inputs = tuple(f"text {n}" for n in range(count))
         yield _varied(case, replace(request, inputs=inputs), f"{count} inputs")
     for input_type in InputType if case.task_type.is_chunkable else ():

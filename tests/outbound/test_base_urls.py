@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import replace
 
 import msgspec
 import pytest
 
-from inferry.calls import HttpCall, HttpReply
+from inferry.calls import Credential, HttpCall, HttpReply
 from inferry.domain import Deadline, Endpoint, TaskType
 from inferry.errors import UpstreamUnreachable
 from inferry.outbound.client import open_client
@@ -61,3 +62,23 @@ async def test_an_endpoint_with_a_url_of_its_own_is_left_alone(rebased, provider
         await rebased.exchange(own, read)
 
     assert provider.requests == []
+
+
+async def test_a_signature_covers_the_address_that_is_called(rebased, provider):
+    signed: list[str] = []
+
+    def sign(
+        call: HttpCall, endpoint: Endpoint, now: float
+    ) -> Generator[HttpCall, HttpReply, Credential]:
+        yield from ()
+        signed.append(call.url)
+        return Credential({}, expires_at=None)
+
+    exchange = msgspec.structs.replace(
+        exchange_to("https://api.openai.com/a%3Ab%2Fc?d=e"), auth=sign
+    )
+
+    await rebased.exchange(exchange, read)
+
+    assert signed == [f"{provider.url}/a%3Ab%2Fc?d=e"]
+    assert provider.requests[0].path == "/a%3Ab%2Fc?d=e"

@@ -127,8 +127,10 @@ async def test_a_signature_is_made_for_every_call(credentials, clock) -> None:
     first = await credentials.headers(exchange_of(signature))
     clock.advance(1)
 
-    assert await credentials.headers(exchange_of(signature)) != first
-    assert not credentials.drop(exchange_of(signature))
+    second = await credentials.headers(exchange_of(signature))
+
+    assert second != first
+    assert not credentials.refused(exchange_of(signature), second)
 
 
 async def test_a_constant_key_is_not_worth_a_second_try(credentials) -> None:
@@ -136,18 +138,42 @@ async def test_a_constant_key_is_not_worth_a_second_try(credentials) -> None:
         yield from ()
         return Credential({"key": "a"}, math.inf)
 
-    await credentials.headers(exchange_of(constant))
+    headers = await credentials.headers(exchange_of(constant))
 
-    assert not credentials.drop(exchange_of(constant))
+    assert not credentials.refused(exchange_of(constant), headers)
 
 
-async def test_a_dropped_token_is_fetched_anew(credentials) -> None:
+async def test_a_refused_token_is_fetched_anew(credentials) -> None:
     exchange = exchange_of(fetched)
-    await credentials.headers(exchange)
+    headers = await credentials.headers(exchange)
 
-    assert credentials.drop(exchange)
-    assert not credentials.drop(exchange)
+    assert credentials.refused(exchange, headers)
+    assert not credentials.refused(exchange, headers)
     assert await credentials.headers(exchange) == {"token": "token-4"}
+
+
+async def test_a_token_that_was_fetched_meanwhile_is_not_given_up(credentials) -> None:
+    exchange = exchange_of(fetched)
+    former = await credentials.headers(exchange)
+    credentials.refused(exchange, former)
+    newer = await credentials.headers(exchange)
+
+    assert credentials.refused(exchange, former)
+    assert await credentials.headers(exchange) == newer
+
+
+async def test_another_form_of_a_key_is_tried_and_what_works_is_remembered(credentials) -> None:
+    def either(call, endpoint, now) -> Generator[HttpCall, HttpReply, Credential]:
+        yield from ()
+        return Credential({"key": "bare"}, math.inf, otherwise={"key": "Bearer"})
+
+    exchange = exchange_of(either)
+    first = await credentials.headers(exchange)
+
+    assert credentials.refused(exchange, first)
+    assert await credentials.headers(exchange) == {"key": "Bearer"}
+    assert credentials.refused(exchange, {"key": "Bearer"})
+    assert await credentials.headers(exchange) == first == {"key": "bare"}
 
 
 async def test_a_failed_fetch_is_told_and_tried_again_next_time(credentials, tokens) -> None:

@@ -90,6 +90,20 @@ def test_what_is_no_http_url_is_refused(url) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/model/a%3A0%2Fb/invoke", "/model/a%3A0%2Fb/invoke"),
+        ("/models/m:predict", "/models/m:predict"),
+        ("/é", "/%C3%A9"),
+        ("/%zz", "/%25zz"),
+        ("", "/"),
+    ],
+)
+def test_the_path_stays_as_it_is_written_where_http_can_carry_it(path, sent) -> None:
+    assert OPEN.check_url(f"https://example.org{path}?a=b").raw_path_qs == f"{sent}?a=b"
+
+
+@pytest.mark.parametrize(
     "host", ["api.example.org", "deep.api.example.org", "exact.test", "EXACT.test."]
 )
 def test_an_allow_list_lets_its_hosts_pass(host) -> None:

@@ -299,9 +299,8 @@ async def test_the_deadline_does_not_cut_a_stream_that_has_begun(client, provide
     async with client.stream(exchange, framing="sse", refuse=refuse) as stream:
         events = stream.events()
         [first] = await anext(events)
-        with pytest.raises(DeadlineExceeded):
-            async with within(exchange.deadline):
-                await asyncio.Event().wait()
+        with pytest.raises(DeadlineExceeded), within(exchange.deadline):
+            await asyncio.Event().wait()
         go_on.set()
         [second] = await anext(events)
 

@@ -234,7 +234,19 @@ async def test_error_row_gives_its_words_and_its_attempts(offer, row, status, me
     tail = rf" for request from inference entity id \[mine\] status \[{status}\]"
     assert re.match(rf"{words}{tail}\. Error message: \[{re.escape(message)}\]$", error.message)
     assert error.upstream_status == status
-    assert len(hosted.calls) == attempts_of(offer, row)
+    again = status == 401 and has_another_credential(offer)
+    assert len(hosted.calls) == (2 if again else attempts_of(offer, row))
+
+
+def has_another_credential(offer: Offer) -> bool:
+    """Tell whether a refused credential is fetched anew or has another form."""
+    request = offer.case.request
+    assert offer.service.auth is not None
+    try:
+        next(offer.service.auth(offer.task.build(request), request.endpoint, 0.0))
+    except StopIteration as done:
+        return done.value.otherwise is not None
+    return True
 
 
 def attempts_of(offer: Offer, row: ErrorRow) -> int:

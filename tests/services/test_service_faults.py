@@ -201,7 +201,7 @@ async def broken_stream(hosted: Hosted) -> tuple[list[ChatChunk], UpstreamError]
     assert stream is not None
     chunks: list[ChatChunk] = []
     with pytest.raises(UpstreamError) as caught:
-        async for together in stream(hosted.request("hello there")):
+        async for together in stream(hosted.request("hello to all of you there")):
             chunks += together
     return chunks, caught.value
 
@@ -219,7 +219,7 @@ async def test_a_stream_that_breaks_gives_what_came_and_is_not_asked_for_again(
 
     chunks, error = await broken_stream(hosted)
 
-    whole = simulated.reply_text("hello there")
+    whole = simulated.reply_text("hello to all of you there")
     assert text_of(chunks)
     assert whole.startswith(text_of(chunks))
     assert text_of(chunks) != whole
@@ -239,10 +239,10 @@ async def test_a_stream_that_comes_byte_by_byte_is_complete(offer, hosted):
             await connection.send(simulated.chunk(payload[at : at + 1]))
         await connection.send(b"0\r\n\r\n")
 
-    at_once = await hosted.stream("hello there")
+    at_once = await hosted.stream("hello to all of you there")
     hosted.always(drip)
 
-    assert await hosted.stream("hello there") == at_once
+    assert await hosted.stream("hello to all of you there") == at_once
 
 
 @every(STREAMED)
@@ -272,7 +272,7 @@ async def test_a_caller_who_leaves_a_stream_ends_it_at_the_provider(offer, hoste
     hosted.always(in_pieces(end=fake.never_answer, after=4))
     stream = hosted.runners().stream
     assert stream is not None
-    chunks = stream(hosted.request("hello there"))
+    chunks = stream(hosted.request("hello to all of you there"))
 
     await anext(chunks)
     await chunks.aclose()

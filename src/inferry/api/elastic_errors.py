@@ -41,6 +41,7 @@ RENDERINGS: Final[dict[type[InferenceError], Rendering]] = {
     errors.IllegalArgument: Rendering(400, "illegal_argument_exception"),
     errors.UnacceptableMediaType: Rendering(400, "media_type_header_exception"),
     errors.UnsupportedMediaType: Rendering(406, None),
+    errors.UnusableModel: Rendering(400, "status_exception"),
     errors.NoHandler: Rendering(400, None),
     errors.NotFound: Rendering(404, "resource_not_found_exception"),
     errors.AlreadyExists: Rendering(400, "resource_already_exists_exception"),

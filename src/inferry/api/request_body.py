@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from inferry.api.compression import decompress, too_large
 from inferry.api.direct import Direct
+from inferry.concurrency import time_limit
 from inferry.errors import BadRequest, BodyTooLarge, UnsupportedMediaType
 
 Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
@@ -77,7 +77,7 @@ class BodyReader:
     async def _next(self, receive: Receive) -> dict[str, Any]:
         """Wait for the next part."""
         try:
-            async with asyncio.timeout(self.timeout_s):
+            with time_limit(self.timeout_s):
                 message = await receive()
         except TimeoutError:
             raise BadRequest("the request body did not arrive in time") from None

@@ -135,12 +135,14 @@ class Inference:
     async def _prepare(self, entry: Entry, ask: Ask) -> tuple[Runners, InferenceRequest]:
         timeout_s, timeout = ask.timeout or self._timeouts[entry.task_type]
         deadline = Deadline.after(timeout_s, timeout, entry.inference_id)
-        check_region(
-            self._snapshot.region_policy,
-            inference_id=entry.inference_id,
-            service=entry.service,
-            service_settings=entry.endpoint().service_settings,
-        )
+        policy = self._snapshot.region_policy
+        if policy is not None:
+            check_region(
+                policy,
+                inference_id=entry.inference_id,
+                service=entry.service,
+                service_settings=entry.endpoint().service_settings,
+            )
         runners: Runners | None = entry.runners
         if runners is None:
             runners = await self._composed(entry, deadline)
@@ -156,7 +158,7 @@ class Inference:
             )
         if isinstance(task, LocalTask):
             raise model_not_available(entry.endpoint())
-        async with within(deadline):
+        with within(deadline):
             return await self._composing.run(
                 f"{entry.inference_id}/{entry.revision}",
                 partial(self._compose_entry, entry, service, task),

@@ -28,7 +28,7 @@ class KeyedLocks:
             if deadline is None:
                 await lock.acquire()
             else:
-                async with within(deadline):
+                with within(deadline):
                     await lock.acquire()
             try:
                 yield

@@ -43,7 +43,7 @@ async def probed(endpoint: Endpoint, task: Task, probe: Probe, deadline: Deadlin
     not fit the settings.
     """
     try:
-        async with within(deadline):
+        with within(deadline):
             result = await probe(endpoint, deadline)
     except InferenceError as error:
         raise ValidationCallFailed(

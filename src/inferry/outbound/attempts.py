@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from inferry.concurrency import time_limit
 from inferry.domain import Deadline
 from inferry.errors import QueueFull, Retry, UpstreamError, UpstreamUnreachable
 from inferry.outbound.breaker import Breaker
@@ -49,7 +49,7 @@ class Attempts:
         failure: UpstreamError | None = None
         attempt = 0
         try:
-            async with asyncio.timeout(deadline.left_s()):
+            with time_limit(deadline.left_s()):
                 while True:
                     attempt += 1
                     try:

@@ -6,18 +6,20 @@ always verified, and every address passes `egress`.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
+import msgspec
 from yarl import URL
 
 from inferry.calls import Event, HttpCall, HttpReply
-from inferry.concurrency import Nursery
+from inferry.concurrency import Nursery, time_limit
 from inferry.domain import Deadline
 from inferry.errors import (
     BadRequest,
@@ -71,7 +73,7 @@ class Client:
 
     async def exchange(self, exchange: Exchange, read: Callable[[HttpReply], T]) -> T:
         """Send and give `read(reply)`; see `protocols.Outbound`."""
-        url = self._check(self._address(exchange))
+        exchange, url = self._addressed(exchange)
 
         async def once() -> T:
             response = await self._send_signed(exchange, url)
@@ -80,8 +82,6 @@ class Client:
             except InferenceError as error:
                 self._note_retry_after(error, response)
                 raise
-            finally:
-                response.close()
 
         group = exchange.group or str(url.raw_host)
         return await self._attempts.run(once, group=group, deadline=exchange.deadline)
@@ -101,7 +101,7 @@ class Client:
     async def _open(
         self, exchange: Exchange, refuse: Callable[[HttpReply], Exception]
     ) -> aiohttp.ClientResponse:
-        url = self._check(self._address(exchange))
+        exchange, url = self._addressed(exchange)
 
         async def once() -> aiohttp.ClientResponse:
             response = await self._send_signed(exchange, url)
@@ -112,17 +112,16 @@ class Client:
             except InferenceError as error:
                 self._note_retry_after(error, response)
                 raise
-            finally:
-                response.close()
 
         group = exchange.group or str(url.raw_host)
         return await self._attempts.run(once, group=group, deadline=exchange.deadline)
 
     async def _send_signed(self, exchange: Exchange, url: URL) -> aiohttp.ClientResponse:
-        """Send with credentials; a fetched credential that is refused is fetched anew, once."""
+        """Send with credentials; when they are refused, once more with others, if there are any."""
         call = exchange.call
-        response = await self._send(call, url, await self._credentials.headers(exchange))
-        if response.status == 401 and self._credentials.drop(exchange):
+        headers = await self._credentials.headers(exchange)
+        response = await self._send(call, url, headers)
+        if response.status == 401 and self._credentials.refused(exchange, headers):
             response.close()
             response = await self._send(call, url, await self._credentials.headers(exchange))
         return response
@@ -149,17 +148,16 @@ class Client:
     async def _send_for_auth(self, call: HttpCall) -> HttpReply:
         url = self._check(call.url)
         try:
-            async with asyncio.timeout(_AUTH_TIMEOUT_S):
-                response = await self._send(call, url, {})
-                try:
-                    return await self._whole(response)
-                finally:
-                    response.close()
+            with time_limit(_AUTH_TIMEOUT_S):
+                return await self._whole(await self._send(call, url, {}))
         except TimeoutError as error:
             raise _unreachable(error, url) from error
 
     async def _whole(self, response: aiohttp.ClientResponse) -> HttpReply:
-        """Read the body, within the size limit and without waiting longer than the caller does."""
+        """Read the body to its end, which sets the connection free, or close it.
+
+        Within the size limit, and no longer than the caller waits.
+        """
         parts: list[bytes] = []
         size = 0
         try:
@@ -168,21 +166,27 @@ class Client:
                 if size > self._max_bytes:
                     raise _too_large(response.url, self._max_bytes)
                 parts.append(part)
-        except (aiohttp.ClientError, OSError) as error:
-            raise _unreachable(error, response.url) from _root_of(error)
+        except BaseException as error:
+            response.close()
+            if isinstance(error, aiohttp.ClientError | OSError):
+                raise _unreachable(error, response.url) from _root_of(error)
+            raise
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         return HttpReply(response.status, response.headers, body, str(response.url))
 
-    def _address(self, exchange: Exchange) -> str:
-        """Give the URL to call: the operator may put another origin in a provider's default place.
+    def _addressed(self, exchange: Exchange) -> tuple[Exchange, URL]:
+        """Give the exchange with the URL to call, which a signature covers, and that URL checked.
 
-        An endpoint that names its own `url` is left alone.
+        The operator may put another origin in a provider's default place; an endpoint that names
+        its own `url` is left alone.
         """
-        text, endpoint = exchange.call.url, exchange.endpoint
+        call, endpoint = exchange.call, exchange.endpoint
         origin = self._base_urls.get(endpoint.service)
-        if origin is None or "url" in endpoint.service_settings:
-            return text
-        return origin.rstrip("/") + URL(text).raw_path_qs
+        if origin is not None and "url" not in endpoint.service_settings:
+            path = urlunsplit(("", "", *urlsplit(call.url)[2:]))
+            call = replace(call, url=origin.rstrip("/") + path)
+            exchange = msgspec.structs.replace(exchange, call=call)
+        return exchange, self._check(call.url)
 
     def _check(self, text: str) -> URL:
         url = self._checked.get(text)
@@ -227,7 +231,7 @@ class _OpenStream:
     async def _read(self, *, has_begun: bool) -> bytes:
         limit_s = self._idle_timeout_s if has_begun else self._deadline.left_s()
         try:
-            async with asyncio.timeout(limit_s):
+            with time_limit(limit_s):
                 return await self._response.content.readany()
         except TimeoutError as error:
             if not has_begun:

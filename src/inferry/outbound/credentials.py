@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import TypeAlias
 
 from inferry.calls import Credential, HttpCall, HttpReply
@@ -49,11 +50,18 @@ class Credentials:
         fetched = await self._fetching.run(repr(key), lambda: self._fetch(auth, exchange, key))
         return fetched.headers
 
-    def drop(self, exchange: Exchange) -> bool:
-        """Forget a credential that the provider refused; true if a new one can be fetched."""
+    def refused(self, exchange: Exchange, used: Mapping[str, str]) -> bool:
+        """Take note that a provider refused the headers `used`; true if there are others to try."""
         key = _key(exchange.endpoint)
         kept = self._kept.get(key)
-        if kept is None or kept.expires_at == math.inf:
+        if kept is None:
+            return False
+        if kept.headers != used:  # another call has replaced them meanwhile
+            return True
+        if kept.otherwise is not None:
+            self._kept[key] = replace(kept, headers=kept.otherwise, otherwise=kept.headers)
+            return True
+        if kept.expires_at == math.inf:
             return False
         del self._kept[key]
         return True

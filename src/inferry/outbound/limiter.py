@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from inferry.commands import Grant, TakeTokens
-from inferry.concurrency import Nursery
+from inferry.concurrency import Nursery, time_limit
 from inferry.domain import Deadline
 from inferry.errors import InferenceError, InternalError, QueueFull, ShuttingDown
 from inferry.outbound.clock import Clock, SystemClock
@@ -190,7 +190,7 @@ class LeasingLimiter:
             lease.is_asking = True
             self._nursery.start(self._serve(group, lease, deadline.inference_id))
         try:
-            async with asyncio.timeout(deadline.left_s()):
+            with time_limit(deadline.left_s()):
                 await waiter
         except TimeoutError:
             raise deadline.exceeded() from None

@@ -25,9 +25,11 @@ def built_in_services() -> list[Service]:
     """Give the services of this package."""
     from inferry.services import (
         anthropic,
+        azureaistudio,
         azureopenai,
         cohere,
         elasticsearch,
+        googleaistudio,
         hugging_face,
         mistral,
         openai,
@@ -35,10 +37,12 @@ def built_in_services() -> list[Service]:
 
     return [
         anthropic.SERVICE,
+        azureaistudio.SERVICE,
         azureopenai.SERVICE,
         cohere.SERVICE,
         elasticsearch.SERVICE,
         elasticsearch.ELSER,
+        googleaistudio.SERVICE,
         hugging_face.SERVICE,
         mistral.SERVICE,
         openai.SERVICE,

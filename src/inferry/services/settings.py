@@ -95,6 +95,30 @@ RETURN_DOCUMENTS = Field(
     updatable=True,
     listed=False,
 )
+MAX_NEW_TOKENS = Field(
+    "max_new_tokens",
+    "int",
+    help="Most tokens to generate for one answer.",
+    at_least=1,
+    updatable=True,
+    listed=False,
+)
+TEMPERATURE = Field(
+    "temperature",
+    "float",
+    help="How free the answers are.",
+    at_least=0,
+    updatable=True,
+    listed=False,
+)
+TOP_P = Field(
+    "top_p",
+    "float",
+    help="Mass of the tokens that are drawn from.",
+    at_least=0,
+    updatable=True,
+    listed=False,
+)
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 

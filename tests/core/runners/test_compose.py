@@ -52,6 +52,14 @@ async def test_every_call_takes_a_permit_of_its_group(composed, permits) -> None
     assert permits.asked == [("small:my-id", 3000)] * 2
 
 
+async def test_an_endpoint_may_have_a_batch_of_its_own(composed, permits) -> None:
+    runners = composed(task=replace(DENSE, max_batch=3, batch_of=lambda _: 1))
+
+    await runners.run(request_for(ENDPOINT, "a", "b", "c"))
+
+    assert len(permits.asked) == 3
+
+
 async def test_the_longest_wait_of_a_request_is_noted(composed, permits) -> None:
     permits.waits_s = [2.0, 3.0, 1.0]
     request = request_for(ENDPOINT, "a", "b", "c")

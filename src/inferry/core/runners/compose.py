@@ -56,7 +56,7 @@ def compose(
         limit = Limit(limiter, group, rate)
         run = limit.run(run)
         stream = limit.stream(stream) if stream is not None else None
-    run = split(run, max_batch=task.max_batch, max_tokens=task.max_tokens)
+    run = split(run, max_batch=task.batch_size(endpoint), max_tokens=task.max_tokens)
     run = _truncated(run, endpoint)
     if pending is not None:
         run = pending.run(run)

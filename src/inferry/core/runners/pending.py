@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from typing import Any
 
 from inferry.core.runners.runner import Chunks, Run, Stream
@@ -28,8 +27,11 @@ class PendingBytes:
         """Give `run` with its request counted until it is answered."""
 
         async def run_counted(request: InferenceRequest) -> Result:
-            with self._hold(request):
+            size = self._take(request)
+            try:
                 return await run(request)
+            finally:
+                self.size_bytes -= size
 
         return run_counted
 
@@ -37,15 +39,17 @@ class PendingBytes:
         """Give `stream` with its request counted until it ends."""
 
         async def stream_counted(request: InferenceRequest) -> Chunks:
-            with self._hold(request):
+            size = self._take(request)
+            try:
                 async with aclosing(stream(request)) as parts:
                     async for chunks in parts:
                         yield chunks
+            finally:
+                self.size_bytes -= size
 
         return stream_counted
 
-    @contextmanager
-    def _hold(self, request: InferenceRequest) -> Iterator[None]:
+    def _take(self, request: InferenceRequest) -> int:
         size = size_bytes(request)
         if self.size_bytes and self.size_bytes + size > self._max_bytes:
             raise QueueFull(
@@ -55,10 +59,7 @@ class PendingBytes:
                 retry_after_s=_RETRY_AFTER_S,
             )
         self.size_bytes += size
-        try:
-            yield
-        finally:
-            self.size_bytes -= size
+        return size
 
 
 def size_bytes(request: InferenceRequest) -> int:

@@ -23,7 +23,7 @@ _RATE_LIMITED = (
     " remaining requests [{x-ratelimit-remaining-requests}]"
 )
 
-ERRORS = (
+OLDER_ERRORS = (
     SERVER_ERROR,
     ErrorRow(503, 503, SERVER_ERROR.text, Retry.YES),
     OTHER_SERVER_ERROR,
@@ -39,6 +39,10 @@ ERRORS = (
     ),
     NOT_AUTHENTICATED,
     REDIRECTION,
+)
+"""Without words of their own for 400, 404, 422 and the rest."""
+ERRORS = (
+    *OLDER_ERRORS,
     ErrorRow(422, 422, "Received an input validation error response"),
     ErrorRow(400, 400, "Received a bad request status code"),
     NOT_FOUND,

@@ -50,6 +50,7 @@ class _ErrorObject(msgspec.Struct, frozen=True):
     http_status_code: Any = None
     param: Any = None
     type: Any = None
+    status: Any = None
 
 
 class _ErrorBody(msgspec.Struct, frozen=True):
@@ -64,7 +65,7 @@ class _ErrorBody(msgspec.Struct, frozen=True):
     error_type: Any = None
 
 
-_ERROR = msgspec.json.Decoder(_ErrorBody)
+_ERROR = msgspec.json.Decoder(_ErrorBody | list[_ErrorBody])
 
 
 def error_message(reply: HttpReply) -> ProviderError:
@@ -122,6 +123,8 @@ def _provider_error(body: bytes) -> ProviderError:
         parsed = _ERROR.decode(body)
     except msgspec.MsgspecError:
         return ProviderError()
+    if isinstance(parsed, list):  # Google wraps some of its errors
+        parsed = parsed[0] if parsed else _ErrorBody()
     if isinstance(parsed.error, str | list):
         texts = [parsed.error] if isinstance(parsed.error, str) else parsed.error
         return ProviderError("; ".join(texts), kind=_text(parsed.type or parsed.error_type))
@@ -129,7 +132,8 @@ def _provider_error(body: bytes) -> ProviderError:
         parsed.message or parsed.detail, parsed.code, param=parsed.param, type=parsed.type
     )
     code = said.http_status_code if said.code is None else said.code
-    return ProviderError(_text(said.message), _text(code), _text(said.param), _text(said.type))
+    kind = said.status if said.type is None else said.type
+    return ProviderError(_text(said.message), _text(code), _text(said.param), _text(kind))
 
 
 def _text(value: Any) -> str | None:

@@ -68,9 +68,10 @@ def header_problems(headers: Json, *, ours: frozenset[str] = OURS) -> list[str]:
 
 def with_headers(ours: Mapping[str, str], task: CallerSettings) -> dict[str, str]:
     """Lay the caller's headers over `ours`, whatever the case of their names."""
-    added = task.headers or {}
-    replaced = {name.lower() for name in added}
-    return {name: ours[name] for name in ours if name.lower() not in replaced} | added
+    if not task.headers:
+        return dict(ours)
+    replaced = {name.lower() for name in task.headers}
+    return {name: ours[name] for name in ours if name.lower() not in replaced} | task.headers
 
 
 def fits_header(value: str) -> bool:

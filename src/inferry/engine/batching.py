@@ -1,0 +1,343 @@
+"""Which texts run next, and together.
+
+Texts wait in lanes, search before ingest. They are tokenized a little ahead and cut into batches by
+padded tokens, not by count: of a lane's oldest text and of those next to it in length. Pure: no
+thread, no clock; whoever holds it serializes the calls.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from inferry.domain import InputType
+from inferry.errors import DeadlineExceeded, InferenceError, QueueFull
+from inferry.modeling import Encoded, ShapeLadder
+
+_PIECE_TEXTS = 64
+_PIECE_CHARACTERS = 32 * 1024
+_AHEAD_BATCHES = 16
+
+
+class Lane(IntEnum):
+    """Who goes first. CHECK is for the engine's own probes, which no queue holds up."""
+
+    CHECK = 0
+    SEARCH = 1
+    INGEST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The numbers of a queue.
+
+    budget: padded tokens of a batch; brisk_budget: of an ingest batch while searches come in, so
+    that the next search waits less. calm_s: how long after a search that holds. ingest_share: of
+    the padded tokens, which ingest gets however many searches wait. texts, characters: what may
+    wait in one lane.
+    """
+
+    budget: int = 512
+    brisk_budget: int = 128
+    calm_s: float = 1.0
+    ingest_share: float = 0.2
+    texts: int = 10_000
+    characters: int = 64 * 1024 * 1024
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """The texts of one request. deadline: on the monotonic clock.
+
+    ended: called once, when the last text has run (None) or when the job ends before.
+    rows: the answer so far, float32[texts, width]. tokens: that ran. cut: indices of texts that
+    were too long.
+    """
+
+    texts: Sequence[str] = field(repr=False)
+    input_type: InputType
+    lane: Lane
+    deadline: float
+    ended: Callable[[InferenceError | None], None] = field(repr=False)
+    rows: bytearray = field(default_factory=bytearray, repr=False)
+    tokens: int = 0
+    cut: list[int] = field(default_factory=list)
+    handed_out: int = 0
+    left: int = 0
+    characters: int = 0
+    is_over: bool = False
+
+    def __post_init__(self) -> None:
+        self.left = len(self.texts)
+        self.characters = sum(map(len, self.texts))
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some texts of a job, to be tokenized. first: index of the first one."""
+
+    job: Job
+    first: int
+    texts: Sequence[str]
+
+
+@dataclass(eq=False, frozen=True, slots=True)
+class Item:
+    """A tokenized text that waits for its batch. number: in the order of tokenizing."""
+
+    job: Job
+    index: int
+    encoded: Encoded
+    number: int
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Order by length, then by age."""
+        return len(self.encoded.ids), self.number
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of texts so far. batches and padded tokens are those that ran."""
+
+    inference_count: int = 0
+    error_count: int = 0
+    timeout_count: int = 0
+    rejected_count: int = 0
+    abandoned_count: int = 0
+    batches: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+
+
+class _Waiting:
+    """One lane. texts, characters: of the jobs in it that are not over."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[Job, None] = {}  # with texts that nobody tokenizes yet, oldest first
+        self.by_age: dict[Item, None] = {}
+        self.by_length: list[Item] = []
+        self.ready_tokens = 0
+        self.texts = 0
+        self.characters = 0
+
+    def add(self, item: Item) -> None:
+        self.by_age[item] = None
+        insort(self.by_length, item, key=_key)
+        self.ready_tokens += len(item.encoded.ids)
+
+    def remove(self, items: Iterable[Item]) -> None:
+        for item in items:
+            del self.by_age[item]
+            del self.by_length[bisect_left(self.by_length, item.key, key=_key)]
+            self.ready_tokens -= len(item.encoded.ids)
+
+
+class Batcher:
+    """The queue of one deployment. ladder: by which the cost of a batch is counted."""
+
+    def __init__(self, ladder: ShapeLadder, limits: Limits) -> None:
+        self._ladder = ladder
+        self._limits = limits
+        self._lanes = {lane: _Waiting() for lane in Lane}
+        self._last_number = 0
+        self._searched_at = float("-inf")
+        self._ingest_credit = 0.0
+        self.tally = Tally()
+
+    @property
+    def waiting(self) -> int:
+        """Count the texts that wait or run, probes aside."""
+        return self._lanes[Lane.SEARCH].texts + self._lanes[Lane.INGEST].texts
+
+    def put(self, job: Job, now: float) -> None:
+        """Take a job, whole. Raises `QueueFull`; a job that finds its lane empty always fits."""
+        lane = self._lanes[job.lane]
+        is_bounded = lane.texts and job.lane is not Lane.CHECK
+        if is_bounded and (
+            lane.texts + len(job.texts) > self._limits.texts
+            or lane.characters + job.characters > self._limits.characters
+        ):
+            self.tally.rejected_count += len(job.texts)
+            raise QueueFull("inference process queue is full. Unable to execute command")
+        if job.lane is Lane.SEARCH:
+            self.note_search(now)
+        lane.jobs[job] = None
+        lane.texts += len(job.texts)
+        lane.characters += job.characters
+
+    def note_search(self, now: float) -> None:
+        """Keep ingest batches short for a while: somebody searches, here or beside us."""
+        self._searched_at = now
+
+    def abandon(self, job: Job) -> None:
+        """Forget a job whose caller is gone."""
+        if not job.is_over:
+            self.tally.abandoned_count += job.left
+            self._end(job)
+
+    def fail(self, job: Job, error: InferenceError) -> None:
+        """End a job with `error`."""
+        if not job.is_over:
+            self.tally.error_count += job.left
+            self._end(job)
+            job.ended(error)
+
+    # --- tokenizing ------------------------------------------------------------------------------
+
+    def take_texts(self, now: float) -> Piece | None:
+        """Give what to tokenize next; None where enough is ready, or nothing waits."""
+        for lane in self._lanes.values():
+            if lane.ready_tokens >= _AHEAD_BATCHES * self._limits.budget:
+                continue
+            while lane.jobs:
+                job = next(iter(lane.jobs))
+                if self._is_late(job, now):
+                    continue
+                piece = _next_piece(job)
+                if job.handed_out == len(job.texts):
+                    del lane.jobs[job]
+                return piece
+        return None
+
+    def add_encoded(self, piece: Piece, encoded: Sequence[Encoded]) -> None:
+        """Take back what was tokenized; a job that ended meanwhile is left out."""
+        if piece.job.is_over:
+            return
+        lane = self._lanes[piece.job.lane]
+        for index, one in enumerate(encoded, start=piece.first):
+            self._last_number += 1
+            lane.add(Item(piece.job, index, one, self._last_number))
+
+    # --- running ---------------------------------------------------------------------------------
+
+    def next_lane(self) -> Lane | None:
+        """Tell whose turn it is, None when nothing is ready."""
+        check, search, ingest = (bool(self._lanes[lane].by_age) for lane in Lane)
+        if check:
+            return Lane.CHECK
+        if search and not (ingest and self._ingest_credit >= self._limits.brisk_budget):
+            return Lane.SEARCH
+        return Lane.INGEST if ingest else None
+
+    def take_batch(self, now: float) -> list[Item]:
+        """Give the texts to run next, all of one lane; empty when nothing is ready."""
+        while (turn := self.next_lane()) is not None:
+            lane = self._lanes[turn]
+            chosen = self._choose(lane, self._budget(turn, now))
+            lane.remove(chosen)
+            batch = [item for item in chosen if not self._is_late(item.job, now)]
+            if batch:
+                self._account(turn, batch)
+                return batch
+        return []
+
+    def finish(self, batch: Sequence[Item], rows: memoryview, width: int) -> None:
+        """Take the rows of a batch: bytes of float32[texts, width]. Ends the jobs that are whole.
+
+        Rows of jobs that ended meanwhile are dropped.
+        """
+        stride = 4 * width
+        for place, item in enumerate(batch):
+            job = item.job
+            if job.is_over:
+                continue
+            if not job.rows:
+                job.rows = bytearray(len(job.texts) * stride)
+            row = rows[place * stride : (place + 1) * stride]
+            job.rows[item.index * stride : (item.index + 1) * stride] = row
+            job.tokens += len(item.encoded.ids)
+            if item.encoded.tokens > len(item.encoded.ids):
+                job.cut.append(item.index)
+            self.tally.inference_count += 1
+            job.left -= 1
+            self._lanes[job.lane].texts -= 1
+            if job.left == 0:
+                job.cut.sort()
+                self._end(job)
+                job.ended(None)
+
+    def _choose(self, lane: _Waiting, budget: int) -> list[Item]:
+        """Give the oldest text and its neighbours in length, as many as `budget` covers."""
+        oldest, ordered = next(iter(lane.by_age)), lane.by_length
+        low = bisect_left(ordered, oldest.key, key=_key)
+        high = low + 1
+        longest = length = len(oldest.encoded.ids)
+        most_rows = self._ladder.rows[-1]
+        while high - low < most_rows:
+            shorter = len(ordered[low - 1].encoded.ids) if low else None
+            longer = len(ordered[high].encoded.ids) if high < len(ordered) else None
+            takes_longer = longer is not None and (
+                shorter is None or longer - length <= length - shorter
+            )
+            if longer is not None and takes_longer and self._fits(high - low, longer, budget):
+                longest = longer
+                high += 1
+            elif shorter is not None and self._fits(high - low, longest, budget):
+                low -= 1
+            else:
+                break
+        return ordered[low:high]
+
+    def _fits(self, rows: int, longest: int, budget: int) -> bool:
+        """Tell whether one more text may join `rows` others."""
+        return self._ladder.tokens(rows + 1, longest) <= budget
+
+    def _budget(self, turn: Lane, now: float) -> int:
+        is_brisk = turn is Lane.INGEST and now - self._searched_at < self._limits.calm_s
+        return self._limits.brisk_budget if is_brisk else self._limits.budget
+
+    def _account(self, turn: Lane, batch: Sequence[Item]) -> None:
+        """Count a batch, and what search owes to ingest after it."""
+        longest = max(len(item.encoded.ids) for item in batch)
+        cost = self._ladder.tokens(len(batch), longest)
+        self.tally.batches += 1
+        self.tally.tokens += sum(len(item.encoded.ids) for item in batch)
+        self.tally.padded_tokens += cost
+        share = self._limits.ingest_share
+        if not self._lanes[Lane.INGEST].texts:
+            self._ingest_credit = 0.0
+        elif turn is Lane.SEARCH:
+            self._ingest_credit += cost * share / (1 - share)
+        elif turn is Lane.INGEST and self._lanes[Lane.SEARCH].by_age:
+            self._ingest_credit -= cost
+
+    def _is_late(self, job: Job, now: float) -> bool:
+        """Tell whether nobody waits for `job` any more, and end it if its time is over."""
+        if job.is_over:
+            return True
+        if job.deadline > now:
+            return False
+        self.tally.timeout_count += job.left
+        self._end(job)
+        job.ended(DeadlineExceeded("the time of the request ended in the queue"))
+        return True
+
+    def _end(self, job: Job) -> None:
+        """Take a job out of its lane, with all that waits of it."""
+        job.is_over = True
+        lane = self._lanes[job.lane]
+        lane.jobs.pop(job, None)
+        lane.texts -= job.left
+        lane.characters -= job.characters
+        if job.left:
+            lane.remove([item for item in lane.by_age if item.job is job])
+
+
+def _next_piece(job: Job) -> Piece:
+    """Cut off the next texts of `job`, few enough that others need not wait long."""
+    first = end = job.handed_out
+    characters = 0
+    while end < len(job.texts) and end - first < _PIECE_TEXTS:
+        characters += len(job.texts[end])
+        if characters > _PIECE_CHARACTERS and end > first:
+            break
+        end += 1
+    job.handed_out = end
+    return Piece(job, first, job.texts[first:end])
+
+
+def _key(item: Item) -> tuple[int, int]:
+    return item.key

@@ -1,0 +1,154 @@
+"""A local model between those who load it and those who run it.
+
+`models/` and `engine/runtimes/` make a `TextModel`; `engine/` queues, batches and runs it, in a
+worker process. Neither knows the other.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from inferry.domain import InputType
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Rows: TypeAlias = NDArray[np.float32]
+    """float32[texts, width], C-contiguous: one row per text, in the order of the batch."""
+
+Precision: TypeAlias = Literal["f32", "bf16", "int8"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A model folder on this machine. Nothing outside of `folder` is read.
+
+    name: as messages call it. dimensions: a Matryoshka width, None for the whole vector.
+    checksums: SHA-256 that files must have, by their path in the folder.
+    """
+
+    name: str
+    folder: Path
+    dimensions: int | None = None
+    checksums: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeOptions:
+    """How a model is compiled. streams: batches that run at once, with `threads` threads each.
+
+    cache_dir: where compiled graphs are kept for the next start, None for nowhere.
+    """
+
+    threads: int = 1
+    streams: int = 1
+    precision: Precision | Literal["auto"] = "auto"
+    cache_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A tokenized text.
+
+    ids: with special tokens, at most `max_tokens`. tokens: what the whole text had, so that the
+    text was cut when it is more than `len(ids)`. skipped: leading tokens that are not pooled.
+    """
+
+    ids: Sequence[int]
+    tokens: int
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeLadder:
+    """The few tensor shapes that a model is run with; each new one costs time and memory.
+
+    rows, lengths: ascending steps; a batch is padded to the next step of each.
+    """
+
+    rows: Sequence[int]
+    lengths: Sequence[int]
+
+    def pad(self, rows: int, longest: int) -> tuple[int, int]:
+        """Give the shape in which `rows` texts run, the longest of which has `longest` tokens."""
+        return _step(self.rows, rows), _step(self.lengths, longest)
+
+    def tokens(self, rows: int, longest: int) -> int:
+        """Give what such a batch costs: its padded tokens."""
+        padded_rows, length = self.pad(rows, longest)
+        return padded_rows * length
+
+
+class TextModel(Protocol):
+    """A loaded model. It blocks; all of it may be called from several threads at once."""
+
+    @property
+    def dimensions(self) -> int:
+        """Width of a row."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a text that reach the model, special tokens included."""
+
+    @property
+    def precision(self) -> Precision:
+        """The arithmetic in use."""
+
+    @property
+    def cosine(self) -> float | None:
+        """Least cosine of a reduced precision to f32 on the probe texts, None at f32."""
+
+    @property
+    def ladder(self) -> ShapeLadder:
+        """The shapes it runs in, by which a batch's cost is counted."""
+
+    def encode(self, texts: Sequence[str], input_type: InputType) -> list[Encoded]:
+        """Put the prompt of `input_type` before each text, tokenize, and cut at `max_tokens`."""
+
+    def run(self, batch: Sequence[Encoded]) -> Rows:
+        """Pad, run and finish the texts of `batch`, at least one; float32[texts, dimensions].
+
+        The rows do not depend on what else is in the batch, but for rounding.
+        """
+
+    def warm(self, stop: Event) -> None:
+        """Run the shapes of the ladder once, most wanted first, until done or `stop` is set.
+
+        The engine calls it while nothing else waits, and stops it when something comes; called
+        again it goes on where it stopped, and returns at once when all is done.
+        """
+
+
+class LoadModel(Protocol):
+    """Makes a model of a folder."""
+
+    def __call__(self, source: ModelSource, options: RuntimeOptions) -> TextModel:
+        """Read, compile and verify. Raises `UnusableModel`, which says what is wrong and where."""
+
+
+class ModelLibrary(Protocol):
+    """Turns the model ids of the wire into folders; in the supervisor, which downloads."""
+
+    def find(self, model_id: str) -> ModelSource | None:
+        """Give what is on this machine, without network; None where it has to be fetched first.
+
+        Raises `NotFound` with the command that provides a built-in model, and `IllegalArgument`
+        for an id under which there can be nothing.
+        """
+
+    def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
+        """Download what `find` does not have; blocks until it is whole and checked, or `stop`.
+
+        report: told how far it is (`12 of 91 MB`). Raises as `find`, `UnusableModel`, and
+        `UpstreamUnreachable` without a way to the hub.
+        """
+
+
+def _step(steps: Sequence[int], wanted: int) -> int:
+    return steps[bisect_left(steps, wanted)]

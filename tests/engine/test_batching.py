@@ -1,0 +1,406 @@
+"""The queue of a deployment: who runs next, and together with whom."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferry.domain import InputType
+from inferry.engine.batching import Batcher, Item, Job, Lane, Limits
+from inferry.errors import DeadlineExceeded, InferenceError, InternalError, QueueFull
+from inferry.modeling import Encoded, ShapeLadder
+
+LADDER = ShapeLadder(
+    rows=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64), lengths=(8, 16, 32, 64, 128, 256)
+)
+LIMITS = Limits(budget=512, brisk_budget=128, texts=200, characters=20_000)
+FOREVER = float("inf")
+
+
+@dataclass
+class Line:
+    """A batcher with a tokenizer (a token per character) and a model (a text's number, twice)."""
+
+    limits: Limits = LIMITS
+    now: float = 0.0
+    ran: list[list[Item]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.batcher = Batcher(LADDER, self.limits)
+
+    def put(
+        self, *lengths: int, lane: Lane = Lane.INGEST, deadline: float = FOREVER, first: int = 0
+    ) -> Waiter:
+        """Put a job of texts that say their number, padded to their lengths."""
+        texts = [f"{first + n}".ljust(length, ".") for n, length in enumerate(lengths)]
+        waiter = Waiter()
+        waiter.job = Job(texts, InputType.INGEST, lane, deadline, waiter.end)
+        self.batcher.put(waiter.job, self.now)
+        return waiter
+
+    def encode(self) -> bool:
+        """Tokenize one piece; tells whether there was one."""
+        piece = self.batcher.take_texts(self.now)
+        if piece is None:
+            return False
+        tokens = [
+            Encoded([int(text.rstrip("."))] * min(len(text), 256), len(text))
+            for text in piece.texts
+        ]
+        self.batcher.add_encoded(piece, tokens)
+        return True
+
+    def take(self) -> list[Item]:
+        """Take a batch, after everything that may be tokenized is."""
+        while self.encode():
+            pass
+        return self.batcher.take_batch(self.now)
+
+    def run(self, batch: Sequence[Item]) -> None:
+        rows = array("f", [n for item in batch for n in (item.encoded.ids[0], len(batch))])
+        self.batcher.finish(batch, memoryview(rows).cast("B"), 2)
+
+    def step(self) -> list[Item]:
+        batch = self.take()
+        if batch:
+            self.ran.append(batch)
+            self.run(batch)
+        return batch
+
+    def drain(self) -> None:
+        while self.step():
+            pass
+
+
+class Waiter:
+    """Whoever waits for a job."""
+
+    job: Job
+
+    def __init__(self) -> None:
+        self.ends: list[InferenceError | None] = []
+
+    def end(self, error: InferenceError | None) -> None:
+        self.ends.append(error)
+
+    @property
+    def numbers(self) -> list[int]:
+        """The first number of every row."""
+        return [int(number) for number in memoryview(self.job.rows).cast("f")[::2]]
+
+
+def lengths_of(batch: Sequence[Item]) -> list[int]:
+    return sorted(len(item.encoded.ids) for item in batch)
+
+
+def cost(batch: Sequence[Item]) -> int:
+    return LADDER.tokens(len(batch), lengths_of(batch)[-1])
+
+
+# --- batches -----------------------------------------------------------------------------------
+
+
+def test_texts_of_similar_length_run_together_within_the_budget() -> None:
+    line = Line()
+    line.put(*[8, 200] * 32)
+
+    assert lengths_of(line.step()) == [8] * 32
+    line.drain()
+
+    assert all(cost(batch) <= 512 for batch in line.ran)
+    assert {len({length > 8 for length in lengths_of(batch)}) for batch in line.ran} == {1}
+
+
+def test_texts_of_several_requests_share_a_batch() -> None:
+    line = Line()
+    waiters = [line.put(16, first=n) for n in range(32)]
+
+    line.step()
+
+    assert len(line.ran) == 1
+    assert [waiter.numbers for waiter in waiters] == [[n] for n in range(32)]
+
+
+def test_a_text_above_the_budget_runs_alone() -> None:
+    line = Line(Limits(budget=64))
+    waiter = line.put(256, 8)
+
+    assert lengths_of(line.step()) == [256]
+    line.drain()
+
+    assert waiter.ends == [None]
+
+
+def test_the_oldest_text_is_in_the_next_batch_whatever_its_length() -> None:
+    line = Line()
+    line.put(256, lane=Lane.INGEST)
+    for _ in range(4):
+        line.put(*[8] * 40)
+
+    assert 256 in lengths_of(line.step())
+
+
+def test_no_batch_has_more_rows_than_the_ladder() -> None:
+    line = Line(Limits(budget=100_000))
+    line.put(*[8] * 100)
+
+    assert len(line.step()) == LADDER.rows[-1]
+
+
+# --- lanes -------------------------------------------------------------------------------------
+
+
+def test_search_goes_before_ingest() -> None:
+    line = Line()
+    line.put(*[16] * 20)
+    line.put(16, lane=Lane.SEARCH)
+
+    assert [item.job.lane for item in line.step()] == [Lane.SEARCH]
+
+
+def test_a_probe_goes_before_everything_and_fits_into_a_full_queue() -> None:
+    line = Line(Limits(texts=1))
+    line.put(16, lane=Lane.SEARCH)
+    line.put(16)
+
+    line.put(8, lane=Lane.CHECK)
+
+    assert [item.job.lane for item in line.step()] == [Lane.CHECK]
+
+
+def test_ingest_batches_are_short_while_searches_come_in() -> None:
+    line = Line()
+    line.put(*[16] * 100)
+    assert cost(line.take()) == 512
+
+    line.put(8, lane=Lane.SEARCH)
+    line.step()
+    assert cost(line.take()) == 128
+    line.now = LIMITS.calm_s
+
+    assert cost(line.take()) > 128
+
+
+@given(st.integers(1, 60), st.integers(1, 200), st.integers(1, 200))
+def test_ingest_gets_its_share_of_a_queue_full_of_searches(texts, search_length, ingest_length):
+    line = Line(Limits(budget=512, brisk_budget=128, texts=100_000))
+    spent = dict.fromkeys(Lane, 0)
+    for _ in range(60):
+        line.put(*[search_length] * texts, lane=Lane.SEARCH)
+        line.put(*[ingest_length] * texts)
+        batch = line.step()
+        spent[batch[0].job.lane] += cost(batch)
+
+    slack = 512 + 256  # what one batch is too much or too little
+    fair = 0.2 * sum(spent.values())
+    assert fair - slack <= spent[Lane.INGEST] <= fair + slack
+
+
+# --- bounds ------------------------------------------------------------------------------------
+
+
+def test_a_full_lane_refuses_at_once_and_keeps_what_it_has() -> None:
+    line = Line()
+    kept = line.put(*[8] * 200)
+
+    with pytest.raises(QueueFull) as caught:
+        line.put(8)
+
+    assert str(caught.value) == "inference process queue is full. Unable to execute command"
+    assert line.batcher.tally.rejected_count == 1
+    line.put(8, lane=Lane.SEARCH)  # which has a lane of its own
+    line.drain()
+    assert kept.ends == [None]
+    assert line.put(8).ends == []
+
+
+def test_texts_are_bounded_by_their_size_too() -> None:
+    line = Line()
+    line.put(19_990)
+
+    with pytest.raises(QueueFull):
+        line.put(20)
+
+
+def test_a_request_above_the_bound_is_taken_when_nothing_waits() -> None:
+    line = Line()
+    waiter = line.put(*[8] * 1000)
+
+    line.drain()
+
+    assert waiter.numbers == list(range(1000))
+
+
+def test_only_a_little_is_tokenized_ahead() -> None:
+    line = Line(Limits(texts=10_000))
+    line.put(*[100] * 5000)
+    while line.encode():
+        pass
+
+    ready = line.batcher._lanes[Lane.INGEST].ready_tokens
+
+    assert ready < 16 * 512 + 64 * 100
+
+
+# --- ends --------------------------------------------------------------------------------------
+
+
+def test_what_is_late_never_runs() -> None:
+    line = Line()
+    late = line.put(*[8] * 50, deadline=1.0)
+    line.encode()
+    line.now = 1.0
+    on_time = line.put(8, 8, deadline=2.0)
+
+    line.drain()
+
+    assert isinstance(late.ends[0], DeadlineExceeded)
+    assert len(late.ends) == 1
+    assert on_time.numbers == [0, 1]
+    assert sum(len(batch) for batch in line.ran) == 2
+    assert line.batcher.tally.timeout_count == 50
+    assert line.batcher.waiting == 0
+
+
+def test_abandoned_texts_never_run_and_make_room_at_once() -> None:
+    line = Line()
+    waiter = line.put(*[8] * 200)
+    line.encode()
+
+    line.batcher.abandon(waiter.job)
+    line.batcher.abandon(waiter.job)
+
+    line.put(*[8] * 200)
+    line.drain()
+    assert waiter.ends == []
+    assert line.batcher.tally.abandoned_count == 200
+    assert sum(len(batch) for batch in line.ran) == 200
+
+
+def test_a_job_that_is_abandoned_while_it_runs_or_is_tokenized_leaves_nothing_behind() -> None:
+    line = Line()
+    running, encoding = line.put(8), line.put(8)
+    line.batcher.take_texts(0.0)
+    line.encode()
+    piece = line.put(8)
+    taken = line.batcher.take_texts(0.0)
+    assert taken is not None
+    batch = line.batcher.take_batch(0.0)
+
+    for waiter in (running, encoding, piece):
+        line.batcher.abandon(waiter.job)
+    line.run(batch)
+    line.batcher.add_encoded(taken, [Encoded([1], 1)])
+
+    assert line.step() == []
+    assert line.batcher.waiting == 0
+
+
+def test_a_job_that_fails_ends_once_and_others_go_on() -> None:
+    line = Line()
+    broken, whole = line.put(8, 8), line.put(8, 8)
+    batch = line.take()
+
+    line.batcher.fail(broken.job, InternalError("no"))
+    line.batcher.fail(broken.job, InternalError("no"))
+    line.run(batch)
+
+    assert [str(error) for error in broken.ends] == ["no"]
+    assert whole.ends == [None]
+    assert line.batcher.tally.error_count == 2
+
+
+def test_a_job_knows_its_tokens_and_which_texts_were_cut() -> None:
+    line = Line()
+    waiter = line.put(8, 300, 16, 400)
+
+    line.drain()
+
+    assert waiter.job.tokens == 8 + 256 + 16 + 256
+    assert waiter.job.cut == [1, 3]
+
+
+# --- whatever happens ----------------------------------------------------------------------------
+
+Act = tuple[str, Lane, list[int], float]
+acts = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "put", "encode", "take", "run", "abandon", "wait"]),
+        st.sampled_from(list(Lane)),
+        st.lists(st.integers(1, 300), min_size=1, max_size=40),
+        st.floats(0.1, 5.0),
+    ),
+    max_size=60,
+)
+
+
+class History:
+    """A line to which anything happens, and what must come of it."""
+
+    def __init__(self) -> None:
+        self.line = Line()
+        self.waiters: list[Waiter] = []
+        self.running: list[list[Item]] = []
+        self.refused = self.abandoned = 0
+
+    def play(self, act: str, lane: Lane, lengths: list[int], seconds: float) -> None:
+        line = self.line
+        if act == "put":
+            try:
+                self.waiters.append(line.put(*lengths, lane=lane, deadline=line.now + seconds))
+            except QueueFull:
+                self.refused += len(lengths)
+        elif act == "encode":
+            line.encode()
+        elif act == "take":
+            self.running.append(line.take())
+        elif act == "run" and self.running:
+            line.run(self.running.pop(0))
+        elif act == "abandon" and self.waiters:
+            job = self.waiters.pop(0).job
+            self.abandoned += 0 if job.is_over else job.left
+            line.batcher.abandon(job)
+        elif act == "wait":
+            line.now += seconds / 4
+
+    def end(self) -> None:
+        for batch in self.running:
+            self.line.run(batch)
+        self.line.drain()
+
+    def is_bounded(self) -> bool:
+        """Tell whether no lane holds more than it may, but for one job."""
+        largest = max((len(waiter.job.texts) for waiter in self.waiters), default=0)
+        lanes = self.line.batcher._lanes
+        return all(
+            lanes[lane].texts <= max(LIMITS.texts, largest) for lane in (Lane.SEARCH, Lane.INGEST)
+        )
+
+
+@given(acts)
+def test_nothing_is_lost_swapped_or_starved(acts: list[Act]) -> None:
+    history = History()
+    for act in acts:
+        history.play(*act)
+        assert history.is_bounded()
+    history.end()
+
+    for waiter in history.waiters:
+        (end,) = waiter.ends  # each exactly once
+        if end is None:
+            assert waiter.numbers == list(range(len(waiter.job.texts)))
+        else:
+            assert isinstance(end, DeadlineExceeded)
+            assert waiter.job.deadline <= history.line.now
+    batcher = history.line.batcher
+    assert batcher.waiting == 0
+    for lane in batcher._lanes.values():
+        assert (lane.ready_tokens, lane.characters, len(lane.by_length)) == (0, 0, 0)
+        assert not lane.jobs
+    assert batcher.tally.rejected_count == history.refused
+    assert batcher.tally.abandoned_count == history.abandoned

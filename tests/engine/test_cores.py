@@ -1,0 +1,237 @@
+"""Leases of cores: never more than there are, search first, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferry.concurrency import Nursery
+from inferry.engine.batching import Lane
+from inferry.engine.cores import Cores, Holder
+from inferry.engine.leases import Leases
+
+
+class Worker:
+    """A holder that gives recalled leases back when it is told to."""
+
+    def __init__(self, threads: int = 2) -> None:
+        self.recalls: list[Lane] = []
+        self.holder = Holder(threads, self.recalls.append)
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def tasks():
+    async with Nursery() as nursery:
+        yield nursery
+
+
+async def test_free_cores_are_lent_at_once_and_kept(tasks) -> None:
+    cores, alone = Cores(4), Worker()
+
+    await cores.lease(alone.holder, Lane.INGEST)
+    await cores.lease(alone.holder, Lane.SEARCH)
+
+    assert cores.free == 0
+    assert alone.recalls == []
+
+
+async def test_a_lease_is_recalled_when_somebody_else_needs_it(tasks) -> None:
+    cores, first, second = Cores(2), Worker(), Worker()
+    await cores.lease(first.holder, Lane.INGEST)
+
+    waiting = tasks.start(cores.lease(second.holder, Lane.SEARCH))
+    await settle()
+    assert first.recalls == [Lane.SEARCH]
+    assert not waiting.done()
+
+    cores.give_back(first.holder)
+    await waiting
+    assert second.holder.leases == 1
+
+
+async def test_no_more_is_recalled_than_is_lacking(tasks) -> None:
+    cores, first, second = Cores(4), Worker(1), Worker(2)
+    for _ in range(3):
+        await cores.lease(first.holder, Lane.INGEST)
+
+    tasks.start(cores.lease(second.holder, Lane.INGEST))
+    tasks.start(cores.lease(second.holder, Lane.INGEST))
+    await settle()
+
+    assert first.recalls == [Lane.INGEST]
+
+
+async def test_search_is_granted_before_ingest_that_waits_longer(tasks) -> None:
+    cores, first, second, third = Cores(2), Worker(), Worker(), Worker()
+    await cores.lease(first.holder, Lane.INGEST)
+    ingest = tasks.start(cores.lease(second.holder, Lane.INGEST))
+    search = tasks.start(cores.lease(third.holder, Lane.SEARCH))
+    await settle()
+
+    cores.give_back(first.holder)
+    await settle()
+
+    assert search.done()
+    assert not ingest.done()
+
+
+async def test_an_ask_can_become_more_urgent(tasks) -> None:
+    cores, first, second, third = Cores(2), Worker(), Worker(), Worker()
+    await cores.lease(first.holder, Lane.INGEST)
+    former = tasks.start(cores.lease(second.holder, Lane.INGEST))
+    hurried = tasks.start(cores.lease(third.holder, Lane.INGEST))
+    await settle()
+
+    cores.hurry(third.holder, Lane.SEARCH)
+    cores.give_back(first.holder)
+    await settle()
+
+    assert hurried.done()
+    assert not former.done()
+
+
+async def test_ingest_is_granted_after_a_few_searches(tasks) -> None:
+    cores, ingesting, searching = Cores(1), Worker(1), Worker(1)
+    await cores.lease(searching.holder, Lane.SEARCH)
+    ingest = tasks.start(cores.lease(ingesting.holder, Lane.INGEST))
+    searches = [tasks.start(cores.lease(searching.holder, Lane.SEARCH)) for _ in range(10)]
+    await settle()
+
+    for _ in range(5):
+        cores.give_back(searching.holder)
+        await settle()
+
+    assert ingest.done()
+    assert sum(search.done() for search in searches) == 4
+
+
+async def test_what_a_dead_worker_held_or_asked_for_is_free_again(tasks) -> None:
+    cores, dead, second = Cores(2), Worker(), Worker()
+    await cores.lease(dead.holder, Lane.INGEST)
+    asked = tasks.start(cores.lease(dead.holder, Lane.INGEST))
+    waiting = tasks.start(cores.lease(second.holder, Lane.INGEST))
+    await settle()
+
+    cores.leave(dead.holder)
+    await waiting
+    await settle()
+
+    assert asked.cancelled()
+    assert cores.free == 0
+
+
+# --- both ends ---------------------------------------------------------------------------------
+
+
+class Post:
+    """A lender's messages on their way; `deliver` lets the next one arrive."""
+
+    def __init__(self, cores: Cores, threads: int, nursery: Nursery) -> None:
+        self.sent: deque[tuple[str, Lane]] = deque()
+        self.leases = Leases(self)
+        self._cores = cores
+        self._nursery = nursery
+        self.holder = Holder(threads, lambda lane: self.sent.append(("recall", lane)))
+
+    def ask(self, lane: Lane) -> None:
+        self.sent.append(("ask", lane))
+
+    def hurry(self, lane: Lane) -> None:
+        self.sent.append(("hurry", lane))
+
+    def give_back(self) -> None:
+        self.sent.append(("give_back", Lane.INGEST))
+
+    async def deliver(self) -> bool:
+        if not self.sent:
+            return False
+        kind, lane = self.sent.popleft()
+        if kind == "ask":
+            self._nursery.start(self._lease(lane))
+        elif kind == "hurry":
+            self._cores.hurry(self.holder, lane)
+        elif kind == "give_back":
+            self._cores.give_back(self.holder)
+        else:
+            self.leases.recall()
+        await settle()
+        return True
+
+    async def _lease(self, lane: Lane) -> None:
+        await self._cores.lease(self.holder, lane)
+        self.leases.granted()
+
+
+class Slot:
+    """A thread that runs batches under leases, each until it is told to end."""
+
+    def __init__(self, post: Post, lanes: list[Lane], running: Running) -> None:
+        self._post, self._lanes, self._running = post, lanes, running
+        self.thread = threading.Thread(target=self._work)
+
+    def _work(self) -> None:
+        for lane in self._lanes:
+            self._post.leases.acquire(lane)
+            self._running.enter(self._post.holder.threads)
+            self._running.leave(self._post.holder.threads)
+            self._post.leases.release()
+
+
+class Running:
+    """How many threads run; `most` at the worst moment."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._now = self.most = self.batches = 0
+
+    def enter(self, threads: int) -> None:
+        with self._lock:
+            self._now += threads
+            self.batches += 1
+            self.most = max(self.most, self._now)
+
+    def leave(self, threads: int) -> None:
+        with self._lock:
+            self._now -= threads
+
+
+lanes = st.lists(st.sampled_from([Lane.SEARCH, Lane.INGEST]), max_size=12)
+
+
+@given(
+    total=st.integers(1, 4),
+    workers=st.lists(st.tuples(st.integers(1, 4), st.lists(lanes, max_size=3)), max_size=3),
+)
+def test_workers_together_never_run_more_threads_than_cores_and_all_end(total, workers) -> None:
+    async def play() -> None:
+        cores, running = Cores(total), Running()
+        async with Nursery() as nursery:
+            posts = [Post(cores, min(threads, total), nursery) for threads, _ in workers]
+            slots = [
+                Slot(post, work, running)
+                for post, (_, several) in zip(posts, workers, strict=True)
+                for work in several[: total // post.holder.threads]
+            ]
+            for slot in slots:
+                slot.thread.start()
+            while any(slot.thread.is_alive() for slot in slots):
+                for post in posts:
+                    await post.deliver()
+                await asyncio.sleep(0)
+            while any([await post.deliver() for post in posts]):
+                pass
+        assert running.most <= total
+        assert running.batches == sum(len(slot._lanes) for slot in slots)
+        assert cores.free >= 0
+
+    asyncio.run(play())
