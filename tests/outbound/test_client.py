@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import ipaddress
 import json
 import math
 import socket
 import ssl
 from collections.abc import Generator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from inferry.calls import Credential, Event, HttpCall, HttpReply
 from inferry.domain import Deadline, Endpoint, TaskType
@@ -28,6 +19,7 @@ from inferry.outbound.egress import EgressRules
 from inferry.outbound.resolver import AddressRefused, CheckingResolver, open_socket
 from inferry.protocols import Exchange
 from inferry.sections import OutboundSection
+from tests.certificates import Certificate, make_certificate
 from tests.providers import (
     Connection,
     Received,
@@ -59,38 +51,9 @@ def whole(reply: HttpReply) -> HttpReply:
     return reply
 
 
-@dataclass(frozen=True)
-class Certificate:
-    """A certificate for 127.0.0.1 that vouches for itself."""
-
-    file: Path
-    context: ssl.SSLContext
-
-
 @pytest.fixture
 def certificate(tmp_path) -> Certificate:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    file, key_file = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    file.write_bytes(made.public_bytes(Encoding.PEM))
-    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file, key_file)
-    return Certificate(file, context)
+    return make_certificate(tmp_path)
 
 
 async def test_a_call_is_sent_as_it_was_built_and_the_reply_read(client, provider) -> None:
