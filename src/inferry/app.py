@@ -52,10 +52,13 @@ from inferry.security.gate import CredentialGate, Gate, OpenGate, Principal
 from inferry.security.users import Passwords
 from inferry.services.catalog import load_services
 from inferry.telemetry import Metrics, configure_logging
+from inferry.tls import Certificate, certificate_of
 
 _FLUSH_METRICS_S = 1.0
 _GC_THRESHOLD = (20_000, 20, 50)
 """The default looks for cycles at every third request, and each time through all that are open."""
+_LOOK_AT_CERTIFICATE_S = 5.0
+_HANDSHAKE_S = 10.0
 _CUT_OFF_S = 1
 """What requests get to end that are still running when the drain timeout is over."""
 
@@ -125,9 +128,28 @@ class _Server(uvicorn.Server):
 
     async def listen(self) -> None:
         """Accept connections from now on."""
-        self.config.load()
-        self.lifespan = self.config.lifespan_class(self.config)
-        await self.startup(sockets=self._sockets)
+        config = self.config
+        config.load()
+        self.lifespan = config.lifespan_class(config)
+        protocol: Any = config.http_protocol_class
+        make = partial(
+            protocol,
+            config=config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                make,
+                sock=one,
+                backlog=config.backlog,
+                ssl=config.ssl,
+                ssl_handshake_timeout=_HANDSHAKE_S if config.ssl else None,
+            )
+            for one in self._sockets
+        ]
+        self.started = True
 
     async def finish(self, timeout_s: float) -> None:
         """Let running requests end within `timeout_s`, then close every connection.
@@ -202,8 +224,11 @@ class ApiProcess:
         gc.freeze()  # what stands now stays: later collections need not look at it
         gc.enable()
         gc.set_threshold(*_GC_THRESHOLD)
-        self._server = _Server(_server_config(parts), self._sockets)
+        certificate = certificate_of(parts.config)
+        self._server = _Server(_server_config(parts, certificate), self._sockets)
         await self._server.listen()
+        if certificate is not None:
+            self._nursery.start(_follow(certificate))
         self._nursery.start(self._server.main_loop())
         self._nursery.start(_flush_metrics(parts))
         return b""
@@ -287,7 +312,13 @@ async def _flush_metrics(parts: Parts) -> None:
         parts.metrics.flush()
 
 
-def _server_config(parts: Parts) -> uvicorn.Config:
+async def _follow(certificate: Certificate) -> None:
+    while True:
+        await asyncio.sleep(_LOOK_AT_CERTIFICATE_S)
+        certificate.refresh()
+
+
+def _server_config(parts: Parts, certificate: Certificate | None) -> uvicorn.Config:
     config, limits = parts.config, parts.config.limits
     protocol = protocol_factory(
         HttpLimits(
@@ -311,8 +342,7 @@ def _server_config(parts: Parts) -> uvicorn.Config:
         forwarded_allow_ips=list(config.server.trusted_proxies),
         timeout_keep_alive=int(limits.idle_timeout_s),
         timeout_graceful_shutdown=_CUT_OFF_S,
-        ssl_certfile=config.server.tls_cert,
-        ssl_keyfile=config.server.tls_key,
+        ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
     )
 
 

@@ -54,6 +54,7 @@ from inferry.service import HttpTask, Service
 from inferry.services.catalog import load_services
 from inferry.store.sql import SqlStore, open_store, sqlite_url
 from inferry.telemetry import clear_metrics_directory, configure_logging, get_logger
+from inferry.tls import certificate_of
 
 LOCAL_KEY_FILE = "local-api-key"
 _STORE_FILE = "inferry.db"
@@ -73,6 +74,7 @@ def serve(loaded: Loaded, *, no_auth: bool) -> int:
     configure_logging(config.telemetry)
     try:
         with ExitStack() as stack:
+            certificate_of(config)  # tell here, and not in every child, why it cannot be used
             prepare_data_dir(config.data_dir)
             stack.enter_context(locked(config.data_dir))
             sockets = [stack.enter_context(one) for one in _bind(config)]

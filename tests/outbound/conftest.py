@@ -49,9 +49,9 @@ async def _checked(
     before = asyncio.all_tasks()
     async with open_client(section, allow_private_networks=True, clock=clock) as opened:
         yield opened
-        connector = opened._session.connector
-        assert connector is not None
-        assert not connector._acquired
+        for session in opened._sessions.values():
+            assert session.connector is not None
+            assert not session.connector._acquired
     await provider.all_closed()
     left = {task for task in asyncio.all_tasks() - before if "serve" not in repr(task)}
     assert left <= {asyncio.current_task()}

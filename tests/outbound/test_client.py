@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import ipaddress
 import json
 import math
 import socket
 import ssl
 from collections.abc import Generator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from inferry.calls import Credential, Event, HttpCall, HttpReply
 from inferry.domain import Deadline, Endpoint, TaskType
@@ -28,6 +19,7 @@ from inferry.outbound.egress import EgressRules
 from inferry.outbound.resolver import AddressRefused, CheckingResolver, open_socket
 from inferry.protocols import Exchange
 from inferry.sections import OutboundSection
+from tests.certificates import Certificate, make_certificate
 from tests.providers import (
     Connection,
     Received,
@@ -59,38 +51,9 @@ def whole(reply: HttpReply) -> HttpReply:
     return reply
 
 
-@dataclass(frozen=True)
-class Certificate:
-    """A certificate for 127.0.0.1 that vouches for itself."""
-
-    file: Path
-    context: ssl.SSLContext
-
-
 @pytest.fixture
 def certificate(tmp_path) -> Certificate:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    file, key_file = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    file.write_bytes(made.public_bytes(Encoding.PEM))
-    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file, key_file)
-    return Certificate(file, context)
+    return make_certificate(tmp_path)
 
 
 async def test_a_call_is_sent_as_it_was_built_and_the_reply_read(client, provider) -> None:
@@ -229,7 +192,7 @@ async def test_a_name_of_this_machine_can_be_called_where_that_is_allowed(client
 
 
 async def test_the_resolver_gives_only_addresses_that_may_be_connected_to(monkeypatch) -> None:
-    resolver = CheckingResolver(EgressRules(allow_private_networks=False), set())
+    resolver = CheckingResolver(EgressRules(allow_private_networks=False), is_plain=False)
 
     async def resolve(host, port, family):
         return [{"host": address} for address in ("10.0.0.1", "8.8.8.8", "169.254.169.254")]
@@ -246,7 +209,7 @@ def test_the_socket_is_the_last_check() -> None:
     info = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("169.254.169.254", 80))
 
     with pytest.raises(AddressRefused):
-        open_socket(info, rules)
+        open_socket(info, rules, is_plain=False)
 
 
 async def test_a_refused_connection_is_tried_three_times_and_named(client, clock) -> None:
@@ -264,7 +227,7 @@ async def test_an_unknown_host_is_final(client, clock, monkeypatch) -> None:
     async def resolve(host, port, family):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(client._session.connector._resolver._resolver, "resolve", resolve)
+    monkeypatch.setattr(client._sessions["https"].connector._resolver._resolver, "resolve", resolve)
 
     with pytest.raises(UpstreamUnreachable, match=r"Failed to send request to \[nowhere.invalid\]"):
         await client.exchange(exchange_to("https://nowhere.invalid/"), whole)

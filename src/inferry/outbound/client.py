@@ -1,4 +1,4 @@
-"""The only door to the outside: one connection pool per process.
+"""The only door to the outside: the connection pools of a process.
 
 Nothing else in the tree opens an outgoing connection to a provider. No redirects, no cookies, TLS
 always verified, and every address passes `egress`.
@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -52,17 +53,15 @@ class Client:
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        sessions: Mapping[str, aiohttp.ClientSession],
         section: OutboundSection,
         *,
         rules: EgressRules,
-        plain: set[tuple[str, int]],
         nursery: Nursery,
         clock: Clock,
     ) -> None:
-        self._session = session
+        self._sessions = sessions
         self._rules = rules
-        self._plain = plain
         self._clock = clock
         self._max_bytes = section.max_response_bytes
         self._idle_timeout_s = section.stream_idle_timeout_s
@@ -131,7 +130,7 @@ class Client:
         self, call: HttpCall, url: URL, credentials: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
         try:
-            return await self._session.request(
+            return await self._sessions[url.scheme].request(
                 call.method,
                 url,
                 data=call.body or None,
@@ -194,8 +193,6 @@ class Client:
         if url is not None:
             return url
         url = self._rules.check_url(text)
-        if url.scheme == "http" and url.raw_host and url.port:
-            self._plain.add((url.raw_host, url.port))
         if len(self._checked) >= _MAX_CHECKED_URLS:
             self._checked.clear()
         self._checked[text] = url
@@ -253,33 +250,35 @@ class _OpenStream:
 async def open_client(
     section: OutboundSection, *, allow_private_networks: bool, clock: Clock | None = None
 ) -> AsyncIterator[Client]:
-    """Open the pool of a process; leaving closes every connection."""
+    """Open the pools of a process; leaving closes every connection."""
     rules = EgressRules(allow_private_networks, section.allow_hosts)
-    plain: set[tuple[str, int]] = set()
-    async with Nursery() as nursery, _open_session(section, rules, plain) as session:
-        yield Client(
-            session,
-            section,
-            rules=rules,
-            plain=plain,
-            nursery=nursery,
-            clock=clock or SystemClock(),
-        )
-
-
-def _open_session(
-    section: OutboundSection, rules: EgressRules, plain: set[tuple[str, int]]
-) -> aiohttp.ClientSession:
     context = ssl.create_default_context()
     if section.ca_file is not None:
         context.load_verify_locations(cafile=section.ca_file)
+    async with (
+        Nursery() as nursery,
+        _open_session(section, rules, context, is_plain=False) as secure,
+        _open_session(section, rules, context, is_plain=True) as plain,
+    ):
+        sessions = {"https": secure, "http": plain}
+        yield Client(sessions, section, rules=rules, nursery=nursery, clock=clock or SystemClock())
+
+
+def _open_session(
+    section: OutboundSection, rules: EgressRules, context: ssl.SSLContext, *, is_plain: bool
+) -> aiohttp.ClientSession:
+    """Open the pool of a scheme.
+
+    A pool remembers addresses of names, and by http only private ones may be called: what one has
+    checked must not serve the other.
+    """
     is_direct = section.proxy is None  # through a proxy the address is its business
     connector = aiohttp.TCPConnector(
         ssl=context,
         limit=section.max_connections,
         keepalive_timeout=_KEEPALIVE_S,
-        resolver=CheckingResolver(rules, plain) if is_direct else None,
-        socket_factory=(lambda info: open_socket(info, rules)) if is_direct else None,
+        resolver=CheckingResolver(rules, is_plain=is_plain) if is_direct else None,
+        socket_factory=partial(open_socket, rules=rules, is_plain=is_plain) if is_direct else None,
     )
     return aiohttp.ClientSession(
         connector=connector,

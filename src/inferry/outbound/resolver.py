@@ -16,11 +16,11 @@ AddressInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, st
 
 
 class CheckingResolver(AbstractResolver):
-    """plain: hosts and ports that are called by http. The pool connects to what this gives."""
+    """The pool connects to what this gives. is_plain: the pool's calls go by http."""
 
-    def __init__(self, rules: EgressRules, plain: set[tuple[str, int]]) -> None:
+    def __init__(self, rules: EgressRules, *, is_plain: bool) -> None:
         self._rules = rules
-        self._plain = plain
+        self._is_plain = is_plain
         self._resolver = ThreadedResolver()
 
     async def resolve(
@@ -35,7 +35,7 @@ class CheckingResolver(AbstractResolver):
                 self._rules.check_address(
                     ipaddress.ip_address(result["host"]),
                     host=host,
-                    is_plain=(host, port) in self._plain,
+                    is_plain=self._is_plain,
                 )
             except BadRequest as error:
                 refusal = error
@@ -54,11 +54,12 @@ class AddressRefused(OSError):
     """An address reached the socket although the checks before should have stopped it."""
 
 
-def open_socket(info: AddressInfo, rules: EgressRules) -> socket.socket:
+def open_socket(info: AddressInfo, rules: EgressRules, *, is_plain: bool) -> socket.socket:
     """Make the socket for a connection to `info`, the last check before it is opened."""
     family, kind, protocol, _, place = info
+    host = str(place[0])
     try:
-        rules.check_address(ipaddress.ip_address(place[0]), host=str(place[0]), is_plain=False)
+        rules.check_address(ipaddress.ip_address(host), host=host, is_plain=is_plain)
     except BadRequest as error:
         raise AddressRefused(str(error)) from error
     return socket.socket(family=family, type=kind, proto=protocol)
