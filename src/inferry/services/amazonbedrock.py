@@ -278,6 +278,8 @@ def check(endpoint: Endpoint) -> list[str]:
     """Find a provider without the task, and settings that it has no place for."""
     task_type, settings = endpoint.task_type, endpoint.service_settings
     problems = segment_problems(endpoint, ["region"])
+    if settings.get("model") in (".", ".."):  # a path would be another one with it
+        problems.append(f"[service_settings] Invalid value [{settings['model']}]. [model] is no id")
     provider = settings.get("provider")
     is_embedding = task_type is TaskType.TEXT_EMBEDDING
     if is_embedding and provider is not None and provider not in _EMBEDDING_PROVIDERS:
