@@ -194,6 +194,16 @@ ALLOWANCES = (
         only_theirs("query.$alt", ["json;enum-encoding=int"]),
     ),
     Allowance("mistral", "mistralai", "we always ask for one choice", only_ours("body.n", 1)),
+    Allowance("groq", "groq", "we always ask for one choice", only_ours("body.n", 1)),
+    Allowance(
+        "groq", "groq", "we always say whether we want a stream", only_ours("body.stream", False)
+    ),
+    Allowance(
+        "groq",
+        "groq",
+        "the SDK cannot ask for the usage of a stream, which we do",
+        only_ours("body.stream_options", {"include_usage": True}),
+    ),
     Allowance(
         "hugging_face", "huggingface_hub", "we always ask for one choice", only_ours("body.n", 1)
     ),
