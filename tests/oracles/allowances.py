@@ -5,6 +5,8 @@ Every entry is used: a test fails on one that no request needs any more.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -49,6 +51,15 @@ class Allowance:
     package: str
     why: str
     reconcile: Reconcile
+
+
+def _rewritten(pattern: str, write: Callable[[re.Match[str]], str]) -> Reconcile:
+    """Allow another spelling: what `pattern` finds in the JSON of the SDK's body."""
+
+    def rewrite(sent: Sent) -> Sent:
+        return {**sent, "body": json.loads(re.sub(pattern, write, json.dumps(sent["body"])))}
+
+    return theirs_read_as(rewrite)
 
 
 ALLOWANCES = (
@@ -139,7 +150,60 @@ ALLOWANCES = (
         "the SDK says of every text to embed that the user wrote it",
         only_theirs("body.requests.*.content.role", "user"),
     ),
+    Allowance(
+        "googlevertexai",
+        "google-genai",
+        "the SDK sends an empty configuration where there is none",
+        only_theirs("body.generationConfig", {}),
+    ),
+    Allowance(
+        "googlevertexai",
+        "google-genai",
+        "the SDK says of the instruction that the user wrote it",
+        only_theirs("body.systemInstruction.role", "user"),
+    ),
+    Allowance(
+        "googlevertexai",
+        "google-genai",
+        "the SDK writes some names with underscores, which the service takes too",
+        _rewritten(
+            '(include_thoughts|thinking_(level|budget)|allowed_function_names)(?=":)',
+            lambda it: re.sub("_(.)", lambda letter: letter[1].upper(), it[0]),
+        ),
+    ),
+    Allowance(
+        "googlevertexai",
+        "google-genai",
+        "the SDK writes the types of a schema in capitals",
+        _rewritten('"type": "[A-Z]+"', lambda it: it[0].lower()),
+    ),
+    Allowance(
+        "googlevertexai",
+        "openai",
+        "we always say whether we want a stream",
+        only_ours("body.stream", False),
+    ),
+    Allowance("googlevertexai", "openai", "we always ask for one choice", only_ours("body.n", 1)),
+    Allowance(
+        "googlevertexai", "mistralai", "we always ask for one choice", only_ours("body.n", 1)
+    ),
+    Allowance(
+        "googlevertexai",
+        "google-cloud-discoveryengine",
+        "the SDK asks for numbers in place of names of enumerations, of which there are none",
+        only_theirs("query.$alt", ["json;enum-encoding=int"]),
+    ),
     Allowance("mistral", "mistralai", "we always ask for one choice", only_ours("body.n", 1)),
+    Allowance("groq", "groq", "we always ask for one choice", only_ours("body.n", 1)),
+    Allowance(
+        "groq", "groq", "we always say whether we want a stream", only_ours("body.stream", False)
+    ),
+    Allowance(
+        "groq",
+        "groq",
+        "the SDK cannot ask for the usage of a stream, which we do",
+        only_ours("body.stream_options", {"include_usage": True}),
+    ),
     Allowance(
         "hugging_face", "huggingface_hub", "we always ask for one choice", only_ours("body.n", 1)
     ),

@@ -30,6 +30,7 @@ class Oracle:
     read: puts that in the words of `shown`, of a stream in those of `folded`. What the SDK does not
     tell is left out, but never the vectors, texts or choices themselves.
     token: a constant bearer that stands for the token which both would fetch.
+    covers: which cases of those tasks the SDK is asked, where a service speaks several formats.
     """
 
     service: str
@@ -38,6 +39,7 @@ class Oracle:
     ask: Callable[[Case, str], Awaitable[Any]]
     read: Callable[[Any, Case], dict[str, Any]]
     token: str = ""
+    covers: Callable[[Case], bool] = lambda _: True
 
     def __str__(self) -> str:
         return f"{self.service} and {self.package} {version(self.package)}"

@@ -30,6 +30,7 @@ def pairs_of(*, varied: bool) -> list[tuple[Oracle, Case]]:
                 for kind in ("cases", "streams")
                 for case in cases(kind)
                 if (case.service.name, case.task_type) == (oracle.service, task)
+                and oracle.covers(case)
             ]
             found += [
                 (oracle, case)

@@ -92,9 +92,11 @@ def cases(kind: str) -> Iterator[Case]:
 
 
 def request_of(service: Service, task_type: TaskType, written: dict[str, Any]) -> InferenceRequest:
-    endpoint = Endpoint(
-        inference_id="mine", task_type=task_type, service=service.name, **written["endpoint"]
-    )
+    given = dict(written["endpoint"])
+    given["secrets"] = {
+        name: _secret(service, value) for name, value in given.get("secrets", {}).items()
+    }
+    endpoint = Endpoint(inference_id="mine", task_type=task_type, service=service.name, **given)
     asked = dict(written["request"])
     chat = asked.pop("chat", None)
     return InferenceRequest(
@@ -108,6 +110,13 @@ def request_of(service: Service, task_type: TaskType, written: dict[str, Any]) -
     )
 
 
+def _secret(service: Service, given: str) -> str:
+    """Read a secret that stands in a file of its own."""
+    if not given.startswith("file:"):
+        return given
+    return (HERE / service.name / given.removeprefix("file:")).read_text()
+
+
 def _input(given: Any) -> Input:
     return given if isinstance(given, str) else msgspec.convert(given, tuple[ContentItem, ...])
 
@@ -119,7 +128,8 @@ def shown(result: Result) -> Any:
             vectors = [json.loads(row) for row in vectors_to_json(result.vectors)]
             kind = result.element_type
             element = {} if kind is ElementType.FLOAT else {"element_type": str(kind)}
-            return {"vectors": vectors, **element, **_usage(result.usage)}
+            cut = {"truncated": list(result.truncated)} if result.truncated else {}
+            return {"vectors": vectors, **element, **_usage(result.usage), **cut}
         case SparseEmbeddings():
             return {"items": [dict(item) for item in result.items], **_usage(result.usage)}
         case Ranking():

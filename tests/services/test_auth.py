@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import sys
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
@@ -18,6 +20,7 @@ from inferry.services.auth import (
     bearer,
     bearer_token,
     entra_client_credentials,
+    google_service_account,
     header_key,
     oauth2_client_credentials,
 )
@@ -286,3 +289,73 @@ def test_without_the_extra_it_is_named(monkeypatch):
         "The service [amazonbedrock] needs the extra [aws] of this server:"
         " pip install 'inferry[aws]'"
     )
+
+
+# --- Google's service accounts -------------------------------------------------------------------
+
+KEY_FILE = (Path(__file__).parent / "googlevertexai/service_account.json").read_text()
+ELLIPTIC = (  # a key of another kind
+    "-----BEGIN PRIVATE KEY-----\n"
+    "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgbbtH8k2Z9bXx0QiB\n"
+    "0+3DwXfccIRc2mbN6Qm6sXlAfNWhRANCAATKG2NaX5W3XzFq+o6bfG9d81Xak5H0\n"
+    "rpVrGHcFzrLE28bPVgUcnZaMmuqYhidO/70/npRdAz0+3rr2mdCd7c6y\n"
+    "-----END PRIVATE KEY-----\n"
+)
+GOOGLE = replace(ENDPOINT, secrets={"service_account_json": KEY_FILE})
+
+
+def test_an_assertion_is_signed_and_exchanged_for_a_token_that_is_renewed_in_time():
+    steps = google_service_account(CALL, GOOGLE, 1000.0)
+
+    call = next(steps)
+    with pytest.raises(StopIteration) as done:
+        steps.send(HttpReply(200, {}, b'{"access_token": "t1", "expires_in": 3600}'))
+
+    form = parse_qs(call.body.decode())
+    header, claims, signature = form["assertion"][0].split(".")
+    assert (call.method, call.url) == ("POST", "https://oauth2.googleapis.com/token")
+    assert form["grant_type"] == ["urn:ietf:params:oauth:grant-type:jwt-bearer"]
+    assert unpacked(header) == {"typ": "JWT", "alg": "RS256", "kid": "sk-marker-1"}
+    assert unpacked(claims) == {
+        "iss": "test@my-project.iam.gserviceaccount.com",
+        "scope": "https://www.googleapis.com/auth/cloud-platform",
+        "aud": "https://oauth2.googleapis.com/token",
+        "iat": 1000,
+        "exp": 4600,
+    }
+    assert len(base64.urlsafe_b64decode(signature + "==")) == 256
+    assert done.value.value == Credential({"Authorization": "Bearer t1"}, 1000.0 + 3600 - 300)
+
+
+def unpacked(part: str):
+    return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+
+
+@pytest.mark.parametrize(
+    "private_key",
+    ["no key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", ELLIPTIC],
+)
+def test_a_key_that_cannot_sign_is_refused_and_not_shown(private_key):
+    secret = json.dumps({**json.loads(KEY_FILE), "private_key": private_key})
+
+    with pytest.raises(BadRequest) as raised:
+        next(
+            google_service_account(
+                CALL, replace(GOOGLE, secrets={"service_account_json": secret}), 0
+            )
+        )
+
+    assert "Invalid value for [service_account_json]" in raised.value.message
+    assert private_key not in raised.value.message
+
+
+def test_a_refused_assertion_says_what_the_server_said_without_the_key():
+    key = json.loads(KEY_FILE)["private_key"]
+    said = json.dumps({"error": "invalid_grant", "error_description": f"Bad key {key}"})
+    steps = google_service_account(CALL, GOOGLE, 1000.0)
+    next(steps)
+
+    with pytest.raises(UpstreamError) as raised:
+        steps.send(HttpReply(400, {}, said.encode()))
+
+    assert raised.value.message == f"{FAILED}: [invalid_grant] Bad key ********"

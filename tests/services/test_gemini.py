@@ -38,9 +38,8 @@ REQUEST = InferenceRequest(
 )
 
 
-def body_of(*messages: Message, thinking_budget=None, max_tokens=None, **more):
-    chat = Chat([*messages], **more)
-    return gemini_body(chat, thinking_budget=thinking_budget, max_tokens=max_tokens)
+def body_of(*messages: Message, thinking_budget=None, **more):
+    return gemini_body(Chat([*messages], **more), thinking_budget=thinking_budget)
 
 
 def call(call_id: str, name: str = "weather", arguments: str = "{}") -> ToolCall:
@@ -196,13 +195,6 @@ def test_thinking_has_a_level_or_a_budget(reasoning, budget, config):
     assert body["generationConfig"] == (config and {"thinkingConfig": config})
 
 
-def test_the_tokens_of_a_request_win_over_those_of_the_task():
-    body = body_of(HI, max_completion_tokens=5, max_tokens=9)
-
-    assert body["generationConfig"] == {"maxOutputTokens": 5}
-    assert body_of(HI, max_tokens=9)["generationConfig"] == {"maxOutputTokens": 9}
-
-
 @pytest.mark.parametrize(
     ("chat", "words"),
     [
@@ -238,7 +230,7 @@ def test_the_tokens_of_a_request_win_over_those_of_the_task():
 )
 def test_what_the_format_has_no_place_for_is_a_bad_request(chat, words):
     with pytest.raises(BadRequest) as raised:
-        gemini_body(Chat(**chat), thinking_budget=None, max_tokens=None)
+        gemini_body(Chat(**chat), thinking_budget=None)
 
     assert raised.value.message == words
 

@@ -181,9 +181,10 @@ def test_an_endpoint_outside_the_region_policy_is_neither_created_nor_run(offer,
     assert region is not None
     policy = {"allowed_regions": [{"csp": region.csp, "region": "elsewhere"}]}
     address = "/_inference/_region_policy"
-    body = body_of(unmeasured(offer))
+    named = unmeasured(offer)
+    body = body_of(named)
 
-    with live.endpoint(offer, **body["service_settings"]) as (path, _):
+    with live.endpoint(offer, **named.service_settings) as (path, _):
         forced = live.server.call("PUT", f"{address}?force=true", {"region_policy": policy})
         assert forced.status == 200, forced.content
         created = live.server.call("PUT", f"{path}-2", body)

@@ -96,8 +96,11 @@ def test_a_secret_is_only_in_what_signs_the_call(case):
     assert service.group is not None
     assert MARKER not in service.group(case.request.endpoint)
     steps = service.auth(call, case.request.endpoint, 0.0)
+    token = HttpReply(200, {}, json.dumps({"access_token": MARKER, "expires_in": 3600}).encode())
     with pytest.raises(StopIteration) as done:
-        next(steps)
+        asked = next(steps)
+        assert MARKER not in repr(asked)
+        steps.send(token)
     assert MARKER in str(done.value.value.headers)
     assert MARKER not in repr(done.value.value)
 

@@ -23,12 +23,17 @@ async def ask(case: Case, origin: str) -> Any:
             return await client.embeddings.create_async(
                 model=model, inputs=texts_of(request), encoding_format="float"
             )
-        arguments = {"model": model, **_chat_arguments(request), **request.extra}
-        if not request.stream:
-            return await client.chat.complete_async(**arguments)
-        stream = await client.chat.stream_async(**arguments)
-        async with stream:
-            return [event.data async for event in stream]
+        return await say(client, request, model=model)
+
+
+async def say(client: Any, request: InferenceRequest, *, model: str) -> Any:
+    """Say a chat in the words of the SDK, for whatever client of it."""
+    arguments = {"model": model, **_chat_arguments(request), **request.extra}
+    if not request.stream:
+        return await client.chat.complete_async(**arguments)
+    stream = await client.chat.stream_async(**arguments)
+    async with stream:
+        return [event.data async for event in stream]
 
 
 def _chat_arguments(request: InferenceRequest) -> dict[str, Any]:

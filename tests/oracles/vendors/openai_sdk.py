@@ -33,7 +33,7 @@ async def say(client: AsyncOpenAI, request: InferenceRequest, *, model: Any) -> 
     """Say `request` in the words of the SDK, for whatever client of it."""
     if request.endpoint.task_type.is_chunkable:
         return await client.embeddings.create(**_embeddings_arguments(request, model))
-    answer = await client.chat.completions.create(**_chat_arguments(request, model))
+    answer = await client.chat.completions.create(**chat_arguments(request, model))
     return [chunk async for chunk in answer] if request.stream else answer
 
 
@@ -73,7 +73,8 @@ def _embeddings_arguments(request: InferenceRequest, model: Any) -> dict[str, An
     return asked
 
 
-def _chat_arguments(request: InferenceRequest, model: Any) -> dict[str, Any]:
+def chat_arguments(request: InferenceRequest, model: Any) -> dict[str, Any]:
+    """Say a chat in the words of the SDK."""
     asked = _arguments(request, model)
     if request.chat is None:
         (text,) = texts_of(request)

@@ -28,18 +28,16 @@ _NO_SIGNATURE = "skip_thought_signature_validator"
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 
-def gemini_body(
-    chat: Chat, *, thinking_budget: int | None, max_tokens: int | None
-) -> dict[str, Any]:
+def gemini_body(chat: Chat, *, thinking_budget: int | None) -> dict[str, Any]:
     """Give the members of a body; None where the conversation says nothing.
 
-    thinking_budget, max_tokens: for a request that does not say.
+    thinking_budget: in tokens, for a request that names no effort.
     Raises `BadRequest` for what the format has no place for.
     """
     return {
         "contents": _contents([one for one in chat.messages if one.role != "system"]),
         "systemInstruction": _system([one for one in chat.messages if one.role == "system"]),
-        "generationConfig": _generation_config(chat, thinking_budget, max_tokens),
+        "generationConfig": _generation_config(chat, thinking_budget),
         "tools": [{"functionDeclarations": [_tool(one) for one in chat.tools]}]
         if chat.tools
         else None,
@@ -167,13 +165,11 @@ def _own_id(call_id: str | None, name: str | None) -> dict[str, str]:
 # --- parameters --------------------------------------------------------------------------------
 
 
-def _generation_config(
-    chat: Chat, thinking_budget: int | None, max_tokens: int | None
-) -> dict[str, Any] | None:
+def _generation_config(chat: Chat, thinking_budget: int | None) -> dict[str, Any] | None:
     config = {
         "stopSequences": chat.stop,
         "temperature": chat.temperature,
-        "maxOutputTokens": chat.max_completion_tokens or max_tokens,
+        "maxOutputTokens": chat.max_completion_tokens,
         "topP": chat.top_p,
         "thinkingConfig": _thinking_config(chat.reasoning, thinking_budget),
     }
