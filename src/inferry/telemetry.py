@@ -30,6 +30,7 @@ from inferry.errors import (
     ShuttingDown,
     StoreFailure,
     UpstreamError,
+    WorkerLost,
 )
 from inferry.sections import MASK, TelemetrySection
 
@@ -197,7 +198,7 @@ def outcome_of(error: BaseException | None) -> Outcome:
             return Outcome.TIMEOUT
         case QueueFull() | ShuttingDown():
             return Outcome.OVERLOAD
-        case InternalError() | StoreFailure():
+        case InternalError() | StoreFailure() | WorkerLost():
             return Outcome.FAILURE
         case InferenceError():
             return Outcome.REFUSED
