@@ -15,6 +15,7 @@ dialect renders the tree in its own way.
     │   ├── UnusableModel           a model folder that is missing, damaged, hostile or unknown
     │   └── NoHandler               no such path
     ├── NotFound                    no such endpoint, policy, ...
+    │   └── NotDeployed             a local model that does not run
     ├── AlreadyExists               the id is taken
     ├── Conflict                    in use, or not ours to change
     │   └── VersionConflict         somebody else changed it meanwhile
@@ -27,6 +28,7 @@ dialect renders the tree in its own way.
     ├── DeadlineExceeded            our own time limit
     ├── StillStarting               a local model that is still loading when the time is over
     ├── QueueFull                   refused now instead of slow for all
+    ├── WorkerLost                  the process that ran a local model ended meanwhile
     ├── ShuttingDown                the server drains
     ├── UpstreamError               the provider said no
     │   ├── UpstreamUnreachable     no connection, or it broke
@@ -134,6 +136,11 @@ class NotFound(InferenceError):
 
 
 @dataclass(eq=False)
+class NotDeployed(NotFound):
+    """A local model that is asked for does not run."""
+
+
+@dataclass(eq=False)
 class AlreadyExists(InferenceError):
     """The id is taken."""
 
@@ -197,6 +204,11 @@ class StillStarting(InferenceError):
 @dataclass(eq=False)
 class QueueFull(InferenceError):
     """The queue of the rate-limit group or deployment is full."""
+
+
+@dataclass(eq=False)
+class WorkerLost(InferenceError):
+    """The process that ran a local model ended before it answered."""
 
 
 @dataclass(eq=False)

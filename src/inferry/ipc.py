@@ -116,6 +116,11 @@ class Peer(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the channel is closed, from either end."""
+        return self._closed.is_set()
+
     async def closed(self) -> None:
         """Wait until the channel is closed, from either end."""
         await self._closed.wait()

@@ -1,4 +1,4 @@
-"""What the store keeps and the processes tell each other: one record type per kind.
+"""What the store keeps, or the supervisor alone, and tells the processes: one type per kind.
 
 Records are immutable; a change replaces a record and raises its revision.
 """
@@ -11,7 +11,10 @@ import msgspec
 
 
 class EndpointRecord(msgspec.Struct, frozen=True, tag="endpoint"):
-    """An inference endpoint. `secrets` are sealed; times are milliseconds since the epoch."""
+    """An inference endpoint. `secrets` are sealed; times are milliseconds since the epoch.
+
+    is_starting: its model has not run yet; if it does not start, the endpoint goes again.
+    """
 
     inference_id: str
     task_type: str
@@ -25,11 +28,50 @@ class EndpointRecord(msgspec.Struct, frozen=True, tag="endpoint"):
     dimensions_set_by_user: bool = False
     created_at_ms: int = 0
     updated_at_ms: int = 0
+    is_starting: bool = False
 
     @property
     def key(self) -> str:
         """The record's key among its kind."""
         return self.inference_id
+
+
+class DeploymentSpec(msgspec.Struct, frozen=True):
+    """A local model that is to run. dimensions: a width below the model's own, None for that.
+
+    num_allocations: batches that run at once; num_threads: of each.
+    """
+
+    deployment_id: str
+    model_id: str
+    num_allocations: int
+    num_threads: int
+    adaptive_allocations: dict[str, Any] | None = None
+    dimensions: int | None = None
+
+
+class DeploymentRecord(msgspec.Struct, frozen=True, tag="deployment"):
+    """A local model that runs, or is about to; never stored.
+
+    state: starting, started or failed. progress: of a start, for people. socket: path where its
+    worker answers or will in a moment, None where it does not. reason: why it failed. dimensions,
+    similarity and precision: of the model, as loaded.
+    """
+
+    spec: DeploymentSpec
+    state: str = "starting"
+    progress: str = ""
+    socket: str | None = None
+    reason: str | None = None
+    dimensions: int | None = None
+    similarity: str | None = None
+    precision: str | None = None
+    revision: int = 1
+
+    @property
+    def key(self) -> str:
+        """The record's key among its kind."""
+        return self.spec.deployment_id
 
 
 class RoleDescriptor(msgspec.Struct, frozen=True, rename={"global_": "global"}):
@@ -136,7 +178,13 @@ class ReferenceRecord(msgspec.Struct, frozen=True, tag="reference"):
 
 
 Record: TypeAlias = (
-    EndpointRecord | RoleRecord | UserRecord | ApiKeyRecord | RegionPolicyRecord | ReferenceRecord
+    EndpointRecord
+    | DeploymentRecord
+    | RoleRecord
+    | UserRecord
+    | ApiKeyRecord
+    | RegionPolicyRecord
+    | ReferenceRecord
 )
 
 

@@ -29,6 +29,7 @@ from inferry.errors import (
     ShuttingDown,
     StoreFailure,
     UpstreamError,
+    WorkerLost,
 )
 from inferry.sections import MASK, TelemetrySection
 
@@ -195,7 +196,7 @@ def outcome_of(error: BaseException | None) -> Outcome:
             return Outcome.TIMEOUT
         case QueueFull() | ShuttingDown():
             return Outcome.OVERLOAD
-        case InternalError() | StoreFailure():
+        case InternalError() | StoreFailure() | WorkerLost():
             return Outcome.FAILURE
         case InferenceError():
             return Outcome.REFUSED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -16,9 +16,9 @@ from inferry.errors import DeadlineExceeded, InferenceError, InternalError, Queu
 from inferry.modeling import Encoded, ShapeLadder
 
 LADDER = ShapeLadder(
-    rows=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64), lengths=(8, 16, 32, 64, 128, 256)
+    rows=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64), lengths=(8, 16, 32, 64, 128, 256), budget=512
 )
-LIMITS = Limits(budget=512, brisk_budget=128, texts=200, characters=20_000)
+LIMITS = Limits(brisk_budget=128, texts=200, characters=20_000)
 FOREVER = float("inf")
 
 
@@ -27,11 +27,12 @@ class Line:
     """A batcher with a tokenizer (a token per character) and a model (a text's number, twice)."""
 
     limits: Limits = LIMITS
+    ladder: ShapeLadder = LADDER
     now: float = 0.0
     ran: list[list[Item]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.batcher = Batcher(LADDER, self.limits)
+        self.batcher = Batcher(self.ladder, self.limits)
 
     def put(
         self, *lengths: int, lane: Lane = Lane.INGEST, deadline: float = FOREVER, first: int = 0
@@ -127,7 +128,7 @@ def test_texts_of_several_requests_share_a_batch() -> None:
 
 
 def test_a_text_above_the_budget_runs_alone() -> None:
-    line = Line(Limits(budget=64))
+    line = Line(ladder=replace(LADDER, budget=64))
     waiter = line.put(256, 8)
 
     assert lengths_of(line.step()) == [256]
@@ -146,7 +147,7 @@ def test_the_oldest_text_is_in_the_next_batch_whatever_its_length() -> None:
 
 
 def test_no_batch_has_more_rows_than_the_ladder() -> None:
-    line = Line(Limits(budget=100_000))
+    line = Line(ladder=replace(LADDER, budget=100_000))
     line.put(*[8] * 100)
 
     assert len(line.step()) == LADDER.rows[-1]
@@ -188,7 +189,7 @@ def test_ingest_batches_are_short_while_searches_come_in() -> None:
 
 @given(st.integers(1, 60), st.integers(1, 200), st.integers(1, 200))
 def test_ingest_gets_its_share_of_a_queue_full_of_searches(texts, search_length, ingest_length):
-    line = Line(Limits(budget=512, brisk_budget=128, texts=100_000))
+    line = Line(Limits(brisk_budget=128, texts=100_000))
     spent = dict.fromkeys(Lane, 0)
     for _ in range(60):
         line.put(*[search_length] * texts, lane=Lane.SEARCH)

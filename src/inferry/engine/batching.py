@@ -33,13 +33,11 @@ class Lane(IntEnum):
 class Limits:
     """The numbers of a queue.
 
-    budget: padded tokens of a batch; brisk_budget: of an ingest batch while searches come in, so
-    that the next search waits less. calm_s: how long after a search that holds. ingest_share: of
-    the padded tokens, which ingest gets however many searches wait. texts, characters: what may
-    wait in one lane.
+    brisk_budget: padded tokens of an ingest batch while searches come in, so that the next search
+    waits less. calm_s: how long after a search that holds. ingest_share: of the padded tokens,
+    which ingest gets however many searches wait. texts, characters: what may wait in one lane.
     """
 
-    budget: int = 512
     brisk_budget: int = 128
     calm_s: float = 1.0
     ingest_share: float = 0.2
@@ -136,7 +134,7 @@ class _Waiting:
 
 
 class Batcher:
-    """The queue of one deployment. ladder: by which the cost of a batch is counted."""
+    """The queue of one deployment. ladder: by which the cost of a batch is counted and bounded."""
 
     def __init__(self, ladder: ShapeLadder, limits: Limits) -> None:
         self._ladder = ladder
@@ -190,7 +188,7 @@ class Batcher:
     def take_texts(self, now: float) -> Piece | None:
         """Give what to tokenize next; None where enough is ready, or nothing waits."""
         for lane in self._lanes.values():
-            if lane.ready_tokens >= _AHEAD_BATCHES * self._limits.budget:
+            if lane.ready_tokens >= _AHEAD_BATCHES * self._ladder.budget:
                 continue
             while lane.jobs:
                 job = next(iter(lane.jobs))
@@ -249,7 +247,7 @@ class Batcher:
             row = rows[place * stride : (place + 1) * stride]
             job.rows[item.index * stride : (item.index + 1) * stride] = row
             job.tokens += len(item.encoded.ids)
-            if item.encoded.tokens > len(item.encoded.ids):
+            if item.encoded.is_truncated:
                 job.cut.append(item.index)
             self.tally.inference_count += 1
             job.left -= 1
@@ -287,7 +285,7 @@ class Batcher:
 
     def _budget(self, turn: Lane, now: float) -> int:
         is_brisk = turn is Lane.INGEST and now - self._searched_at < self._limits.calm_s
-        return self._limits.brisk_budget if is_brisk else self._limits.budget
+        return self._limits.brisk_budget if is_brisk else self._ladder.budget
 
     def _account(self, turn: Lane, batch: Sequence[Item]) -> None:
         """Count a batch, and what search owes to ingest after it."""

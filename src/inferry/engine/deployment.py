@@ -1,0 +1,379 @@
+"""The life of one deployment in the supervisor: found, loaded, watched, started again, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+from inferry.bootstrap import environment_of_children
+from inferry.children import Backoff, Child, start_child
+from inferry.concurrency import Nursery
+from inferry.engine.batching import Lane
+from inferry.engine.cores import Cores, Holder
+from inferry.engine.messages import (
+    CHECK,
+    GIVE_BACK,
+    HURRY,
+    LEASE,
+    LOAD,
+    RECALL,
+    SCALE,
+    STATS,
+    Load,
+    ModelFacts,
+    WorkerStats,
+    encode_load,
+)
+from inferry.errors import InferenceError, InternalError, NotDeployed
+from inferry.ipc import ChannelClosed, Handler
+from inferry.modeling import ModelLibrary, ModelSource, Precision, RuntimeOptions
+from inferry.protocols import Publish
+from inferry.records import DeploymentRecord, DeploymentSpec, Put
+from inferry.sections import TelemetrySection
+from inferry.telemetry import get_logger
+from inferry.unix_sockets import listen_at
+
+_LONGEST_PAUSE_S = 60.0
+_CHECK_S = 10.0
+_FAILED_CHECKS = 3
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+Outcome: TypeAlias = "asyncio.Future[DeploymentRecord]"
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What all deployments of a host share.
+
+    module: what a worker process runs. sockets, graphs: directories of sockets and of compiled
+    graphs. memory_limit: bytes of one worker, 0 for no limit. loading: held while a model loads.
+    """
+
+    library: ModelLibrary
+    publish: Publish
+    nursery: Nursery
+    cores: Cores
+    module: str
+    sockets: Path
+    graphs: Path
+    telemetry: TelemetrySection
+    precision: Precision | str = "auto"
+    memory_limit: int = 0
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    loading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+
+
+class Deployment:
+    """A local model that is meant to run. record: as it is, and but for its progress is published.
+
+    socket_name: of its own in the directory of sockets.
+    """
+
+    def __init__(self, spec: DeploymentSpec, workshop: Workshop, *, socket_name: str) -> None:
+        self.record = DeploymentRecord(spec)
+        self.restarts = 0
+        self._workshop = workshop
+        self._path = workshop.sockets / socket_name
+        self._listening: socket.socket | None = None
+        self._child: Child | None = None
+        self._stop_fetching = threading.Event()
+        self._loop = asyncio.get_running_loop()
+        self._outcome: Outcome = self._loop.create_future()
+        self._failed_checks = 0
+
+    @property
+    def spec(self) -> DeploymentSpec:
+        """Give what is wanted now."""
+        return self.record.spec
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the last checks, or one of them, found it answering; true before the first."""
+        return self._failed_checks < _FAILED_CHECKS
+
+    async def started(self) -> DeploymentRecord:
+        """Wait until the start that is under way ends. Raises what it failed with."""
+        return await asyncio.shield(self._outcome)
+
+    async def keep(self, *, is_proven: bool) -> InferenceError:
+        """Start the model and start it again whenever its worker dies.
+
+        Ends only with the failure of a model that has never run; `is_proven` says that this one
+        has, before, and so is tried again and again.
+        """
+        backoff = Backoff(longest_s=_LONGEST_PAUSE_S)
+        while True:
+            died: Child | None = None
+            try:
+                child = await self._bring_up()
+            except (InferenceError, OSError) as error:
+                failure = _failure(error, self.spec)
+                if not is_proven:
+                    return failure
+                await self._note_failure(failure)
+            else:
+                is_proven = True
+                await child.peer.closed()
+                died = child
+                await self._note_death(child)
+            await backoff.pause(died)
+            if self._outcome.done():
+                self._outcome = self._loop.create_future()
+
+    async def scale(self, spec: DeploymentSpec) -> None:
+        """Change the allocations, of a worker that runs at once."""
+        await self._publish(spec=spec)
+        await self._tell(SCALE, spec.num_allocations)
+
+    async def end(self, failure: InferenceError | None = None) -> None:
+        """End the worker; whoever waits for a start gets `failure`."""
+        self._stop_fetching.set()
+        self._close_socket()
+        await self._end_child()
+        if not self._outcome.done():
+            self._outcome.set_exception(failure or not_deployed(self.spec.deployment_id))
+            self._outcome.exception()  # whoever waits sees it; there may be nobody
+
+    async def check(self) -> None:
+        """Have the worker run a text, and count when it fails."""
+        if self.record.state == "starting" and not self.restarts:
+            return
+        try:
+            if self._child is None:
+                raise ChannelClosed("there is no worker")
+            async with asyncio.timeout(_CHECK_S):
+                await self._child.peer.call(CHECK)
+        except (InferenceError, TimeoutError) as error:
+            self._failed_checks += 1
+            get_logger().warning(
+                "a check of a deployment failed",
+                deployment_id=self.spec.deployment_id,
+                reason=str(error) or "no answer in time",
+                times=self._failed_checks,
+            )
+        else:
+            self._failed_checks = 0
+
+    def check_memory(self) -> None:
+        """End a worker that has grown above the limit; it is started again."""
+        limit, child = self._workshop.memory_limit, self._child
+        if child is None or not limit:
+            return
+        resident = _resident_bytes(child.process.pid)
+        if resident > limit:
+            get_logger().error(
+                "a model worker is above [engine.memory_limit], ending it",
+                deployment_id=self.spec.deployment_id,
+                resident_bytes=resident,
+                limit_bytes=limit,
+            )
+            child.kill()
+
+    async def stats(self) -> WorkerStats | None:
+        """Ask the worker what it has done; None without one."""
+        body = await self._tell(STATS)
+        return msgspec.msgpack.decode(body, type=WorkerStats) if body else None
+
+    # --- starting ----------------------------------------------------------------------------
+
+    async def _bring_up(self) -> Child:
+        """Find the model, start a worker and have it load; publish that it answers."""
+        source = await self._find()
+        self._report("waiting for other models to load")
+        async with self._workshop.loading:
+            self._report("loading the model")
+            if self._listening is None:
+                self._listening = listen_at(self._path)
+            child, facts = await self._load(source, self._listening)
+        self._child = child
+        self._failed_checks = 0
+        get_logger().info(
+            "deployment started",
+            deployment_id=self.spec.deployment_id,
+            pid=child.process.pid,
+            precision=facts.precision,
+            cosine=facts.cosine,
+            seconds=round(time.monotonic() - child.started_at, 2),
+        )
+        await self._publish(
+            state="started",
+            progress="",
+            socket=str(self._path),
+            reason=None,
+            dimensions=facts.dimensions,
+            similarity=facts.similarity,
+            precision=facts.precision,
+        )
+        self._outcome.set_result(self.record)
+        return child
+
+    async def _find(self) -> ModelSource:
+        library, model_id = self._workshop.library, self.spec.model_id
+        self._report("looking for the model")
+        source = await asyncio.to_thread(library.find, model_id)
+        if source is None:
+            self._report("downloading the model")
+            source = await asyncio.to_thread(
+                library.fetch, model_id, self._report_download, self._stop_fetching
+            )
+        wanted = self.spec.dimensions
+        return source if wanted is None else replace(source, dimensions=wanted)
+
+    def _report(self, progress: str) -> None:
+        self.record = msgspec.structs.replace(self.record, progress=progress)
+
+    def _report_download(self, progress: str) -> None:
+        """Note how far a download is; called by its thread."""
+        self._loop.call_soon_threadsafe(self._report, f"downloading the model, {progress}")
+
+    async def _load(
+        self, source: ModelSource, listening: socket.socket
+    ) -> tuple[Child, ModelFacts]:
+        """Start a worker and have it load. Raises `UnusableModel`, `InternalError`."""
+        shop, total = self._workshop, self._workshop.cores.total
+        threads = min(self.spec.num_threads, total)
+        options = RuntimeOptions(
+            threads=threads,
+            streams=max(1, total // threads),
+            precision=shop.precision,  # type: ignore[arg-type]  # checked with the configuration
+            cache_dir=shop.graphs,
+        )
+        order = Load(source, options, self.spec.num_allocations, shop.telemetry)
+        holder = Holder(threads, self._recall)
+        child = await start_child(
+            shop.module,
+            [listening],
+            _lending(shop.cores, holder),
+            nursery=shop.nursery,
+            environment=environment_of_children(shop.environment),
+        )
+        shop.nursery.start(_release_with(child, shop.cores, holder))
+        try:
+            facts = await child.peer.call(LOAD, encode_load(order))
+        except BaseException as error:
+            await child.end()
+            if isinstance(error, ChannelClosed):
+                raise InternalError(
+                    f"the worker of the deployment [{self.spec.deployment_id}] ended while it "
+                    f"loaded the model [{source.name}]; the log of the server may say why"
+                ) from error
+            raise
+        return child, msgspec.msgpack.decode(facts, type=ModelFacts)
+
+    async def _note_failure(self, failure: InferenceError) -> None:
+        """Publish that it does not run, and why."""
+        get_logger().error(
+            "a deployment did not start, trying again later",
+            deployment_id=self.spec.deployment_id,
+            reason=str(failure),
+        )
+        self._close_socket()
+        await self._publish(state="failed", socket=None, reason=str(failure))
+        self._outcome.set_exception(failure)
+        self._outcome.exception()  # whoever waits sees it; there may be nobody
+
+    async def _note_death(self, child: Child) -> None:
+        """Publish that it starts again; who has sent work to the dead worker sends it once more."""
+        await self._end_child()
+        self.restarts += 1
+        get_logger().error(
+            "a model worker ended, starting another",
+            deployment_id=self.spec.deployment_id,
+            pid=child.process.pid,
+            returncode=child.process.returncode,
+            restarts=self.restarts,
+        )
+        self._outcome = self._loop.create_future()
+        await self._publish(state="starting")
+
+    # --- the worker --------------------------------------------------------------------------
+
+    def _recall(self, lane: Lane) -> None:
+        self._workshop.nursery.start(self._tell(RECALL, lane))
+
+    async def _tell(self, name: str, number: int | None = None) -> bytes:
+        """Call the worker, if there is one."""
+        if self._child is None:
+            return b""
+        body = b"" if number is None else msgspec.msgpack.encode(number)
+        with suppress(ChannelClosed):
+            return await self._child.peer.call(name, body)
+        return b""
+
+    async def _end_child(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            await child.end()
+
+    def _close_socket(self) -> None:
+        """Turn away whoever waits for a worker to accept."""
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
+            self._path.unlink(missing_ok=True)
+
+    async def _publish(self, **changes: object) -> None:
+        self.record = msgspec.structs.replace(
+            self.record, **changes, revision=self.record.revision + 1
+        )
+        await self._workshop.publish([Put(self.record)])
+
+
+def not_deployed(deployment_id: str) -> NotDeployed:
+    """Say that nothing runs under this id."""
+    return NotDeployed(f"[{deployment_id}] is not deployed")
+
+
+def _lending(cores: Cores, holder: Holder) -> Mapping[str, Handler]:
+    """Answer a worker that asks for cores."""
+
+    async def lease(body: bytes) -> bytes:
+        await cores.lease(holder, _lane(body))
+        return b""
+
+    async def hurry(body: bytes) -> bytes:
+        cores.hurry(holder, _lane(body))
+        return b""
+
+    async def give_back(_: bytes) -> bytes:
+        cores.give_back(holder)
+        return b""
+
+    return {LEASE: lease, HURRY: hurry, GIVE_BACK: give_back}
+
+
+async def _release_with(child: Child, cores: Cores, holder: Holder) -> None:
+    """Take the cores of a worker back when it ends."""
+    await child.peer.closed()
+    cores.leave(holder)
+
+
+def _lane(body: bytes) -> Lane:
+    return msgspec.msgpack.decode(body, type=Lane)
+
+
+def _failure(error: InferenceError | OSError, spec: DeploymentSpec) -> InferenceError:
+    if isinstance(error, InferenceError):
+        return error
+    failure = InternalError(
+        f"the worker of the deployment [{spec.deployment_id}] cannot be started: {error.strerror}"
+    )
+    failure.__cause__ = error
+    return failure
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError):
+        return 0  # it has just ended

@@ -1,0 +1,94 @@
+"""What is said to a model worker and by it, over the channels of `inferry.ipc`.
+
+The supervisor loads, scales, checks and recalls over the worker's own channel, and lends cores. API
+processes connect to the socket that the worker listens on, and embed.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from inferry.domain import InputType
+from inferry.modeling import ModelSource, RuntimeOptions
+from inferry.sections import TelemetrySection
+
+LOAD, SCALE, CHECK, RECALL, STATS = "load", "scale", "check", "recall", "stats"
+"""What the supervisor calls in a worker: `LOAD` first, answered with `ModelFacts`. The bodies of
+`SCALE` and `RECALL` are a number, allocations or a lane; `CHECK` runs a text, unless one has run
+lately; `STATS` is answered with `WorkerStats`."""
+
+LEASE, HURRY, GIVE_BACK = "lease", "hurry", "give_back"
+"""What a worker calls in the supervisor, see `inferry.engine.cores`; the bodies are a lane."""
+
+EMBED = "embed"
+"""What API processes call in a worker: `Embed`, answered with `Embedded`."""
+
+
+class Load(msgspec.Struct, frozen=True, array_like=True):
+    """A model, how it is run, and where log lines go."""
+
+    source: ModelSource
+    options: RuntimeOptions
+    allocations: int
+    telemetry: TelemetrySection
+
+
+def encode_load(load: Load) -> bytes:
+    """Encode the order to load a model."""
+    return msgspec.msgpack.encode(load, enc_hook=str)  # paths are all that needs the hook
+
+
+def decode_load(body: bytes) -> Load:
+    """Decode what `encode_load` encoded."""
+    return msgspec.msgpack.decode(body, type=Load, dec_hook=lambda path, text: path(text))
+
+
+class ModelFacts(msgspec.Struct, frozen=True, array_like=True):
+    """What a loaded model is. cosine: of a reduced precision to f32."""
+
+    dimensions: int
+    max_tokens: int
+    similarity: str | None
+    precision: str
+    cosine: float | None
+
+
+class WorkerStats(msgspec.Struct, frozen=True):
+    """What a worker has done since it started; counts are of texts, names those of the wire.
+
+    slots: batches that may run at once. busy_s: of all slots together.
+    """
+
+    slots: int
+    number_of_pending_requests: int
+    inference_count: int
+    error_count: int
+    timeout_count: int
+    rejected_execution_count: int
+    abandoned_count: int
+    batches: int
+    tokens: int
+    padded_tokens: int
+    busy_s: float
+    is_warm: bool
+
+
+class Embed(msgspec.Struct, frozen=True, array_like=True):
+    """Texts to embed, at least one. deadline: on the monotonic clock, which the host shares."""
+
+    lane: int
+    deadline: float
+    input_type: InputType
+    texts: list[str]
+
+
+class Embedded(msgspec.Struct, frozen=True, array_like=True):
+    """Their vectors. rows: float32[texts, width], little-endian. tokens: that were used.
+
+    truncated: ascending indices of texts that were too long.
+    """
+
+    width: int
+    rows: memoryview
+    tokens: int
+    truncated: list[int]

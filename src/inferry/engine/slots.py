@@ -1,0 +1,217 @@
+"""The threads of a worker: some tokenize, and one per slot runs batches under leases of cores.
+
+A slot takes work as soon as it has none; while nothing waits, the first one warms the model.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from inferry.engine.batching import Batcher, Item, Job, Lane, Limits, Piece
+from inferry.engine.leases import Leases, Lender
+from inferry.engine.messages import WorkerStats
+from inferry.errors import InternalError
+from inferry.modeling import TextModel
+from inferry.telemetry import get_logger
+
+_TOKENIZERS = 2  # so that a text of megabytes does not hold up the next search
+_REST_S = 0.05
+"""How long nothing must have come before the model is warmed."""
+
+_Work: TypeAlias = tuple[Lane, Callable[[], None]]
+
+
+class Slots:
+    """Runs jobs on `model`. Use from any thread.
+
+    streams: batches that may run at once; allocations: how many of them do.
+    """
+
+    def __init__(
+        self,
+        model: TextModel,
+        lender: Lender,
+        *,
+        streams: int,
+        allocations: int,
+        limits: Limits | None = None,
+    ) -> None:
+        self._model = model
+        self._batcher = Batcher(model.ladder, limits or Limits())
+        self._leases = Leases(lender)
+        self._streams = streams
+        self._active = min(allocations, streams)
+        self._lock = threading.Lock()
+        self._texts_came = threading.Condition(self._lock)
+        self._tokens_came = threading.Condition(self._lock)
+        self._scaled = threading.Condition(self._lock)
+        self._interrupt = threading.Event()
+        self._is_warm = self._is_stopped = False
+        self._busy_s = 0.0
+        self._succeeded_at = 0.0
+
+    def start(self) -> None:
+        """Start the threads. They end with the process, or a batch after `stop`."""
+        for _ in range(_TOKENIZERS):
+            threading.Thread(target=self._tokenize, name="tokenize", daemon=True).start()
+        for number in range(self._streams):
+            threading.Thread(target=self._run, args=(number,), name="slot", daemon=True).start()
+
+    def stop(self) -> None:
+        """Take no more work; what runs is finished."""
+        with self._lock:
+            self._is_stopped = True
+            self._interrupt.set()
+            for condition in (self._texts_came, self._tokens_came, self._scaled):
+                condition.notify_all()
+
+    def scale(self, allocations: int) -> None:
+        """Run that many batches at once, as far as there are streams."""
+        with self._lock:
+            self._active = min(allocations, self._streams)
+            self._tokens_came.notify_all()
+            self._scaled.notify_all()
+
+    def submit(self, job: Job) -> None:
+        """Queue a job. Raises `QueueFull`."""
+        with self._lock:
+            self._batcher.put(job, time.monotonic())
+            self._interrupt.set()
+            self._texts_came.notify()
+        self._leases.hurry(job.lane)
+
+    def abandon(self, job: Job) -> None:
+        """Drop a job that nobody waits for any more."""
+        with self._lock:
+            self._batcher.abandon(job)
+            self._texts_came.notify()
+
+    def granted(self) -> None:
+        """Take a lease that was asked for."""
+        self._leases.granted()
+
+    def recall(self, lane: Lane) -> None:
+        """Give a lease back after the batch that runs, for somebody's work of `lane`."""
+        if lane is Lane.SEARCH:
+            with self._lock:
+                self._batcher.note_search(time.monotonic())
+        self._interrupt.set()
+        self._leases.recall()
+
+    def stats(self) -> WorkerStats:
+        """Tell what was done so far, and what waits."""
+        with self._lock:
+            tally = self._batcher.tally
+            return WorkerStats(
+                slots=self._active,
+                number_of_pending_requests=self._batcher.waiting,
+                inference_count=tally.inference_count,
+                error_count=tally.error_count,
+                timeout_count=tally.timeout_count,
+                rejected_execution_count=tally.rejected_count,
+                abandoned_count=tally.abandoned_count,
+                batches=tally.batches,
+                tokens=tally.tokens,
+                padded_tokens=tally.padded_tokens,
+                busy_s=self._busy_s,
+                is_warm=self._is_warm,
+            )
+
+    def has_run_since(self, moment: float) -> bool:
+        """Tell whether a batch has succeeded since then, on the monotonic clock."""
+        return self._succeeded_at >= moment
+
+    # --- threads -----------------------------------------------------------------------------
+
+    def _tokenize(self) -> None:
+        while (piece := self._next_piece()) is not None:
+            try:
+                encoded = self._model.encode(piece.texts, piece.job.input_type)
+            except BaseException as error:  # noqa: BLE001  a thread that ends ends the service
+                self._fail([piece.job], error)
+                continue
+            with self._lock:
+                self._batcher.add_encoded(piece, encoded)
+                self._tokens_came.notify()
+
+    def _next_piece(self) -> Piece | None:
+        """Wait for texts; None when there will be no more."""
+        with self._lock:
+            while not self._is_stopped:
+                piece = self._batcher.take_texts(time.monotonic())
+                if piece is not None:
+                    self._texts_came.notify()  # there may be more, for another thread
+                    return piece
+                self._texts_came.wait()
+        return None
+
+    def _run(self, number: int) -> None:
+        while (work := self._next_work(number)) is not None:
+            lane, do = work
+            self._leases.acquire(lane)
+            try:
+                do()
+            finally:
+                self._leases.release()
+
+    def _next_work(self, number: int) -> _Work | None:
+        """Wait for something to do, and tell for which lane; None when there will be no more."""
+        with self._lock:
+            while not self._is_stopped:
+                if number >= self._active:
+                    self._scaled.wait()
+                    continue
+                lane = self._batcher.next_lane()
+                if lane is not None:
+                    return lane, self._run_next
+                if number or self._is_warm:
+                    self._tokens_came.wait()
+                elif not self._tokens_came.wait(_REST_S) and not self._batcher.waiting:
+                    self._interrupt.clear()
+                    return Lane.INGEST, self._warm
+        return None
+
+    def _run_next(self) -> None:
+        with self._lock:
+            batch = self._batcher.take_batch(time.monotonic())
+            self._texts_came.notify()
+            if self._batcher.next_lane() is not None:
+                self._tokens_came.notify()
+        if batch:
+            started = time.monotonic()
+            self._run_batch(batch)
+            self._busy_s += time.monotonic() - started
+
+    def _run_batch(self, batch: Sequence[Item]) -> None:
+        try:
+            rows = self._model.run([item.encoded for item in batch]).data.cast("B")
+            if len(rows) != 4 * len(batch) * self._model.dimensions:
+                raise InternalError("the model gave another number of rows than it got texts")
+        except BaseException as error:  # noqa: BLE001  a thread that ends ends the service
+            if len(batch) == 1:
+                self._fail([batch[0].job], error)
+                return
+            for item in batch:  # so that a text that breaks the model breaks no other request
+                self._run_batch([item])
+            return
+        with self._lock:
+            self._batcher.finish(batch, rows, self._model.dimensions)
+            self._succeeded_at = time.monotonic()
+
+    def _fail(self, jobs: Sequence[Job], error: BaseException) -> None:
+        get_logger().error("the model failed on a text", exc_info=error)
+        with self._lock:
+            for job in jobs:
+                self._batcher.fail(job, InternalError("the model failed on a text of the request"))
+
+    def _warm(self) -> None:
+        try:
+            self._model.warm(self._interrupt)
+        except Exception as error:  # noqa: BLE001  it runs cold then
+            get_logger().error("the model could not be warmed", exc_info=error)
+            self._is_warm = True
+        else:
+            self._is_warm = not self._interrupt.is_set()

@@ -1,0 +1,219 @@
+"""A model worker: loads one model, then answers API processes over the socket it listens on.
+
+It keeps nothing: it ends when the supervisor's channel closes. The event loop moves messages; the
+threads of `inferry.engine.slots` do the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import math
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from inferry.concurrency import Nursery
+from inferry.domain import InputType
+from inferry.engine.batching import Job, Lane
+from inferry.engine.hardening import harden
+from inferry.engine.messages import (
+    CHECK,
+    EMBED,
+    GIVE_BACK,
+    HURRY,
+    LEASE,
+    LOAD,
+    RECALL,
+    SCALE,
+    STATS,
+    Embed,
+    Embedded,
+    ModelFacts,
+    decode_load,
+)
+from inferry.engine.slots import Slots
+from inferry.errors import InferenceError, InternalError
+from inferry.ipc import ChannelClosed, Handler, Peer, listen_for_peers, open_peer
+from inferry.modeling import LoadModel, TextModel
+from inferry.telemetry import configure_logging, get_logger
+
+_CHECK_TEXT = "Is anybody there?"
+_CHECK_EVERY_S = 10.0
+
+
+def run_worker(
+    control: int, listening: int, load: LoadModel, *, run: Callable[..., object]
+) -> None:
+    """Be a worker until the supervisor is gone; never returns.
+
+    control, listening: inherited descriptors. run: runs a coroutine, as `asyncio.run` does.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; not our business
+    harden()
+    worker = Worker(socket.socket(fileno=listening), load)
+    run(worker.serve(socket.socket(fileno=control)))
+
+
+class Worker:
+    """What the supervisor and the API processes call, see `inferry.engine.messages`."""
+
+    def __init__(self, listening: socket.socket, load: LoadModel) -> None:
+        self._listening = listening
+        self._load_model = load
+        self._nursery = Nursery()
+        self._supervisor: Peer | None = None
+        self._slots: Slots | None = None
+
+    async def serve(self, control: socket.socket) -> None:
+        """Serve until the supervisor's channel closes; then the process ends."""
+        handlers: Mapping[str, Handler] = {
+            LOAD: self._load,
+            SCALE: self._scale,
+            CHECK: self._check,
+            RECALL: self._recall,
+            STATS: self._stats,
+        }
+        self._supervisor = await open_peer(
+            control, handlers, nursery=self._nursery, drops_orphans=True
+        )
+        await self._supervisor.closed()
+        os._exit(0)  # a batch that runs is of no use to anybody any more
+
+    async def _load(self, body: bytes) -> bytes:
+        order = decode_load(body)
+        configure_logging(order.telemetry)
+        model = await asyncio.to_thread(self._load_model, order.source, order.options)
+        if self._supervisor is None:
+            raise InternalError("the channel is not open yet")
+        lender = _RemoteLender(self._supervisor, self._nursery, self._granted)
+        slots = Slots(model, lender, streams=order.options.streams, allocations=order.allocations)
+        self._slots = slots
+        slots.start()
+        gc.collect()
+        gc.freeze()  # what stands now stays
+        handlers = {EMBED: _Embedder(slots, model).embed}
+        await listen_for_peers(self._listening, handlers, nursery=self._nursery)
+        facts = ModelFacts(
+            model.dimensions, model.max_tokens, model.similarity, model.precision, model.cosine
+        )
+        return msgspec.msgpack.encode(facts)
+
+    async def _scale(self, body: bytes) -> bytes:
+        self._running.scale(msgspec.msgpack.decode(body, type=int))
+        return b""
+
+    async def _recall(self, body: bytes) -> bytes:
+        self._running.recall(msgspec.msgpack.decode(body, type=Lane))
+        return b""
+
+    async def _check(self, _: bytes) -> bytes:
+        """Run a text, unless one has run lately."""
+        slots = self._running
+        if not slots.has_run_since(time.monotonic() - _CHECK_EVERY_S):
+            await _finished(slots, Lane.CHECK, [_CHECK_TEXT], InputType.UNSPECIFIED, math.inf)
+        return b""
+
+    async def _stats(self, _: bytes) -> bytes:
+        return msgspec.msgpack.encode(self._running.stats())
+
+    def _granted(self) -> None:
+        self._running.granted()
+
+    @property
+    def _running(self) -> Slots:
+        if self._slots is None:
+            raise InternalError("the model is not loaded yet")
+        return self._slots
+
+
+class _Embedder:
+    """Answers the calls of API processes."""
+
+    def __init__(self, slots: Slots, model: TextModel) -> None:
+        self._slots = slots
+        self._model = model
+        self._decode = msgspec.msgpack.Decoder(Embed).decode
+        self._encode = msgspec.msgpack.Encoder().encode
+
+    async def embed(self, body: bytes) -> bytes:
+        """Embed texts; what the caller gives up is dropped."""
+        call = self._decode(body)
+        job = await _finished(
+            self._slots, Lane(call.lane), call.texts, call.input_type, call.deadline
+        )
+        answer = Embedded(self._model.dimensions, memoryview(job.rows), job.tokens, job.cut)
+        return self._encode(answer)
+
+
+async def _finished(
+    slots: Slots, lane: Lane, texts: list[str], input_type: InputType, deadline: float
+) -> Job:
+    """Run texts and give their job when it is whole. Raises what ended it before."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def end(error: InferenceError | None) -> None:
+        """Wake the caller; called by other threads."""
+        loop.call_soon_threadsafe(_wake, waiter, error)
+
+    job = Job(texts, input_type, lane, deadline, end)
+    slots.submit(job)
+    try:
+        await waiter
+    finally:
+        slots.abandon(job)
+    return job
+
+
+def _wake(waiter: asyncio.Future[None], error: InferenceError | None) -> None:
+    if waiter.done():
+        return
+    if error is None:
+        waiter.set_result(None)
+    else:
+        waiter.set_exception(error)
+
+
+class _RemoteLender:
+    """The supervisor's cores, asked for by any thread. granted: called when a lease is granted."""
+
+    def __init__(self, supervisor: Peer, nursery: Nursery, granted: Callable[[], None]) -> None:
+        self._supervisor = supervisor
+        self._nursery = nursery
+        self._loop = asyncio.get_running_loop()
+        self._granted = granted
+
+    def ask(self, lane: Lane) -> None:
+        """Ask for one lease more."""
+        self._post(LEASE, lane)
+
+    def hurry(self, lane: Lane) -> None:
+        """Make what was asked for more urgent."""
+        self._post(HURRY, lane)
+
+    def give_back(self) -> None:
+        """Give one lease back."""
+        self._post(GIVE_BACK, Lane.INGEST)
+
+    def _post(self, name: str, lane: Lane) -> None:
+        self._loop.call_soon_threadsafe(self._start, name, lane)
+
+    def _start(self, name: str, lane: Lane) -> None:
+        self._nursery.start(self._call(name, lane))
+
+    async def _call(self, name: str, lane: Lane) -> None:
+        try:
+            await self._supervisor.call(name, msgspec.msgpack.encode(lane))
+        except ChannelClosed:
+            return  # and so are we, in a moment
+        except InferenceError as error:
+            get_logger().error("the supervisor lends no cores", call=name, reason=str(error))
+            return
+        if name == LEASE:
+            self._granted()

@@ -1,0 +1,99 @@
+"""A model that needs no runtime: a token per byte, and a row that tells which text it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inferry.domain import InputType
+from inferry.errors import UnusableModel
+from inferry.modeling import Encoded, ModelSource, RuntimeOptions, ShapeLadder
+
+DIMENSIONS = 4
+MAX_TOKENS = 64
+LADDER = ShapeLadder(rows=(1, 2, 4, 8, 16, 32), lengths=(8, 16, 32, 64))
+
+
+def row_of(text: str) -> list[float]:
+    """Give the row of `text`: sums over its bytes, as far as they are read."""
+    read = text.encode()[:MAX_TOKENS]
+    return [
+        float(sum(read)),
+        float(len(read)),
+        float(sum(place * byte for place, byte in enumerate(read))),
+        1.0,
+    ]
+
+
+class FakeModel:
+    """ran: the batches, as texts. before_run: called with a batch, in the thread that runs it."""
+
+    dimensions = DIMENSIONS
+    max_tokens = MAX_TOKENS
+    similarity: str | None = "cosine"
+    precision: Any = "f32"
+    cosine: float | None = None
+    ladder = LADDER
+
+    def __init__(self, before_run: Callable[[list[str]], None] = lambda _: None) -> None:
+        self.ran: list[list[str]] = []
+        self.before_run = before_run
+        self.warming = threading.Event()
+        self.warmings = 0
+
+    def encode(self, texts: Sequence[str], input_type: InputType) -> list[Encoded]:
+        if "untokenizable" in texts:
+            raise ValueError("a text that breaks the tokenizer")
+        encoded = [text.encode() for text in texts]
+        return [Encoded(list(one[:MAX_TOKENS]), len(one)) for one in encoded]
+
+    def run(self, batch: Sequence[Encoded]) -> Any:
+        texts = [bytes(one.ids).decode() for one in batch]
+        self.before_run(texts)
+        self.ran.append(texts)
+        return np.array([row_of(text) for text in texts], dtype=np.float32)
+
+    def warm(self, stop: threading.Event) -> None:
+        self.warmings += 1
+        self.warming.set()
+        if self.warmings == 1:
+            stop.wait(60)
+
+
+def load(source: ModelSource, options: RuntimeOptions) -> FakeModel:
+    """Load a model that does what texts and the files of its folder say.
+
+    A folder with a file `broken` is refused; one with `deadly` kills whoever reads it. The text
+    `die` kills whoever runs it, once per file `lives` in the folder; a text `hold NAME` waits for
+    somebody to write into the pipe of that name.
+    """
+    folder = source.folder
+    if (folder / "broken").exists():
+        raise UnusableModel(f"the model [{source.name}] is broken")
+    if (folder / "deadly").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return FakeModel(lambda texts: _obey(texts, folder))
+
+
+def _obey(texts: list[str], folder: Path) -> None:
+    with (folder / "ran").open("a") as journal:
+        journal.write(f"{len(texts)}\n")
+    for text in texts:
+        if text == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if text == "die once" and not (folder / "died").exists():
+            (folder / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if text == "boom":
+            raise ValueError("a text that breaks the model")
+        if text == "eat":
+            hoard = bytearray(os.urandom(1024)) * (256 * 1024)
+            threading.Event().wait(len(hoard))
+        if text.startswith("hold "):
+            (folder / text.removeprefix("hold ")).read_bytes()

@@ -1,0 +1,133 @@
+"""A pool with fake workers, and what surrounds it: a library of folders, and a publication."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from inferry.concurrency import Nursery
+from inferry.domain import Deadline, DenseEmbeddings, InputType
+from inferry.engine.client import LocalEngine
+from inferry.engine.cores import Cores
+from inferry.engine.deployment import Workshop
+from inferry.engine.pool import Pool
+from inferry.errors import NotFound
+from inferry.modeling import ModelSource
+from inferry.records import Change, DeploymentRecord, DeploymentSpec
+from inferry.sections import TelemetrySection
+from inferry.vectors import FloatVector
+
+ROOT = Path(__file__).parents[2]
+
+
+class Folders:
+    """A library of the folders below one. downloads: what a fetch waits for, and is told."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.may_download = Event()
+        self.stopped = Event()
+
+    def find(self, model_id: str) -> ModelSource | None:
+        if model_id == "far":
+            return None
+        if not (self.root / model_id).is_dir():
+            raise NotFound(f"there is no model [{model_id}]")
+        return ModelSource(model_id, self.root / model_id)
+
+    def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
+        report("12 of 91 MB")
+        while not self.may_download.wait(0.01):
+            if stop.is_set():
+                self.stopped.set()
+                raise NotFound("it was stopped")
+        (self.root / model_id).mkdir()
+        return ModelSource(model_id, self.root / model_id)
+
+
+class Yard:
+    """A pool, an engine that follows it as one of an API process does, and what was published."""
+
+    def __init__(self, root: Path, nursery: Nursery, *, cores: int = 2, **more: Any) -> None:
+        self.library = Folders(root)
+        self.published: list[Change] = []
+        self.engine = LocalEngine(nursery)
+        self.changed = asyncio.Condition()
+        self.model("m")
+        self.pool = Pool(
+            Workshop(
+                library=self.library,
+                publish=self.publish,
+                nursery=nursery,
+                cores=Cores(cores),
+                module="tests.engine.fake_worker",
+                sockets=root / "workers",
+                graphs=root / "graphs",
+                telemetry=TelemetrySection(),
+                environment={
+                    "PATH": os.environ["PATH"],
+                    "PYTHONPATH": str(ROOT),
+                    "OPENAI_API_KEY": "marker",
+                },
+                **more,
+            )
+        )
+
+    def model(self, model_id: str, *files: str) -> Path:
+        """Make a model, with files that tell its worker what to do."""
+        folder = self.library.root / model_id
+        folder.mkdir()
+        for name in files:
+            (folder / name).touch()
+        return folder
+
+    async def publish(self, changes: Sequence[Change]) -> None:
+        self.published += changes
+        self.engine.apply(changes)
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def start(self, deployment_id: str = "d", model_id: str = "m", **more: Any):
+        return await self.pool.start(spec(deployment_id, model_id), **more)
+
+    async def wait_for(self, deployment_id: str, state: str) -> DeploymentRecord:
+        """Wait until a deployment is published in a state."""
+        known = self.engine._deployments
+        async with self.changed:
+            await self.changed.wait_for(
+                lambda: deployment_id in known and known[deployment_id].state == state
+            )
+        return known[deployment_id]
+
+    async def embed(self, *texts: str, deployment_id: str = "d", **more: Any) -> DenseEmbeddings:
+        return await self.engine.embed(
+            deployment_id,
+            texts,
+            input_type=more.get("input_type", InputType.INGEST),
+            deadline=more.get("deadline", Deadline.after(60, "60s")),
+        )
+
+
+def spec(deployment_id: str = "d", model_id: str = "m", **more: Any) -> DeploymentSpec:
+    return DeploymentSpec(
+        deployment_id, model_id, **{"num_allocations": 1, "num_threads": 1} | more
+    )
+
+
+def rows_of(embeddings: DenseEmbeddings) -> list[list[float]]:
+    buffers = [vector.buffer for vector in embeddings.vectors if isinstance(vector, FloatVector)]
+    return [list(memoryview(buffer).cast("f")) for buffer in buffers]
+
+
+@asynccontextmanager
+async def open_yard(root: Path, **more: Any) -> AsyncIterator[Yard]:
+    """Give a pool; its workers are gone at the end."""
+    async with Nursery() as nursery:
+        yard = Yard(root, nursery, **more)
+        async with yard.pool:
+            yield yard

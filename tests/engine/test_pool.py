@@ -1,0 +1,312 @@
+"""Deployments in the supervisor: started, found by API processes, started again, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from functools import partial
+
+import msgspec
+import psutil
+import pytest
+
+from inferry.concurrency import Nursery, run_all
+from inferry.domain import Deadline
+from inferry.engine.deployment import Deployment
+from inferry.errors import (
+    DeadlineExceeded,
+    IllegalArgument,
+    InternalError,
+    NotDeployed,
+    NotFound,
+    UnusableModel,
+    WorkerLost,
+)
+from inferry.records import DeploymentRecord, Drop, Put
+from tests.engine.fake_models import row_of
+from tests.engine.pools import Yard, open_yard, rows_of, spec
+
+
+@pytest.fixture
+async def yard(tmp_path):
+    async with open_yard(tmp_path) as one:
+        yield one
+
+
+def worker_of(yard: Yard, deployment_id: str = "d") -> psutil.Process:
+    child = yard.pool._kept[deployment_id].deployment._child
+    assert child is not None
+    return psutil.Process(child.process.pid)
+
+
+def states(yard: Yard) -> list[str]:
+    return [
+        change.record.state if isinstance(change, Put) else "gone"  # type: ignore[union-attr]
+        for change in yard.published
+    ]
+
+
+# --- starting ----------------------------------------------------------------------------------
+
+
+async def test_a_model_that_was_started_answers(yard) -> None:
+    record = await yard.start()
+
+    assert (record.state, record.dimensions, record.similarity) == ("started", 4, "cosine")
+    assert rows_of(await yard.embed("a", "b")) == [row_of("a"), row_of("b")]
+    assert states(yard) == ["starting", "started"]
+
+
+async def test_equal_starts_are_one(yard) -> None:
+    records = await run_all(yard.start() for _ in range(5))
+
+    assert len({record.socket for record in records}) == 1
+    assert states(yard) == ["starting", "started"]
+
+
+async def test_a_start_goes_on_when_its_caller_gives_up(yard) -> None:
+    async with Nursery() as callers:
+        callers.start(yard.start())
+        await yard.wait_for("d", "starting")
+
+    await yard.wait_for("d", "started")
+
+
+@pytest.mark.parametrize(
+    ("files", "error", "words"),
+    [
+        (["broken"], UnusableModel, r"the model \[sick\] is broken"),
+        (["deadly"], InternalError, r"ended while it loaded the model \[sick\]"),
+    ],
+)
+async def test_a_model_that_never_ran_and_does_not_start_leaves_nothing(yard, files, error, words):
+    yard.model("sick", *files)
+
+    with pytest.raises(error, match=words):
+        await yard.start(model_id="sick")
+
+    assert yard.pool.find("d") is None
+    assert yard.published[-1] == Drop("deployment", "d")
+    assert list(yard.pool._workshop.sockets.iterdir()) == []
+
+
+async def test_a_model_that_is_not_there_is_named(yard) -> None:
+    with pytest.raises(NotFound, match=r"no model \[none\]"):
+        await yard.pool.check("none")
+    with pytest.raises(NotFound, match=r"no model \[none\]"):
+        await yard.start(model_id="none")
+
+
+async def test_a_model_that_ran_before_is_tried_until_it_starts(yard) -> None:
+    folder = yard.model("sick", "broken")
+
+    with pytest.raises(UnusableModel):
+        await yard.start(model_id="sick", is_proven=True)
+    failed = await yard.wait_for("d", "failed")
+    with pytest.raises(NotDeployed):
+        await yard.embed("a")
+    (folder / "broken").unlink()
+    await yard.wait_for("d", "started")
+
+    assert failed.reason == "the model [sick] is broken"
+    assert rows_of(await yard.embed("a")) == [row_of("a")]
+
+
+async def test_a_download_tells_how_far_it_is_and_can_be_stopped(yard) -> None:
+    async with Nursery() as callers:
+        started = callers.start(yard.start(model_id="far"))
+        while (found := yard.pool.find("d")) is None or "12 of 91 MB" not in found.progress:
+            await asyncio.sleep(0)
+
+        await yard.pool.stop("d")
+
+        with pytest.raises(NotDeployed):
+            await started
+    assert await asyncio.to_thread(yard.library.stopped.wait, 30)
+
+
+async def test_a_model_is_started_once_it_is_downloaded(yard) -> None:
+    yard.library.may_download.set()
+
+    record = await yard.start(model_id="far")
+
+    assert record.state == "started"
+    assert record.progress == ""
+
+
+# --- running -----------------------------------------------------------------------------------
+
+
+async def test_what_is_not_deployed_is_told_so(yard) -> None:
+    with pytest.raises(NotDeployed, match=r"\[d\] is not deployed"):
+        await yard.embed("a")
+
+
+async def test_a_text_that_is_too_long_is_reported_with_the_tokens_used(yard) -> None:
+    await yard.start()
+
+    embeddings = await yard.embed("a", "x" * 65, "b" * 64)
+
+    assert embeddings.truncated == (1,)
+    assert embeddings.usage is not None
+    assert embeddings.usage.input_tokens == 1 + 64 + 64
+
+
+async def test_our_own_deadline_is_told_in_its_own_words(yard) -> None:
+    await yard.start()
+
+    with pytest.raises(DeadlineExceeded, match=r"timed out after \[0s\] for inference id \[e\]"):
+        await yard.embed("a", deadline=Deadline.after(-1, "0s", "e"))
+
+
+async def test_a_surrogate_that_stands_alone_is_refused(yard) -> None:
+    await yard.start()
+
+    with pytest.raises(IllegalArgument, match="surrogate"):
+        await yard.embed("a\ud800")
+
+
+async def test_scaling_reaches_the_worker_and_is_published(yard) -> None:
+    await yard.start()
+
+    await yard.pool.scale(spec(num_allocations=7))
+
+    (stats,) = await yard.pool.stats()
+    assert stats.worker is not None
+    assert stats.worker.slots == 2  # as many as there are cores
+    assert stats.deployment.spec.num_allocations == 7
+    last = yard.published[-1]
+    assert isinstance(last, Put)
+    assert last.record == yard.pool.find("d")
+
+
+# --- ends --------------------------------------------------------------------------------------
+
+
+async def test_a_worker_that_dies_is_replaced_and_the_work_can_be_sent_again(yard) -> None:
+    await yard.start()
+    await yard.embed("a")
+    worker = worker_of(yard)
+
+    with pytest.raises(WorkerLost, match=r"the worker of the deployment \[d\] has ended"):
+        await yard.embed("die")
+
+    assert rows_of(await yard.embed("a")) == [row_of("a")]
+    assert not worker.is_running()
+    (stats,) = await yard.pool.stats()
+    assert stats.restarts == 1
+    assert states(yard) == ["starting", "started", "starting", "started"]
+
+
+async def test_a_stopped_deployment_loses_its_work_and_is_gone(yard) -> None:
+    os.mkfifo(yard.library.root / "m" / "gate")
+    await yard.start()
+    worker = worker_of(yard)
+    async with Nursery() as callers:
+        waiting = callers.start(yard.embed("hold gate"))
+        while not (yard.library.root / "m" / "ran").exists():
+            await yard.pool.stats()
+
+        await yard.pool.stop("d")
+
+        with pytest.raises(WorkerLost):
+            await waiting
+    with pytest.raises(NotDeployed):
+        await yard.embed("a")
+    with pytest.raises(NotDeployed):
+        await yard.pool.scale(spec())
+    assert not worker.is_running()
+    assert yard.published[-1] == Drop("deployment", "d")
+    await yard.pool.stop("d")
+
+
+async def test_a_worker_that_eats_too_much_is_ended_and_replaced(tmp_path) -> None:
+    async with open_yard(tmp_path, memory_limit=150 * 1024 * 1024) as yard, Nursery() as jobs:
+        await yard.start()
+        jobs.start(yard.pool.watch())
+
+        with pytest.raises(WorkerLost):
+            await yard.embed("eat")
+
+        assert rows_of(await yard.embed("a")) == [row_of("a")]
+
+
+async def test_workers_end_with_the_pool(tmp_path) -> None:
+    async with open_yard(tmp_path) as yard:
+        await run_all(yard.start(f"d{n}") for n in range(3))
+        workers = [worker_of(yard, f"d{n}") for n in range(3)]
+
+    assert not any(worker.is_running() for worker in workers)
+    assert list((tmp_path / "workers").iterdir()) == []
+
+
+# --- checks ------------------------------------------------------------------------------------
+
+
+async def test_a_deployment_that_fails_three_checks_makes_the_host_not_ready(yard, monkeypatch):
+    monkeypatch.setattr("inferry.engine.deployment._CHECK_S", 0.2)
+    await yard.start()
+    worker = worker_of(yard)
+    deployment: Deployment = yard.pool._kept["d"].deployment
+    await deployment.check()
+    worker.suspend()
+
+    answers = []
+    for _ in range(3):
+        await deployment.check()
+        answers.append(yard.pool.why_not_ready())
+    worker.resume()
+    await deployment.check()
+
+    assert answers == [None, None, "the deployment [d] does not answer"]
+    assert yard.pool.why_not_ready() is None
+
+
+async def test_a_deployment_that_has_never_run_makes_nobody_wait(yard) -> None:
+    async with Nursery() as callers:
+        callers.start(yard.start(model_id="far"))
+        await yard.wait_for("d", "starting")
+
+        for _ in range(4):
+            await yard.pool._kept["d"].deployment.check()
+
+        assert yard.pool.why_not_ready() is None
+
+
+# --- what a worker may know --------------------------------------------------------------------
+
+
+async def test_a_worker_is_reached_by_its_owner_only_and_knows_no_secret(yard) -> None:
+    record = await yard.start()
+
+    path = yard.library.root / "workers"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert [stat.S_IMODE(one.stat().st_mode) for one in path.iterdir()] == [0o600]
+    assert record.socket == str(next(path.iterdir()))
+    assert "marker" not in " ".join(worker_of(yard).environ().values())
+
+
+async def test_two_deployments_share_the_cores(tmp_path) -> None:
+    async with open_yard(tmp_path, cores=1) as yard:
+        await run_all(yard.start(name) for name in ("one", "two"))
+
+        async def use(name: str, number: int) -> bool:
+            texts = [f"{name} {number} {n}" for n in range(10)]
+            rows = rows_of(await yard.embed(*texts, deployment_id=name))
+            return rows == [row_of(text) for text in texts]
+
+        asks = [partial(use, name, n) for n in range(50) for name in ("one", "two")]
+        assert all(await run_all(ask() for ask in asks))
+        assert yard.pool._workshop.cores.free >= 0
+
+
+async def test_a_new_process_is_told_what_runs(yard) -> None:
+    await run_all(yard.start(name) for name in ("one", "two"))
+
+    records = list(yard.pool.records())
+
+    assert sorted(record.key for record in records) == ["one", "two"]
+    encoded = msgspec.msgpack.encode([Put(record) for record in records])
+    decoded = msgspec.msgpack.decode(encoded, type=list[Put])
+    assert all(isinstance(put.record, DeploymentRecord) for put in decoded)
