@@ -65,6 +65,7 @@ from inferry.services.settings import (
     digest,
     rate_limit,
     segment_problems,
+    step_problems,
 )
 from inferry.vectors import vector_from_json
 
@@ -277,9 +278,7 @@ def batch_of(endpoint: Endpoint) -> int:
 def check(endpoint: Endpoint) -> list[str]:
     """Find a provider without the task, and settings that it has no place for."""
     task_type, settings = endpoint.task_type, endpoint.service_settings
-    problems = segment_problems(endpoint, ["region"])
-    if settings.get("model") in (".", ".."):  # a path would be another one with it
-        problems.append(f"[service_settings] Invalid value [{settings['model']}]. [model] is no id")
+    problems = segment_problems(endpoint, ["region"]) + step_problems(endpoint, ["model"])
     provider = settings.get("provider")
     is_embedding = task_type is TaskType.TEXT_EMBEDDING
     if is_embedding and provider is not None and provider not in _EMBEDDING_PROVIDERS:

@@ -39,6 +39,7 @@ from inferry.services.settings import (
     TOP_N,
     rate_limit,
     segment_problems,
+    step_problems,
 )
 from inferry.services.vertex_chat import (
     PROVIDERS,
@@ -248,6 +249,7 @@ def check(endpoint: Endpoint) -> list[str]:
     """Find what does not name a model, cannot stand in a URL, or is no key file."""
     problems = _model_problems(endpoint) if endpoint.task_type.is_generative else []
     problems += segment_problems(endpoint, ["location"])
+    problems += step_problems(endpoint, ["project_id", "model_id"])
     secret = endpoint.secrets.get("service_account_json", "")
     is_here = secret and not secret.startswith("${")  # a reference is resolved later
     problem = service_account_problem(secret) if is_here else None

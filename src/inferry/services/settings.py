@@ -168,3 +168,12 @@ def segment_problems(endpoint: Endpoint, names: Iterable[str]) -> list[str]:
                 " and not begin with a dot"
             )
     return problems
+
+
+def step_problems(endpoint: Endpoint, names: Iterable[str]) -> list[str]:
+    """Find the settings among `names` that a path would take for a step upwards, quoted or not."""
+    return [
+        f"[service_settings] Invalid value [{value}]. [{name}] must be a name"
+        for name in names
+        if (value := endpoint.service_settings.get(name)) in (".", "..")
+    ]
