@@ -265,7 +265,7 @@ def test_an_answer_ends_in_the_words_of_openai(word, reason):
 
 def test_function_calls_are_counted_through_a_stream_and_end_it_with_their_word():
     one = {"functionCall": {"name": "weather", "args": {"city": "Graz"}, "id": "c1"}}
-    two = {"functionCall": {"name": "now"}}
+    two = {"functionCall": {"name": "now", "args": None}}
 
     chunks = streamed(answer(one), answer(two, one), answer({"text": ""}, reason="STOP"))
 

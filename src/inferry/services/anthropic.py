@@ -31,7 +31,15 @@ from inferry.services.error_rows import (
 from inferry.services.openai_compatible.chat import chat_of
 from inferry.services.openai_compatible.replies import error_message
 from inferry.services.posting import post_json
-from inferry.services.settings import API_KEY, MODEL_ID, digest, rate_limit, segment_problems
+from inferry.services.settings import (
+    API_KEY,
+    MODEL_ID,
+    TEMPERATURE,
+    TOP_P,
+    digest,
+    rate_limit,
+    segment_problems,
+)
 
 _URL = "https://api.anthropic.com/v1/messages"
 _VERSION = "2023-06-01"
@@ -57,9 +65,9 @@ _TASK_SETTINGS = (
         required=True,
         at_least=1,
     ),
-    Field("temperature", "float", help="How free the answers are.", listed=False),
+    TEMPERATURE,
     Field("top_k", "int", help="How many of the likeliest tokens are drawn from.", listed=False),
-    Field("top_p", "float", help="Mass of the tokens that are drawn from.", listed=False),
+    TOP_P,
 )
 
 

@@ -56,7 +56,7 @@ def read(answer: Any, case: Case) -> dict[str, Any]:
             "usage": {"input_tokens": answer.usage.prompt_tokens, "output_tokens": 0},
         }
     if case.task_type is TaskType.COMPLETION:
-        return {"texts": [choice.message.content for choice in answer.choices]}
+        return {"texts": [_plain(choice.message)["content"] for choice in answer.choices]}
     return dict(shown(_chunk(answer)))
 
 
@@ -82,10 +82,21 @@ def _choices(choices: Any) -> Iterable[dict[str, Any]]:
         said = choice.delta if hasattr(choice, "delta") else choice.message
         reason = choice.finish_reason
         yield {
-            "delta": said.model_dump(exclude_none=True),
+            "delta": _plain(said),
             "finish_reason": "length" if reason == "model_length" else reason,
             "index": choice.index,
         }
+
+
+def _plain(said: Any) -> dict[str, Any]:
+    """Put texts in place of the parts that reasoning models give."""
+    dumped: dict[str, Any] = said.model_dump(exclude_none=True)
+    content = dumped.get("content")
+    if isinstance(content, list):
+        thoughts = [it["text"] for part in content for it in part.get("thinking", [])]
+        texts = [part["text"] for part in content if part["type"] == "text"]
+        dumped |= {"content": "".join(texts) or None, "reasoning": "".join(thoughts) or None}
+    return dumped
 
 
 ORACLES = (

@@ -46,7 +46,7 @@ _REASONS: Mapping[str | None, str] = MappingProxyType(
 
 class _FunctionCall(msgspec.Struct, frozen=True):
     name: str
-    args: dict[str, Any] = {}
+    args: dict[str, Any] | None = None
     id: str | None = None
 
 
@@ -193,7 +193,7 @@ class _Reader:
     def _tool_call(self, call: _FunctionCall, *, is_whole: bool) -> ToolCall:
         index = self._calls
         self._calls += 1
-        arguments = msgspec.json.encode(call.args).decode()
+        arguments = msgspec.json.encode(call.args or {}).decode()
         return ToolCall(
             None if is_whole else index,
             call.id or call.name,

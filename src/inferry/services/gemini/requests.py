@@ -49,12 +49,13 @@ def gemini_body(chat: Chat, *, thinking_budget: int | None) -> dict[str, Any]:
 
 
 def _system(messages: list[Message]) -> dict[str, Any] | None:
-    if not messages:
-        return None
-    texts = [text for message in messages for text in _texts(message)]
-    if not texts:
-        raise BadRequest("System message cannot be empty for Google Vertex AI")
-    return {"parts": [{"text": text} for text in texts]}
+    parts = []
+    for message in messages:
+        texts = _texts(message)
+        if not texts:
+            raise BadRequest("System message cannot be empty for Google Vertex AI")
+        parts += [{"text": text} for text in texts]
+    return {"parts": parts} if parts else None
 
 
 def _contents(messages: list[Message]) -> list[dict[str, Any]]:

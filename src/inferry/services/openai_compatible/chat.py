@@ -22,6 +22,7 @@ from inferry.domain import (
     InferenceRequest,
     Message,
     Tool,
+    ToolCall,
     ToolChoice,
     Usage,
 )
@@ -125,9 +126,38 @@ class _ChatUsage(msgspec.Struct, frozen=True):
     completion_tokens_details: _CompletionDetails | None = None
 
 
+class _Part(msgspec.Struct, frozen=True):
+    """A part of a content: a text, or thoughts, which are parts again."""
+
+    text: str = ""
+    thinking: list[_Part] = []
+
+
+class _Said(msgspec.Struct, frozen=True):
+    """A message or a piece of one; models of Mistral that reason give its content in parts."""
+
+    content: str | list[_Part] | None = None
+    refusal: str | None = None
+    role: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    reasoning_details: list[dict[str, Any]] | None = None
+
+    def plain(self) -> ChatDelta:
+        """Give it with texts in place of parts."""
+        content, reasoning = self.content, self.reasoning
+        if isinstance(content, list):
+            thoughts = [thought.text for part in content for thought in part.thinking]
+            reasoning = "".join(thoughts) or reasoning
+            content = "".join(part.text for part in content) or None
+        return ChatDelta(
+            content, self.refusal, self.role, reasoning, self.tool_calls, self.reasoning_details
+        )
+
+
 class _Choice(msgspec.Struct, frozen=True):
-    delta: ChatDelta | None = None
-    message: ChatDelta | None = None
+    delta: _Said | None = None
+    message: _Said | None = None
     finish_reason: str | None = None
     index: int = 0
 
@@ -171,9 +201,9 @@ def parse_completion(reply: HttpReply, request: InferenceRequest) -> Completion:
     for choice in parsed.choices:
         if choice.message is None:
             raise missing_field("message", "chat completions", reply)
-        text = choice.message.content
-        if text is None:  # a model that declines says so in `refusal`
-            text = choice.message.refusal
+        said = choice.message.plain()
+        # A model that declines says so in `refusal`.
+        text = said.refusal if said.content is None else said.content
         if text is None:
             raise missing_field("content", "chat completions", reply)
         texts.append(text)
@@ -207,7 +237,7 @@ decode_completion = text_only(decode_chat)
 def _chunk(parsed: _ChatReply) -> ChatChunk:
     choices = [
         ChatChoice(
-            choice.delta or choice.message or ChatDelta(),
+            (choice.delta or choice.message or _Said()).plain(),
             _REASONS.get(choice.finish_reason, choice.finish_reason),
             choice.index,
         )
