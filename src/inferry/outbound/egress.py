@@ -15,6 +15,7 @@ from typing import TypeAlias
 from yarl import URL
 
 from inferry.errors import BadRequest
+from inferry.sections import is_allowed_host
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -75,7 +76,7 @@ class EgressRules:
             )
 
     def _check_name(self, host: str) -> None:
-        if self.allow_hosts and not any(_matches(host, allowed) for allowed in self.allow_hosts):
+        if self.allow_hosts and not is_allowed_host(host, self.allow_hosts):
             raise BadRequest(f"Host [{host}] is not among [outbound.allow_hosts]")
 
 
@@ -84,11 +85,6 @@ def _parsed(text: str) -> URL:
         return URL(text)
     except ValueError as error:
         raise BadRequest("Invalid url: it cannot be parsed") from error
-
-
-def _matches(host: str, allowed: str) -> bool:
-    allowed = allowed.lower().rstrip(".")
-    return host.endswith(allowed[1:]) if allowed.startswith("*.") else host == allowed
 
 
 def _literal(host: str) -> Address | None:
