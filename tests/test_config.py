@@ -192,6 +192,28 @@ def test_elastic_password_is_the_admin_password_unless_ours_is_set(tmp_path):
     assert both.config.auth.admin_password == "ours"
 
 
+def test_variables_of_huggingface_hub_count_unless_ours_are_set(tmp_path):
+    alias = load(tmp_path, HF_ENDPOINT="https://hub.example.org", HF_TOKEN="hf_1").config.models
+    offline = load(tmp_path, HF_HUB_OFFLINE="1").config.models
+    both = load(
+        tmp_path,
+        HF_TOKEN="hf_1",
+        HF_HUB_OFFLINE="1",
+        INFERRY_MODELS__HUB_TOKEN="hf_2",
+        INFERRY_MODELS__ALLOW_DOWNLOAD="builtin",
+    ).config.models
+
+    assert (alias.hub_url, alias.hub_token) == ("https://hub.example.org", "hf_1")
+    assert offline.allow_download == "never"
+    assert (both.hub_token, both.allow_download) == ("hf_2", "builtin")
+    assert load(tmp_path, HF_HUB_OFFLINE="0").config.models.allow_download == "any"
+
+
+def test_the_address_of_the_hub_holds_no_credentials(tmp_path):
+    with pytest.raises(InvalidConfig, match=r"\[models.hub_url\]"):
+        load(tmp_path, INFERRY_MODELS__HUB_URL="https://user:word@hub.example.org")
+
+
 def test_secrets_show_nowhere(tmp_path):
     loaded = load(tmp_path, ELASTIC_PASSWORD="marker", INFERRY_STORE__URL="postgresql://u:marker@h")
 

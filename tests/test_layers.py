@@ -35,6 +35,7 @@ VENDORS = {
     "botocore": ("services/auth.py", "outbound/streams.py"),
     "cryptography": ("security/", "services/auth.py"),
     "httptools": ("api/http_protocol.py",),
+    "httpx2": ("models/hub.py",),  # of huggingface_hub
     "huggingface_hub": ("models/hub.py",),
     "icu": ("models/segmentation.py",),
     "msgspec": ("",),

@@ -55,6 +55,7 @@ def config_of_children(config: Config) -> Config:
         config,
         auth=replace(config.auth, admin_password=None),
         store=replace(config.store, url=None),
+        models=replace(config.models, hub_token=None),
     )
 
 

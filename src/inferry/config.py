@@ -24,6 +24,13 @@ __all__ = ["Config", "InvalidConfig", "Loaded", "Setting", "is_loopback", "load_
 
 ENVIRONMENT_PREFIX = "INFERRY_"
 SECRET_PREFIX = "INFERRY_SECRET_"  # noqa: S105  values for `${env:...}` references, not ours to read
+_OTHER_VARIABLES = {
+    "ELASTIC_PASSWORD": ("auth", "admin_password"),
+    "ELASTIC_PASSWORD_FILE": ("auth", "admin_password"),
+    "HF_ENDPOINT": ("models", "hub_url"),
+    "HF_TOKEN": ("models", "hub_token"),
+}
+_OFFLINE = "HF_HUB_OFFLINE"
 DEFAULT = "default"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)")
 _DURATION_UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -185,10 +192,7 @@ def _from_file(file: Path) -> Iterator[_Given]:
 
 
 def _from_environment(environment: Mapping[str, str], directory: Path) -> Iterator[_Given]:
-    for alias in ("ELASTIC_PASSWORD", "ELASTIC_PASSWORD_FILE"):
-        if text := environment.get(alias):
-            password = _read_secret(text, alias, directory) if alias.endswith("_FILE") else text
-            yield _Given("auth", "admin_password", password, alias, directory, is_text=True)
+    yield from _from_other_programs(environment, directory)
     for variable, text in sorted(environment.items()):
         is_ours = variable.startswith(ENVIRONMENT_PREFIX) and "__" in variable
         if not is_ours or variable.startswith(SECRET_PREFIX) or not text:
@@ -202,6 +206,16 @@ def _from_environment(environment: Mapping[str, str], directory: Path) -> Iterat
                 raise InvalidConfig(f"[{variable}] and the variable without _FILE are both set")
             key, value = plain, _read_secret(text, variable, directory)
         yield _Given(section, key, value, variable, directory, entry, is_text=True)
+
+
+def _from_other_programs(environment: Mapping[str, str], directory: Path) -> Iterator[_Given]:
+    """Read what clients of Elasticsearch and huggingface_hub are configured with."""
+    for variable, (section, key) in _OTHER_VARIABLES.items():
+        if text := environment.get(variable):
+            value = _read_secret(text, variable, directory) if variable.endswith("_FILE") else text
+            yield _Given(section, key, value, variable, directory, is_text=True)
+    if environment.get(_OFFLINE, "").upper() in ("1", "ON", "YES", "TRUE"):
+        yield _Given("models", "allow_download", "never", _OFFLINE, directory, is_text=True)
 
 
 def _from_flags(flags: Mapping[str, str], directory: Path) -> Iterator[_Given]:

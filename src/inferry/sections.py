@@ -7,6 +7,7 @@ reference in `docs/configuration.md` is generated from these Structs.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args, get_type_hints
 
@@ -176,14 +177,29 @@ class ModelsSection(Section, frozen=True):
     ] = None
     aliases: Annotated[
         dict[str, str],
-        Meta(description="Built-in model id to a package repository, hub id or directory."),
+        Meta(description="Model id, built-in or your own, to a hub id or an absolute directory."),
     ] = {}
     repository: Annotated[
         str | None, Meta(description="Package repository for ids without an alias.")
     ] = None
     allow_download: Annotated[
-        Literal["never", "builtin", "any"], Meta(description="Which models may be downloaded.")
+        Literal["never", "builtin", "any"],
+        Meta(
+            description="What is downloaded: nothing at all, also when `HF_HUB_OFFLINE` is set; for"
+            " requests only built-in ids and aliases; or any hub id."
+        ),
     ] = "any"
+    hub_url: Annotated[
+        str,
+        Meta(
+            pattern=r"^https?://[^@\s]+$",
+            description="The hub that models come from, also taken from `HF_ENDPOINT`.",
+        ),
+    ] = "https://huggingface.co"
+    hub_token: Annotated[
+        Secret | None,
+        Meta(description="Token for the hub, sent nowhere else; also taken from `HF_TOKEN`."),
+    ] = None
 
 
 class InferenceSection(Section, frozen=True):
@@ -323,6 +339,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Whether private and loopback addresses may be called."""
         allowed = self.outbound.allow_private_networks
         return self.is_on_loopback if allowed is None else allowed
+
+
+def is_allowed_host(host: str, allowed: Iterable[str]) -> bool:
+    """Tell whether `host` is one of `allowed`; `*.example.org` stands for all hosts below it."""
+    rules = (one.lower().rstrip(".") for one in allowed)
+    return any(host.endswith(one[1:]) if one.startswith("*.") else host == one for one in rules)
 
 
 def is_loopback(host: str) -> bool:

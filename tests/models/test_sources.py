@@ -52,7 +52,19 @@ def test_a_folder_may_begin_at_home(monkeypatch):
             "../a",
             "./a",
         ),
-        *("a/b--c", "a/b..c", "a\\b/c", "a/b\0", "a/b c", "-a/b", "a/" + "b" * 96),
+        *(
+            "a/b--c",
+            "a/b..c",
+            "a\\b/c",
+            "a/b\0",
+            "a/b c",
+            "-a/b",
+            "a/b-",
+            "a/b.",
+            "a/b.git",
+            "ä/b",
+            "a/" + "b" * 96,
+        ),
     ],
 )
 def test_anything_else_is_refused_with_what_would_be_right(text):

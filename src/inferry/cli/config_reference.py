@@ -36,7 +36,9 @@ error that names the nearest one.
 Three variables are no keys: `INFERRY_MASTER_KEY` seals the secrets in the store (without it a file
 in the data directory does), `INFERRY_SECRET_<NAME>` is what `${env:INFERRY_SECRET_<NAME>}` in the
 settings of an endpoint stands for, and `INFERRY_URL` with `INFERRY_API_KEY` tell the client
-commands where the server is and what opens it.
+commands where the server is and what opens it. Of other programs these count where ours are not
+set: `ELASTIC_PASSWORD`, and of huggingface_hub `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`, and
+`HF_HUB_CACHE` or `HF_HOME` for a cache that is looked into.
 
 ```toml
 # inferry.toml

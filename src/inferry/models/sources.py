@@ -15,8 +15,10 @@ from typing import TypeAlias
 
 from inferry.errors import IllegalArgument
 
-_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_]|[.-](?![.-]))*"
-_HUB_ID = re.compile(rf"(?P<repository>{_NAME}/{_NAME})(?:@(?P<revision>[A-Za-z0-9][\w./-]*))?")
+_NAME = r"[A-Za-z0-9](?:\w|[.-](?=\w))*"
+_HUB_ID = re.compile(
+    rf"(?P<repository>{_NAME}/{_NAME})(?:@(?P<revision>[A-Za-z0-9][\w./-]*))?", re.ASCII
+)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LONGEST_ID = 96
 
@@ -55,6 +57,8 @@ def parse_hub_id(text: str) -> HubId | None:
     match = _HUB_ID.fullmatch(text)
     if not match or len(match["repository"]) > _LONGEST_ID or ".." in text:
         return None
+    if match["repository"].endswith(".git"):
+        return None
     return HubId(match["repository"], match["revision"] or "main")
 
 
@@ -62,9 +66,9 @@ def parse_source(text: str, *, hub_url: str) -> Source:
     """Read where a model comes from. Raises `IllegalArgument`, which says what would be right."""
     if text.startswith(("/", "~/")):
         return Folder(Path(text).expanduser())
-    page, is_page = text.removeprefix(f"{hub_url}/"), text.startswith(f"{hub_url}/")
-    if is_page:
-        text = page.rstrip("/").replace("/tree/", "@")
+    hub = hub_url.rstrip("/") + "/"
+    if text.startswith(hub):
+        text = text.removeprefix(hub).rstrip("/").replace("/tree/", "@")
     elif "://" in text:
         raise IllegalArgument(
             f"[{text}] is a package repository; its packages are TorchScript modules, which cannot"

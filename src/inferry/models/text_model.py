@@ -164,10 +164,10 @@ def _finite(folder: ModelFolder, model: EmbeddingModel, rows: Rows) -> Embedding
 
 
 def _length_steps(max_tokens: int) -> list[int]:
-    """Give lengths at distances that grow with them: an eighth, and at least 4."""
-    steps, step = [4], 4
+    """Give lengths at distances that grow with them, from 4 on: at most an eighth of a length."""
+    steps, step = [min(4, max_tokens)], 4
     while steps[-1] < max_tokens:
-        while step * 8 <= steps[-1]:
+        while step * 16 <= steps[-1]:
             step *= 2
         steps.append(min(steps[-1] + step, max_tokens))
     return steps
@@ -176,5 +176,5 @@ def _length_steps(max_tokens: int) -> list[int]:
 def _shapes(ladder: ShapeLadder) -> list[tuple[int, int]]:
     """List the shapes that batches within the budget have, small ones first."""
     shapes = [(rows, length) for rows in ladder.rows for length in ladder.lengths]
-    within = [shape for shape in shapes if shape[0] == 1 or ladder.tokens(*shape) <= ladder.budget]
-    return sorted(within, key=lambda shape: shape[0] * shape[1])
+    within = [shape for shape in shapes if ladder.tokens(*shape) <= ladder.budget]
+    return sorted(within, key=lambda shape: ladder.tokens(*shape))

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from yarl import URL
 
 from inferry.errors import BadRequest
+from inferry.sections import is_allowed_host
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -72,7 +73,7 @@ class EgressRules:
             self.check_address(address, host=host, is_plain=is_plain)
         else:
             self._check_name(host)
-        if self.allow_hosts and not any(_matches(host, allowed) for allowed in self.allow_hosts):
+        if self.allow_hosts and not is_allowed_host(host, self.allow_hosts):
             raise BadRequest(f"Host [{host}] is not among [outbound.allow_hosts]")
         if is_plain and not self.allow_private_networks:
             raise BadRequest(
@@ -119,11 +120,6 @@ def _parsed(text: str) -> URL:
         raise BadRequest("Invalid url: it cannot be parsed") from error
     # A signature covers the path as it is written, and `URL` makes `:` of `%3A`.
     return url.with_path(path, encoded=True, keep_query=True) if _PATH.fullmatch(path) else url
-
-
-def _matches(host: str, allowed: str) -> bool:
-    allowed = allowed.lower().rstrip(".")
-    return host.endswith(allowed[1:]) if allowed.startswith("*.") else host == allowed
 
 
 def _literal(host: str) -> Address | None:

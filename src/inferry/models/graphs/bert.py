@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from openvino import Node
 from openvino import opset15 as op
 
@@ -16,11 +18,10 @@ def build_bert(blocks: Blocks, ids: Node, mask: Node) -> Node:
     return blocks.layers(states, visible_tokens(mask), layer_names(blocks.encoder.layers))
 
 
-def layer_names(layers: int) -> list[LayerNames]:
+def layer_names(layers: int) -> Iterator[LayerNames]:
     """Name the parts of the layers, as RoBERTa does too."""
-    starts = [f"encoder.layer.{number}" for number in range(layers)]
-    return [
-        LayerNames(
+    for start in (f"encoder.layer.{number}" for number in range(layers)):
+        yield LayerNames(
             query=f"{start}.attention.self.query",
             key=f"{start}.attention.self.key",
             value=f"{start}.attention.self.value",
@@ -30,5 +31,3 @@ def layer_names(layers: int) -> list[LayerNames]:
             outer=f"{start}.output.dense",
             outer_norm=f"{start}.output.LayerNorm",
         )
-        for start in starts
-    ]

@@ -6,7 +6,7 @@ for padding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +95,7 @@ class Blocks:
             states, self._tensor(scale, width), self._tensor(shift, width), self.encoder.epsilon
         )
 
-    def layers(self, states: Node, visible: Node, names: Sequence[LayerNames]) -> Node:
+    def layers(self, states: Node, visible: Node, names: Iterable[LayerNames]) -> Node:
         """Run the layers: attention, then two linear maps, each added to its input and normalized.
 
         visible: what attention may see, broadcast to [batch, heads, tokens, tokens]; a boolean, or

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from openvino import Node
 from openvino import opset15 as op
 
@@ -12,9 +14,12 @@ def build_distilbert(blocks: Blocks, ids: Node, mask: Node) -> Node:
     """Give the states behind the last layer."""
     embedded = op.add(blocks.words(ids), blocks.first_positions(ids))
     states = blocks.layer_norm(embedded, "embeddings.LayerNorm")
-    starts = [f"transformer.layer.{number}" for number in range(blocks.encoder.layers)]
-    names = [
-        LayerNames(
+    return blocks.layers(states, visible_tokens(mask), _layer_names(blocks.encoder.layers))
+
+
+def _layer_names(layers: int) -> Iterator[LayerNames]:
+    for start in (f"transformer.layer.{number}" for number in range(layers)):
+        yield LayerNames(
             query=f"{start}.attention.q_lin",
             key=f"{start}.attention.k_lin",
             value=f"{start}.attention.v_lin",
@@ -24,6 +29,3 @@ def build_distilbert(blocks: Blocks, ids: Node, mask: Node) -> Node:
             outer=f"{start}.ffn.lin2",
             outer_norm=f"{start}.output_layer_norm",
         )
-        for start in starts
-    ]
-    return blocks.layers(states, visible_tokens(mask), names)

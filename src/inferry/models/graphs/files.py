@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import numpy as np
 import openvino as ov
 from openvino import Node
 from openvino import opset15 as op
@@ -81,7 +82,7 @@ def _input(names: Collection[str], ids: Node, mask: Node) -> Node | None:
     if "attention_mask" in names:
         return mask
     if "token_type_ids" in names:
-        return op.multiply(mask, op.constant(0, "i32"))
+        return op.multiply(mask, op.constant(np.int32(0)))
     if "position_ids" in names:
         tokens = op.gather(op.shape_of(ids), integers(1), integers(0))
         places = op.range(integers(0), tokens, integers(1), output_type="i32")

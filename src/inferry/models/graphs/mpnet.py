@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,23 +21,9 @@ def build_mpnet(blocks: Blocks, ids: Node, mask: Node) -> Node:
     """Give the states behind the last layer."""
     embedded = op.add(blocks.words(ids), blocks.counted_positions(ids))
     states = blocks.layer_norm(embedded, "embeddings.LayerNorm")
-    starts = [f"encoder.layer.{number}" for number in range(blocks.encoder.layers)]
-    names = [
-        LayerNames(
-            query=f"{start}.attention.attn.q",
-            key=f"{start}.attention.attn.k",
-            value=f"{start}.attention.attn.v",
-            attended=f"{start}.attention.attn.o",
-            attended_norm=f"{start}.attention.LayerNorm",
-            inner=f"{start}.intermediate.dense",
-            outer=f"{start}.output.dense",
-            outer_norm=f"{start}.output.LayerNorm",
-        )
-        for start in starts
-    ]
     hidden = op.constant(np.finfo(np.float32).min)
     bias = op.select(visible_tokens(mask), _distance_bias(blocks, ids), hidden)
-    return blocks.layers(states, bias, names)
+    return blocks.layers(states, bias, _layer_names(blocks.encoder.layers))
 
 
 def _distance_bias(blocks: Blocks, ids: Node) -> Node:
@@ -62,3 +49,17 @@ def _buckets(distances: NDArray[Any]) -> NDArray[np.int64]:
     far = np.minimum(exact + scaled.astype(np.int64), half - 1)
     bucket: NDArray[np.int64] = np.where(size < exact, size, far)
     return bucket + half * (distances > 0)
+
+
+def _layer_names(layers: int) -> Iterator[LayerNames]:
+    for start in (f"encoder.layer.{number}" for number in range(layers)):
+        yield LayerNames(
+            query=f"{start}.attention.attn.q",
+            key=f"{start}.attention.attn.k",
+            value=f"{start}.attention.attn.v",
+            attended=f"{start}.attention.attn.o",
+            attended_norm=f"{start}.attention.LayerNorm",
+            inner=f"{start}.intermediate.dense",
+            outer=f"{start}.output.dense",
+            outer_norm=f"{start}.output.LayerNorm",
+        )

@@ -1,0 +1,192 @@
+"""Downloads from a hub: each in a process of its own, and each only once at a time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+
+from inferry.errors import InferenceError, InternalError, ShuttingDown, error_from_wire
+from inferry.models.sources import HubId
+
+_PROGRAM = "inferry.models.hub"
+_LOOK_EVERY_S = 0.2  # for somebody who does not want to wait any longer
+
+# The library takes all of its settings from the environment.
+_SETTINGS = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",  # only the token that the operator gave us
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_XET": "1",  # a second transport, which knows no proxy and no limit of ours
+    "HF_HUB_VERBOSITY": "error",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HubAccess:
+    """The hub, and how it is reached. allow_hosts: if any, all that may be connected to."""
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+    proxy: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+    allow_hosts: tuple[str, ...] = ()
+    connect_timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to download. directory: where `HubFolders` are. name: as messages call the model."""
+
+    hub: HubAccess
+    hub_id: HubId
+    directory: str
+    name: str
+    checksums: Mapping[str, str]
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """Bytes that are here, and those of all files that are known to be needed."""
+
+    done: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"{self.done // 1_000_000} of {-(-self.total // 1_000_000)} MB"
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """The model is whole, in `folder`."""
+
+    folder: str
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The download failed. error: as `errors.error_to_wire` has it."""
+
+    error: dict[str, Any]
+
+
+Message: TypeAlias = Progress | Done | Failed
+
+
+class Downloads:
+    """Starts downloads, and lets all who want the same model wait for the one download."""
+
+    def __init__(self, hub: HubAccess, directory: Path, environment: Mapping[str, str]) -> None:
+        """environment: what the processes may know of ours."""
+        self._hub = hub
+        self._directory = directory
+        home = {"HF_HOME": str(directory / "huggingface")}  # nothing of a person's own settings
+        self._environment = {**environment, **_SETTINGS, **home}
+        self._lock = threading.Lock()
+        self._running: dict[HubId, _Download] = {}
+
+    def fetch(
+        self,
+        hub_id: HubId,
+        *,
+        name: str,
+        checksums: Mapping[str, str],
+        report: Callable[[Progress], None],
+        stop: threading.Event,
+    ) -> Path:
+        """Download a model and give its folder; it ends when the last who waits leaves.
+
+        Raises what went wrong, and `ShuttingDown` after `stop`.
+        """
+        with self._lock:
+            download = self._running.get(hub_id)
+            if download is None:
+                order = Order(self._hub, hub_id, str(self._directory), name, checksums)
+                download = self._running[hub_id] = _Download(order, self._environment)
+            download.waiting += 1
+        try:
+            return download.wait(report, stop)
+        finally:
+            with self._lock:
+                download.waiting -= 1
+                if not download.waiting:
+                    download.end()
+                    if self._running.get(hub_id) is download:
+                        del self._running[hub_id]
+
+
+class _Download:
+    """A running process, and what it has said so far. waiting: callers, counted by `Downloads`."""
+
+    def __init__(self, order: Order, environment: Mapping[str, str]) -> None:
+        self.waiting = 0
+        self._name = order.name
+        self._changed = threading.Condition()
+        self._progress: Progress | None = None
+        self._outcome: Path | InferenceError | None = None
+        self._process = subprocess.Popen(  # noqa: S603  our own program
+            [sys.executable, "-P", "-m", _PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,  # Ctrl-C in a terminal is for us alone
+        )
+        threading.Thread(target=self._listen, args=(order,), daemon=True).start()
+
+    def wait(self, report: Callable[[Progress], None], stop: threading.Event) -> Path:
+        """Wait for the folder, telling `report` how far it is. Raises what went wrong."""
+        told: Progress | None = None
+        while True:
+            with self._changed:
+                if self._outcome is None and self._progress == told:
+                    self._changed.wait(_LOOK_EVERY_S)
+                progress, outcome = self._progress, self._outcome
+            if progress is not None and progress != told:
+                report(progress)
+                told = progress
+            if isinstance(outcome, Path):
+                return outcome
+            if outcome is not None:
+                raise outcome
+            if stop.is_set():
+                raise ShuttingDown(f"The download of the model [{self._name}] was stopped")
+
+    def end(self) -> None:
+        """End the process, if it still runs."""
+        self._process.kill()
+
+    def _listen(self, order: Order) -> None:
+        with suppress(BrokenPipeError), self._process as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(msgspec.json.encode(order) + b"\n")
+            process.stdin.flush()  # but not closed: its end would be that of the process
+            for line in process.stdout:
+                self._take(msgspec.json.decode(line, type=Message))
+        if self._outcome is None:
+            self._settle(
+                InternalError(
+                    f"The download of the model [{self._name}] ended with status"
+                    f" [{self._process.returncode}] and without an answer"
+                )
+            )
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case Progress():
+                with self._changed:
+                    self._progress = message
+                    self._changed.notify_all()
+            case Done(folder):
+                self._settle(Path(folder))
+            case Failed(error):
+                self._settle(error_from_wire(error))
+
+    def _settle(self, outcome: Path | InferenceError) -> None:
+        with self._changed:
+            self._outcome = outcome
+            self._changed.notify_all()

@@ -1,0 +1,245 @@
+"""Model ids of the wire to folders.
+
+The first that knows an id wins:
+
+1. `models.aliases`, then what `inferry models` wrote down
+2. the built-in ids
+3. a folder below `models.path`
+4. a hub id: what we downloaded, else what is in the cache of huggingface_hub, else a download
+
+Looking needs no network and never waits for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Event
+from typing import Literal, TypeAlias
+
+from inferry.bootstrap import environment_of_children
+from inferry.config import Config
+from inferry.errors import IllegalArgument, NotFound, UnusableModel
+from inferry.modeling import ModelSource
+from inferry.models.aliases import AliasFile
+from inferry.models.built_in import BUILT_IN, BuiltInModel, without_platform
+from inferry.models.downloads import Downloads, HubAccess, Progress
+from inferry.models.folder import ModelFolder
+from inferry.models.hub_folders import (
+    HubFolders,
+    cache_of_snapshot,
+    find_in_shared_cache,
+    shared_cache,
+)
+from inferry.models.sources import Folder, HubId, Source, parse_hub_id, parse_source
+from inferry.sections import ModelsSection
+
+_DIRECTORY = "models"
+Origin: TypeAlias = Literal["configuration", "added", "built-in", "path", "hub"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of an id. source: None where the operator has to say where it comes from."""
+
+    model_id: str
+    origin: Origin
+    source: Source | None
+
+    @property
+    def built_in(self) -> BuiltInModel:
+        """What its id promises beside the source."""
+        return BUILT_IN.get(self.model_id, BuiltInModel())
+
+    @property
+    def checksums(self) -> Mapping[str, str]:
+        """SHA-256 that its files must have, wherever they are found."""
+        return self.built_in.checksums if self.origin == "built-in" else {}
+
+
+class Library:
+    """Implements `modeling.ModelLibrary`."""
+
+    def __init__(
+        self,
+        section: ModelsSection,
+        *,
+        aliases: AliasFile,
+        folders: HubFolders,
+        shared_cache: Path,
+        downloads: Downloads,
+    ) -> None:
+        """shared_cache: that of huggingface_hub."""
+        self._section = section
+        self._aliases = aliases
+        self._folders = folders
+        self._shared_cache = shared_cache
+        self._downloads = downloads
+
+    def find(self, model_id: str) -> ModelSource | None:
+        """Give what is on this machine; see `modeling.ModelLibrary`."""
+        entry = self.look_up(model_id)
+        found = self.on_this_machine(entry)
+        if found is None:
+            self._check_download(entry)
+        return found
+
+    def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
+        """Download what `find` does not have; see `modeling.ModelLibrary`."""
+        found = self.find(model_id)
+        if found is not None:
+            return found
+        said = ""
+
+        def report_change(progress: Progress) -> None:
+            nonlocal said
+            if str(progress) != said:
+                said = str(progress)
+                report(said)
+
+        return self.download(self.look_up(model_id), report_change, stop)
+
+    def look_up(self, model_id: str) -> Entry:
+        """Tell where the model of an id comes from. Raises `IllegalArgument` for no model's id."""
+        model_id = without_platform(model_id)
+        aliases = self._aliases.read()
+        if model_id in self._section.aliases:
+            source = self._parse(self._section.aliases[model_id])
+            return Entry(model_id, "configuration", source)
+        if model_id in aliases:
+            return Entry(model_id, "added", self._parse(aliases[model_id]))
+        if model_id in BUILT_IN:
+            return Entry(model_id, "built-in", BUILT_IN[model_id].hub_id)
+        folder = self._below_path(model_id)
+        if folder is not None:
+            return Entry(model_id, "path", Folder(folder))
+        hub_id = parse_hub_id(model_id)
+        if hub_id is not None:
+            return Entry(model_id, "hub", hub_id)
+        raise IllegalArgument(
+            "Error parsing request config, model id does not match any models available on this"
+            f" platform. Was [{model_id}]. `inferry models list` shows those on this machine, and a"
+            " hub id (organisation/name) any other"
+        )
+
+    def on_this_machine(self, entry: Entry) -> ModelSource | None:
+        """Give the first folder that has the model. Raises `UnusableModel` for a wrong alias."""
+        if isinstance(entry.source, Folder):
+            source = self._source(entry, entry.source.path)
+            ModelFolder(source)
+            return source
+        for folder in self._folders_of(entry):
+            source = self._source(entry, folder)
+            try:
+                ModelFolder(source).check_digests()
+            except UnusableModel:
+                continue  # somebody changed it: it is another model now
+            return source
+        return None
+
+    def download(
+        self, entry: Entry, report: Callable[[Progress], None], stop: Event
+    ) -> ModelSource:
+        """Download the model of a hub id, or what is newer of it."""
+        assert isinstance(entry.source, HubId)
+        folder = self._downloads.fetch(
+            entry.source, name=entry.model_id, checksums=entry.checksums, report=report, stop=stop
+        )
+        return self._source(entry, folder)
+
+    def _check_download(self, entry: Entry) -> None:
+        """Raise, with the command that helps, when a request may not download the model."""
+        allowed = self._section.allow_download
+        command = f"`inferry models pull {entry.model_id}"
+        if entry.source is None:
+            reason = f"it is not part of this server: {command} --from URL|PATH|HUB_ID` provides it"
+        elif allowed == "never":
+            reason = (
+                "it is not on this machine, and [models.allow_download] is [never]:"
+                f" {command} --from PATH` provides it"
+            )
+        elif allowed == "builtin" and entry.origin == "hub":
+            reason = (
+                "it is not on this machine, and [models.allow_download] is [builtin]:"
+                f" {command}` provides it"
+            )
+        else:
+            return
+        message = f"The model [{entry.model_id}] cannot be run: {reason}"
+        raise NotFound(message) if entry.model_id in BUILT_IN else IllegalArgument(message)
+
+    def _parse(self, text: str) -> Source:
+        return parse_source(text, hub_url=self._section.hub_url)
+
+    def _below_path(self, model_id: str) -> Path | None:
+        """Give the folder that an id names below `models.path`; None for an id that is no path.
+
+        Raises `IllegalArgument` for a path that leads elsewhere.
+        """
+        is_path = model_id.startswith(("/", "./", "../"))
+        if self._section.path is None:
+            if is_path:
+                raise IllegalArgument(
+                    f"model_id [{model_id}] is a path, and [models.path], below which paths"
+                    " resolve, is not set"
+                )
+            return None
+        top = Path(self._section.path).resolve()
+        try:
+            folder = (top / model_id).resolve()
+            is_there = folder != top and folder.is_dir()
+        except (OSError, ValueError):  # too long, or with a NUL
+            return None
+        if not folder.is_relative_to(top) and (is_path or is_there):
+            raise IllegalArgument(f"model_id [{model_id}] leads out of [models.path]")
+        if is_path and not is_there:
+            raise IllegalArgument(f"there is no folder [{model_id}] below [models.path]")
+        return folder if is_there else None
+
+    def _folders_of(self, entry: Entry) -> Iterator[Path]:
+        """Give the places where the model of a hub id may be on this machine."""
+        if isinstance(entry.source, HubId):
+            downloaded = self._folders.find(entry.source)
+            if downloaded:
+                yield downloaded
+            cached = find_in_shared_cache(self._shared_cache, entry.source)
+            if cached:
+                yield cached
+        if entry.origin == "built-in" and entry.built_in.package:
+            spec = find_spec(entry.built_in.package)  # which does not import it
+            for place in (spec and spec.submodule_search_locations) or ():
+                yield Path(place) / "model"
+
+    def _source(self, entry: Entry, folder: Path) -> ModelSource:
+        top = self._section.path if entry.origin == "path" else None
+        return ModelSource(
+            entry.model_id,
+            folder,
+            within=Path(top) if top else cache_of_snapshot(folder),
+            prompts=entry.built_in.prompts,
+            checksums=entry.checksums,
+        )
+
+
+def open_library(config: Config, environment: Mapping[str, str]) -> Library:
+    """Make the library of this machine. environment: of this process."""
+    directory = config.data_dir / _DIRECTORY
+    hub = directory / "hub"
+    outbound, models = config.outbound, config.models
+    access = HubAccess(
+        url=models.hub_url.rstrip("/"),
+        token=models.hub_token,
+        proxy=outbound.proxy,
+        ca_file=outbound.ca_file,
+        allow_hosts=outbound.allow_hosts,
+        connect_timeout_s=outbound.connect_timeout_s,
+    )
+    return Library(
+        models,
+        aliases=AliasFile(directory / "aliases.json"),
+        folders=HubFolders(hub),
+        shared_cache=shared_cache(environment),
+        downloads=Downloads(access, hub, environment_of_children(environment)),
+    )
