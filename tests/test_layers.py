@@ -50,7 +50,7 @@ VENDORS = {
     "tokenizers": ("models/tokenizers.py",),
     "torch": ("engine/runtimes/", "models/graphs/"),
     "typer": ("cli/",),
-    "uvicorn": ("app.py", "supervisor.py", "api/http_protocol.py"),
+    "uvicorn": ("app.py", "supervisor.py", "api/http_protocol.py", "api/http_answers.py"),
     "uvloop": ("app.py", "supervisor.py"),
     "yarl": ("outbound/",),
 }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import uvicorn
@@ -116,9 +118,24 @@ async def test_a_second_head_that_does_not_come_closes_the_connection():
     assert b"HTTP/1.1 408 " in received
 
 
-async def test_too_many_connections_are_told():
-    async with serve(Waiting(), max_connections=1) as port:
+async def test_a_connection_that_rests_makes_room_for_another():
+    async with serve(Waiting(), max_connections=2) as port:
+        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        opened[1][1].write(b"GET /x HTT")
+
+        received = [await talk(port, LAST) for _ in range(2)]
+
+        assert [one[:13] for one in received] == [b"HTTP/1.1 200 "] * 2
+        for _, writer in opened:
+            writer.close()
+
+
+async def test_too_many_connections_are_told_when_all_are_busy():
+    application = Waiting()
+    async with serve(application, max_connections=1) as port:
         _, first = await asyncio.open_connection("127.0.0.1", port)
+        first.write(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
+        await application.began.wait()
 
         refused = await talk(port)
 
@@ -247,3 +264,158 @@ async def test_a_line_end_in_a_header_never_reaches_the_wire():
 
     assert received.endswith(b"done\r\n0\r\n\r\n")
     assert b"set-cookie" not in received
+
+
+# --- floods --------------------------------------------------------------------------------------
+
+CHUNKED = b"POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("end", [b"a:b\r\n\r\n", b"a:b\r\na:b"])
+async def test_a_head_has_a_number_of_headers(end):
+    async with serve(Waiting(), max_headers=20) as port:
+        fits = await talk(port, LAST[:-2] + b"a:b\r\n" * 18 + b"\r\n")
+        is_too_much = await talk(port, LAST[:-2] + b"a:b\r\n" * 18 + end)
+
+    assert fits.startswith(b"HTTP/1.1 200 ")
+    assert status_of(is_too_much) == 431
+
+
+@pytest.mark.parametrize("flood", [b"a: b\r\n", b"a: " + b"x" * 5000])
+async def test_what_follows_a_body_without_end_is_cut_off(flood):
+    """Trailers come after the answer, and nothing else limits them."""
+    async with serve(Waiting(), max_head_bytes=600) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(CHUNKED + b"0\r\n")
+
+        with suppress(ConnectionError):
+            while not reader.at_eof():
+                writer.write(flood * 100)
+                await writer.drain()
+                await asyncio.sleep(0)
+            await reader.read()
+
+        writer.close()
+
+
+async def test_a_body_that_is_none_is_cut_off_before_it_is_answered():
+    application = Waiting()
+    head = CHUNKED.replace(b"/x", b"/wait")
+    async with serve(application, max_head_bytes=600) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head)
+        await application.began.wait()
+        writer.write(b"1;" + b"x" * 5000)
+
+        received = await reader.read()
+
+        writer.close()
+    assert status_of(received) == 431
+
+
+async def test_the_rest_of_a_body_that_nobody_reads_ends_the_connection():
+    async with serve(Waiting(), head_timeout_s=0.05) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000000\r\n\r\n")
+        assert (await reader.readuntil(b"0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+        with suppress(ConnectionError):
+            while not reader.at_eof():
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0)
+
+        writer.close()
+
+
+async def test_a_body_that_comes_after_its_answer_leaves_the_connection_open():
+    async with serve(Waiting()) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\na")
+        await reader.readuntil(b"0\r\n\r\n")
+        writer.write(b"bcd" + LAST)
+
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+
+        writer.close()
+
+
+async def test_requests_that_wait_behind_others_are_counted_over_all_connections():
+    application = Waiting()
+    first = b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n"
+    async with serve(application, max_waiting=10) as port:
+        _, one = await asyncio.open_connection("127.0.0.1", port)
+        one.write(first + REQUEST * 8)
+        await application.began.wait()
+
+        refused = await talk(port, first + REQUEST * 3)  # its first is cancelled before it begins
+        one.close()
+        await application.was_cancelled.wait()
+        answered = await talk(port, REQUEST * 10 + LAST)
+
+    assert status_of(refused) == 503
+    assert answered.count(b"HTTP/1.1 200 ") == 11
+
+
+async def test_half_a_head_does_not_get_into_the_answer_before_it():
+    application = Streaming()
+    async with serve(application, head_timeout_s=0.02) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST + b"GET /x HTT")
+        await application.said.wait()
+        await asyncio.sleep(0)
+        application.go_on.set()
+
+        received = await reader.read()
+
+        writer.close()
+    answer, _, rest = received.partition(b"0\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.endswith(b"5\r\nfirst\r\n4\r\nlast\r\n")
+    assert rest.startswith(b"HTTP/1.1 408 ")
+
+
+class Streaming:
+    """Says `first`, waits for longer than a head may take, and says `last`."""
+
+    def __init__(self) -> None:
+        self.said, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, scope, receive, send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        late = asyncio.get_running_loop().call_later(0.06, self.go_on.set)
+        self.said.set()
+        await self.go_on.wait()
+        late.cancel()
+        await send({"type": "http.response.body", "body": b"last"})
+
+
+async def answer_much(scope, receive, send) -> None:
+    """Answer more than any buffer between here and the client holds."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": bytes(64 * 2**20)})
+
+
+async def test_a_client_that_does_not_read_is_cut_off():
+    async with serve(answer_much, write_timeout_s=0.05) as port:
+        with socket.socket() as client:
+            client.setblocking(False)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, ("127.0.0.1", port))
+            await loop.sock_sendall(client, REQUEST)
+
+            waiting = select.poll()
+            waiting.register(client, 0)  # for nothing but errors
+
+            [(_, event)] = await asyncio.to_thread(waiting.poll, 30_000)
+
+    assert event & select.POLLERR
+
+
+async def test_a_client_that_reads_on_gets_everything():
+    async with serve(answer_much, write_timeout_s=0.05) as port:
+        received = await talk(port, LAST)
+
+    assert len(received) > 64 * 2**20

@@ -1,68 +1,89 @@
 """uvicorn's httptools protocol with our limits, and our words for what its parser refuses.
 
 Three things differ: what the parser cannot take is answered in the envelope of the wire, with the
-product header; heads are limited in size and time; and a client that hangs up cancels its request
-at once, so that an abandoned call to a provider ends. A request that fits in one read pays for none
-of it but a few comparisons. What needs no waiting takes no ASGI message, see `Direct`, or not even
-a task; the events of a stream that came together leave in one write.
+product header; what one connection may take is limited in size and time; and a client that hangs up
+cancels its request at once, so that an abandoned call to a provider ends. A request that fits in
+one read pays for none of it but a few comparisons. What needs no waiting takes no ASGI message, see
+`Direct`, or not even a task; the events of a stream that came together leave in one write.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import Any, Final
 
 import httptools
-import msgspec
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from inferry.api.direct import DIRECT, AnswerAtOnce, Whole
+from inferry.api.direct import DIRECT, AnswerAtOnce
+from inferry.api.http_answers import DirectConnection, refusal, whole_answer
 from inferry.api.routes import METHODS
 from inferry.concurrency import start_in
 
-_MOST_GATHERED_BYTES: Final = 64 * 1024
 _START: Final = re.compile(rb"[\r\n]*([A-Z][A-Z_-]{1,30}) ([\x21-\x7e]{1,2048})")
 _UPGRADE: Final = re.compile(rb"(?i)\r\nupgrade:[^\r\n]*")
+_SLOWEST_READER: Final = 1024  # bytes a second
+_NO_LINGERING: Final = struct.pack("ii", 1, 0)
 _ALLOWED: Final = ", ".join(sorted(METHODS))
 
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """What one connection may take.
+    """What connections may take.
 
-    max_head_bytes: request line and headers together. head_timeout_s: time to send them.
-    max_connections: per process.
+    max_head_bytes: request line and headers together, also of what follows a body.
+    max_headers: lines. head_timeout_s: time to send them. write_timeout_s: how long a client may
+    read nothing of an answer, or less than a kilobyte a second. max_connections: per process.
+    max_waiting: requests that were sent before the answers to others came, per process.
     """
 
     max_head_bytes: int = 64 * 1024
+    max_headers: int = 256
     head_timeout_s: float = 30.0
+    write_timeout_s: float = 30.0
     max_connections: int = 10_000
+    max_waiting: int = 10_000
+
+
+class _Waiting:
+    """Counts the requests of a process that wait behind others of their connection."""
+
+    __slots__ = ("requests",)
+
+    def __init__(self) -> None:
+        self.requests = 0
 
 
 def protocol_factory(
     limits: HttpLimits, answer_at_once: AnswerAtOnce = lambda _: None
 ) -> Callable[..., asyncio.Protocol]:
     """Give what uvicorn's `Config(http=...)` makes protocols with."""
-    return partial(LimitedHttpProtocol, limits=limits, answer_at_once=answer_at_once)
+    return partial(
+        LimitedHttpProtocol, limits=limits, answer_at_once=answer_at_once, waiting=_Waiting()
+    )
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
     """One connection."""
 
     def __init__(
-        self, *args: Any, limits: HttpLimits, answer_at_once: AnswerAtOnce, **named: Any
+        self,
+        *args: Any,
+        limits: HttpLimits,
+        answer_at_once: AnswerAtOnce,
+        waiting: _Waiting,
+        **named: Any,
     ) -> None:
         super().__init__(*args, **named)
         self._limits = limits
+        self._waiting = waiting
+        self._own_waiting = 0
         self._answer_at_once = answer_at_once
         self._serve = self.app
         self.app = self._run
@@ -72,6 +93,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._chunk = b""
         self._head_bytes = 0  # at most: a chunk counts whole until a request begins in it
         self._head_timer: asyncio.TimerHandle | None = None
+        self._bodiless_bytes = 0  # came since the last part of a body: trailers, for example
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._unread_bytes = 0
         self._refusal: bytes | None = None
 
     # --- the connection --------------------------------------------------------------------------
@@ -79,11 +103,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def connection_made(  # type: ignore[override]
         self, transport: asyncio.Transport
     ) -> None:
-        """Take a connection, unless there are too many."""
+        """Take a connection; when there are too many, one that rests makes room for it."""
         super().connection_made(transport)
-        if len(self.connections) > self._limits.max_connections:
+        if len(self.connections) > self._limits.max_connections and not self._make_room():
             self._refuse(
-                _refusal(503, "too many open connections", "es_rejected_execution_exception")
+                refusal(503, "too many open connections", "es_rejected_execution_exception")
             )
             return
         self._expect_head()
@@ -91,6 +115,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End what was under way for the client that left."""
         self._forget_timer()
+        self._forget_write_timer()
+        self._waiting.requests -= self._own_waiting
+        self._own_waiting = 0
+        self.pipeline.clear()
         super().connection_lost(exc)
         self._abandon()
 
@@ -101,14 +129,21 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._chunk = data
         if self._in_head:
             self._head_bytes += len(data)
+        else:
+            self._bodiless_bytes += len(data)
         super().data_received(data)
         self._chunk = b""
-        if not self._in_head or self.transport.is_closing():
+        if self.transport.is_closing():
             return
-        if self._head_bytes > self._limits.max_head_bytes:
-            self._refuse(self._too_large())
-        elif self._head_timer is None and self._head_bytes:
-            self._expect_head()
+        if self._in_head:
+            if self._is_too_large(self._head_bytes):
+                self.send_400_response("")
+            elif self._head_timer is None and self._head_bytes:
+                self._expect_head()
+        elif self._is_too_large(self._bodiless_bytes):
+            self._abort_body()
+        elif self._head_timer is None and self.cycle.response_complete:
+            self._expect_head()  # it was answered without its body: the rest is for nobody
 
     # --- the parser's callbacks ------------------------------------------------------------------
 
@@ -122,19 +157,28 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Start the request, if its head is within the limits."""
         self._forget_timer()
         self._in_head = False
-        if (
-            self._head_bytes > self._limits.max_head_bytes
-            and self._exact() > self._limits.max_head_bytes
+        limits = self._limits
+        if len(self.headers) > limits.max_headers or (
+            self._head_bytes > limits.max_head_bytes and self._exact() > limits.max_head_bytes
         ):
             self._refusal = self._too_large()
             raise httptools.HttpParserError("head too large")
-        self._head_bytes = 0
+        self._head_bytes = self._bodiless_bytes = 0
         super().on_headers_complete()
+        if self.pipeline:
+            self._note_waiting()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self._bodiless_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End a request; the next one begins with its head."""
         super().on_message_complete()
         self._in_head = True
+        if self._head_timer is not None:
+            self._forget_timer()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser could not take, if the answer can still be told apart."""
@@ -156,8 +200,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     # --- one request -----------------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self._own_waiting:
+            self._own_waiting -= 1
+            self._waiting.requests -= 1
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
-        direct = _Direct(self.loop, self.transport, cycle)
+        direct = DirectConnection(self.loop, self.transport, cycle, self._hang_up)
         # One that waited behind others is the last of them, else a long queue would end in a stack.
         if cycle is self.cycle:
             whole = self._answer_at_once(scope)
@@ -183,6 +230,56 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     # --- limits ----------------------------------------------------------------------------------
 
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is under way: nothing was asked, or all of it is answered."""
+        return not self._answers and self._in_head and not self.transport.is_closing()
+
+    @property
+    def _answers(self) -> bool:
+        """Whether a request is being answered."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _make_room(self) -> bool:
+        """Close a connection that rests, if there is one."""
+        resting = (one for one in self.connections if isinstance(one, LimitedHttpProtocol))
+        found = next((one for one in resting if one is not self and one.rests), None)
+        if found is None:
+            return False
+        found.cut_off()
+        return True
+
+    def cut_off(self) -> None:
+        """Close at once; what the client has not read is dropped, by the system too."""
+        connected: socket.socket = self.transport.get_extra_info("socket")
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+        self.transport.abort()
+
+    def _note_waiting(self) -> None:
+        """Count a request that waits. Raises `HttpParserError` when too many do."""
+        self._own_waiting += 1
+        self._waiting.requests += 1
+        if self._waiting.requests > self._limits.max_waiting:
+            text = f"more than [{self._limits.max_waiting}] requests wait behind others"
+            self._refusal = refusal(503, text, "es_rejected_execution_exception")
+            raise httptools.HttpParserError("too many requests wait")
+
+    def _is_too_large(self, size: int) -> bool:
+        """Tell whether a head, or what came instead of a body, is above a limit so far."""
+        limits, headers = self._limits, self.headers or ()
+        if size <= limits.max_head_bytes and len(headers) <= limits.max_headers:
+            return False
+        self._refusal = self._too_large()
+        return True
+
+    def _abort_body(self) -> None:
+        """Give up a request whose body is none."""
+        if self.cycle.response_complete:
+            self._hang_up()
+        else:
+            self.send_400_response("")
+
     def _expect_head(self) -> None:
         self._head_timer = self.loop.call_later(self._limits.head_timeout_s, self._head_is_late)
 
@@ -190,10 +287,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._head_timer = None
         if self.transport.is_closing():
             return
-        if self._head_bytes:
-            self._refuse(_refusal(408, "the request did not arrive in time", "timeout_exception"))
+        if self._answers:
+            self._expect_head()  # it may come while another request is answered
+        elif self._head_bytes:
+            self._refuse(refusal(408, "the request did not arrive in time", "timeout_exception"))
         else:
-            self.transport.close()
+            self._hang_up()
 
     def _forget_timer(self) -> None:
         if self._head_timer is not None:
@@ -205,9 +304,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _too_large(self) -> bytes:
-        limit = self._limits.max_head_bytes
-        text = f"request line and headers exceed the maximum of [{limit}] bytes"
-        return _refusal(431, text, "too_long_http_header_exception")
+        limits = self._limits
+        text = (
+            f"request line and headers exceed the maximum of [{limits.max_head_bytes}] bytes "
+            f"or [{limits.max_headers}] headers"
+        )
+        return refusal(431, text, "too_long_http_header_exception")
 
     def _unreadable(self) -> bytes:
         """Tell an unknown method from everything else that cannot be read."""
@@ -215,95 +317,54 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if start is not None and start[1].decode() not in METHODS:
             method, uri = start[1].decode(), start[2].decode()
             text = f"Unexpected HTTP method [{method}] for uri [{uri}], allowed: [{_ALLOWED}]"
-            return _answer(405, {"error": text, "status": 405})
-        return _refusal(400, "the HTTP request cannot be read", "illegal_argument_exception")
+            return whole_answer(405, {"error": text, "status": 405})
+        return refusal(400, "the HTTP request cannot be read", "illegal_argument_exception")
 
     def _refuse(self, answer: bytes) -> None:
         self._forget_timer()
         self.transport.write(answer)
+        self._hang_up()
+
+    # --- clients that read slowly ----------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        """Write no more for now, and look whether the client reads on."""
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        """Write on."""
+        if not self.transport.is_closing():
+            self._forget_write_timer()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that rested for too long."""
+        if not self.transport.is_closing():
+            self._hang_up()
+
+    def _watch_reader(self) -> None:
+        limit_s = self._limits.write_timeout_s
+        self._unread_bytes = self.transport.get_write_buffer_size()
+        self._write_timer = self.loop.call_later(limit_s, self._check_reader, limit_s)
+
+    def _check_reader(self, elapsed_s: float) -> None:
+        read = self._unread_bytes - self.transport.get_write_buffer_size()
+        if read < _SLOWEST_READER * elapsed_s:
+            self.cut_off()
+        else:
+            self._watch_reader()
+
+    def _forget_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def _hang_up(self) -> None:
+        """Close after what was written has left, which a client cannot put off for ever."""
         self.transport.close()
-
-
-class _Direct:
-    """The connection of one request, see `Direct`, and the transport of its answer.
-
-    What is written in one turn of the loop leaves in one write.
-    """
-
-    __slots__ = ("_cycle", "_loop", "_parts", "_size", "_then", "_transport")
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        transport: asyncio.Transport,
-        cycle: RequestResponseCycle,
-    ) -> None:
-        self._loop = loop
-        self._transport = transport
-        self._cycle = cycle
-        self._then = cycle.on_response
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def take_body(self) -> bytes | None:
-        """Give the whole body if it has arrived."""
-        cycle = self._cycle
-        if cycle.more_body or cycle.disconnected:
-            return None
-        cycle.flow.resume_reading()
-        return bytes(cycle.body)
-
-    def send_whole(self, whole: Whole) -> bool:
-        """Write a whole answer; False when it must go the usual way, which waits or objects."""
-        cycle = self._cycle
-        if cycle.flow.write_paused or cycle.disconnected or cycle.response_started:
-            return False
-        status, pairs, body = whole
-        parts = [STATUS_LINE[status]]
-        for name, value in chain(cycle.default_headers, pairs):
-            parts += (name, b": ", value, b"\r\n")
-        if not cycle.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"\r\n")
-        head = b"".join(parts)
-        if head.count(b"\n") != len(parts) // 4 + 2 + (not cycle.keep_alive):
-            return False  # a value has a line end in it
-        self._transport.write(head if cycle.scope["method"] == "HEAD" else head + body)
-        cycle.response_started = cycle.response_complete = True
-        cycle.message_event.set()
-        if not cycle.keep_alive:
-            self._transport.close()
-        self._then()
-        return True
-
-    def write(self, data: bytes) -> None:
-        """Write by the end of this turn of the loop, or now when enough has come together."""
-        if not self._parts:
-            self._loop.call_soon(self._flush)
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > _MOST_GATHERED_BYTES:
-            self._flush()
-
-    def is_closing(self) -> bool:
-        """Tell whether the connection closes."""
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        """Close after what was written has left."""
-        self._flush()
-        self._transport.close()
-
-    def finish(self) -> None:
-        """End the answer."""
-        self._flush()
-        self._then()
-
-    def _flush(self) -> None:
-        if self._parts:
-            self._transport.write(b"".join(self._parts))
-            self._parts.clear()
-            self._size = 0
+        if self._write_timer is None and self.transport.get_write_buffer_size():
+            self._watch_reader()
 
 
 def _without_upgrade(data: bytes) -> bytes:
@@ -314,23 +375,3 @@ def _without_upgrade(data: bytes) -> bytes:
     """
     head, blank, rest = data.partition(b"\r\n\r\n")
     return _UPGRADE.sub(b"", head) + blank + rest
-
-
-def _refusal(status: int, reason: str, name: str) -> bytes:
-    cause = {"type": name, "reason": reason}
-    return _answer(status, {"error": {"root_cause": [cause], **cause}, "status": status})
-
-
-def _answer(status: int, document: dict[str, Any]) -> bytes:
-    """Write a whole response after which the connection closes."""
-    body = msgspec.json.encode(document)
-    return b"".join(
-        [
-            STATUS_LINE[status],
-            b"content-type: application/json\r\n",
-            b"x-elastic-product: Elasticsearch\r\n",
-            b"content-length: %d\r\n" % len(body),
-            b"connection: close\r\n\r\n",
-            body,
-        ]
-    )
