@@ -224,7 +224,7 @@ def ranking(body: dict[str, Any]) -> dict[str, Any]:
 
 def chat_text(body: dict[str, Any]) -> str:
     """Give what the assistant says to a chat."""
-    return f"You said: {body['messages'][-1]['content']}"
+    return f"You said: {body['messages'][-1].get('content')}"
 
 
 def chat(body: dict[str, Any]) -> dict[str, Any]:
