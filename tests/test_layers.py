@@ -51,7 +51,7 @@ VENDORS = {
     "torch": ("engine/runtimes/", "models/graphs/"),
     "typer": ("cli/",),
     "uvicorn": ("app.py", "supervisor.py", "api/http_protocol.py", "api/http_answers.py"),
-    "uvloop": ("app.py", "supervisor.py"),
+    "uvloop": ("app.py", "model_worker.py", "supervisor.py"),
     "yarl": ("outbound/",),
 }
 
@@ -233,7 +233,10 @@ def test_a_test_waits_for_the_event_and_never_sleeps(file):
 
 
 def test_an_api_process_carries_no_heavy_package():
-    heavy = ("sqlalchemy", "alembic", "cryptography", "argon2", "numpy", "typer", "rich", "httpx")
+    heavy = [
+        *("sqlalchemy", "alembic", "cryptography", "argon2", "numpy", "typer", "rich", "httpx"),
+        *("openvino", "tokenizers", "huggingface_hub", "torch", "inferry.models"),
+    ]
     program = f"import inferry.app, sys; print([m for m in {heavy} if m in sys.modules])"
 
     loaded = subprocess.run(

@@ -33,20 +33,23 @@ from inferry.api.openai import openai_routes
 from inferry.api.openapi import openapi_routes
 from inferry.api.security import security_routes
 from inferry.bootstrap import Bootstrap
+from inferry.commands import StartDeployment
 from inferry.concurrency import Nursery
 from inferry.config import Config
 from inferry.core.access import Access
 from inferry.core.inference import Inference, Timeouts
 from inferry.core.runners.cache import EmbeddingCache
-from inferry.core.runners.compose import compose
+from inferry.core.runners.compose import compose, compose_local
 from inferry.core.runners.pending import PendingBytes
 from inferry.core.snapshot import Snapshot
 from inferry.domain import Json
+from inferry.engine.client import LocalEngine
 from inferry.errors import InternalError, ShuttingDown
 from inferry.fleet import BEGIN, DRAIN, LOAD, PUBLISH, SERVE, WARN
 from inferry.ipc import Handler, Peer, RemoteWriter, decode_changes, open_peer
 from inferry.outbound.client import open_client
 from inferry.outbound.limiter import LeasingLimiter
+from inferry.protocols import Writer
 from inferry.records import Change
 from inferry.security.gate import CredentialGate, Gate, OpenGate, Principal
 from inferry.security.users import Passwords
@@ -105,6 +108,7 @@ class Parts:
     application: Application
     snapshot: Snapshot
     access: Access
+    engine: LocalEngine
     door: Door
     metrics: Metrics
 
@@ -112,6 +116,7 @@ class Parts:
         """Serve `changes` from now on: one step without an await, so that no request sees half."""
         self.snapshot.apply(changes)
         self.access.apply(changes)
+        self.engine.apply(changes)
 
 
 class _Server(uvicorn.Server):
@@ -263,6 +268,8 @@ async def build(
     )
     timeouts = Timeouts(config.inference.timeout_s, config.inference.completion_timeout_s)
     max_bytes = config.cache.max_bytes
+    cache = EmbeddingCache(max_bytes) if max_bytes else None
+    engine = LocalEngine(nursery)
     inference = Inference(
         snapshot,
         services,
@@ -271,8 +278,11 @@ async def build(
             outbound=outbound,
             limiter=limiter,
             count=metrics.count_upstream,
-            cache=EmbeddingCache(max_bytes) if max_bytes else None,
+            cache=cache,
             pending=PendingBytes(config.outbound.max_pending_bytes),
+        ),
+        compose_local=partial(
+            compose_local, engine=engine, start=partial(_start_deployment, writer), cache=cache
         ),
         writer=writer,
         metrics=metrics,
@@ -298,7 +308,11 @@ async def build(
     routes += docs_routes()
     routes += openapi_routes(routes, version=__version__)
     application = Application(routes, door, max_body_bytes=config.server.max_body_bytes)
-    return Parts(config, application, snapshot, access, door, metrics)
+    return Parts(config, application, snapshot, access, engine, door, metrics)
+
+
+async def _start_deployment(writer: Writer, inference_id: str) -> None:
+    await writer.submit(StartDeployment(inference_id))
 
 
 def _numbers() -> dict[str, Json]:

@@ -86,6 +86,12 @@ class FetchSecrets(Command, frozen=True):
     revision: int
 
 
+class StartDeployment(Command, frozen=True):
+    """Start the local model of an endpoint, or join its start; the reply comes when it runs."""
+
+    inference_id: str
+
+
 # --- region policy and references --------------------------------------------------------------
 
 

@@ -10,8 +10,8 @@ import msgspec
 
 from inferry.calls import Event, HttpCall, HttpReply
 from inferry.commands import Command
-from inferry.domain import Deadline, Endpoint, Result
-from inferry.records import Change, Record
+from inferry.domain import Deadline, DenseEmbeddings, Endpoint, InputType, Result
+from inferry.records import Change, DeploymentRecord, DeploymentSpec, Record
 from inferry.service import Auth, Framing
 
 T = TypeVar("T")
@@ -99,6 +99,46 @@ class Limiter(Protocol):
         """Wait for a permit and give the seconds waited.
 
         Raises `QueueFull`, or `DeadlineExceeded` when the permit would come too late.
+        """
+
+
+class Deployments(Protocol):
+    """The local models that run on this host, in the supervisor."""
+
+    async def check(self, model_id: str) -> None:
+        """Refuse a model that cannot be here, without loading or downloading it.
+
+        Raises `NotFound` with the command that provides it, `IllegalArgument`, `UnusableModel`.
+        """
+
+    async def start(self, spec: DeploymentSpec, *, is_proven: bool = False) -> DeploymentRecord:
+        """Start a model, or join its start, and give it when it runs.
+
+        A model that has never run and does not is forgotten again; one that `is_proven` is tried
+        until it is stopped. Goes on when the caller is cancelled. Raises what the start failed
+        with: `NotFound`, `UnusableModel`, `InternalError`, ...
+        """
+
+    async def scale(self, spec: DeploymentSpec) -> None:
+        """Change how many allocations a deployment has. Raises `NotDeployed`."""
+
+    async def stop(self, deployment_id: str) -> None:
+        """End a deployment, if there is one."""
+
+    def find(self, deployment_id: str) -> DeploymentRecord | None:
+        """Give a deployment as it is now, with the progress of its start."""
+
+
+class Engine(Protocol):
+    """Runs local models for an API process."""
+
+    async def embed(
+        self, deployment_id: str, texts: Sequence[str], *, input_type: InputType, deadline: Deadline
+    ) -> DenseEmbeddings:
+        """Embed `texts`, at least one; searches go before everything else.
+
+        Raises `NotDeployed`, `WorkerLost` when the work is lost and may be sent again, `QueueFull`,
+        `DeadlineExceeded`, and `IllegalArgument` for a text that no tokenizer can read.
         """
 
 

@@ -88,10 +88,11 @@ class HttpTask:
 
 @dataclass(frozen=True, slots=True)
 class LocalTask:
-    """A task that the engine runs."""
+    """A task that the engine runs. input_types: those that a caller may name."""
 
     service_settings: tuple[Field, ...]
     task_settings: tuple[Field, ...] = ()
+    input_types: frozenset[InputType] = frozenset(InputType)
 
 
 Task: TypeAlias = HttpTask | LocalTask

@@ -40,8 +40,12 @@ from inferry.core.dry_run import sample_request
 from inferry.core.registry import Registry
 from inferry.core.runners.compose import compose_probe
 from inferry.domain import Deadline, Endpoint, Result
+from inferry.engine.cores import Cores
+from inferry.engine.deployment import Workshop
+from inferry.engine.pool import Pool
 from inferry.errors import InferenceError, InternalError, StoreFailure
 from inferry.fleet import Fleet, Launch
+from inferry.models.library import open_library
 from inferry.outbound.client import open_client
 from inferry.outbound.limiter import Buckets
 from inferry.protocols import Outbound, Probe
@@ -59,6 +63,8 @@ from inferry.tls import certificate_of
 LOCAL_KEY_FILE = "local-api-key"
 _STORE_FILE = "inferry.db"
 _METRICS_DIRECTORY = "metrics"
+_WORKERS_DIRECTORY = "workers"
+_GRAPHS_DIRECTORY = "graphs"
 _CLUSTER_UUID = "cluster_uuid"
 _WATCH_EVERY_S = 5.0
 
@@ -135,12 +141,24 @@ class _Supervisor:
             stack.push_async_callback(store.close)
             jobs = await stack.enter_async_context(Nursery())
             fleet = await stack.enter_async_context(Fleet(await self._launch(store), jobs=jobs))
-            writers = await self._writers(store, fleet, jobs, stack)
-            await first_of(self._start(fleet, writers), self._stop.wait())
+            engine = await stack.enter_async_context(_Engine(self._config, fleet))
+            writers = await self._writers(store, fleet, engine, jobs, stack)
+            await first_of(self._start(fleet, writers, engine), self._stop.wait())
             if not self._stop.is_set():
-                _tell(greeting(self._config, self._sockets[0].getsockname()[:2]))
-                await first_of(self._stop.wait(), _watch(store, fleet))
-            await first_of(self._drain(fleet, jobs), self._hurry.wait())
+                _tell(greeting(self._config, self._address, demo=self._demo(engine)))
+                watches = (_watch(store, fleet, engine), engine.pool.watch())
+                await first_of(self._stop.wait(), *watches)
+            await first_of(self._drain(fleet, engine, jobs), self._hurry.wait())
+
+    @property
+    def _address(self) -> tuple[str, int]:
+        host, port, *_ = self._sockets[0].getsockname()
+        return host, port
+
+    def _demo(self, engine: _Engine) -> str | None:
+        """Name an endpoint that answers without further ado: its model is loading at least."""
+        preload = self._config.inference.preload
+        return next((one for one in preload if engine.pool.find(one) is not None), None)
 
     def _on_signal(self) -> None:
         """Drain on the first signal, hurry on the second."""
@@ -161,7 +179,7 @@ class _Supervisor:
             metrics_directory,
         )
 
-    async def _start(self, fleet: Fleet, writers: _Writers) -> None:
+    async def _start(self, fleet: Fleet, writers: _Writers, engine: _Engine) -> None:
         handlers: dict[type[Command], Callable[[Any], Awaitable[Any]]] = {
             TakeTokens: Buckets().take,
             **writers.registry.handlers(),
@@ -172,19 +190,33 @@ class _Supervisor:
         async def run(command: Command) -> Any:
             return await handlers[type(command)](command)
 
-        await fleet.start(self._config.server.workers, run=run, records=writers.records)
+        def records() -> Iterator[Record]:
+            yield from writers.records()
+            yield from engine.pool.records()
 
-    async def _drain(self, fleet: Fleet, jobs: Nursery) -> None:
-        """Let requests end, then writes whose clients are gone, each within the drain timeout."""
+        writers.registry.resume(self._config.inference.preload)
+        await fleet.start(self._config.server.workers, run=run, records=records)
+
+    async def _drain(self, fleet: Fleet, engine: _Engine, jobs: Nursery) -> None:
+        """Let requests end, then writes whose clients are gone, each within the drain timeout.
+
+        Models that are still starting do not hold it up: they start again with the server.
+        """
         timeout_s = self._config.server.drain_timeout_s
         get_logger().info("draining", timeout_s=timeout_s)
         await fleet.drain()
+        await engine.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await jobs.drain()
 
     async def _writers(
-        self, store: SqlStore, fleet: Fleet, jobs: Nursery, stack: AsyncExitStack
+        self,
+        store: SqlStore,
+        fleet: Fleet,
+        engine: _Engine,
+        jobs: Nursery,
+        stack: AsyncExitStack,
     ) -> _Writers:
         """Make what carries out commands, with what the store holds."""
         records = await store.load()
@@ -194,7 +226,7 @@ class _Supervisor:
             stack.callback(passwords.close)
             records = await self._first_start(store, records, passwords)
             security = SecurityWriter(store, fleet.publish, passwords, records=records)
-        registry = await self._registry(store, fleet, jobs, stack)
+        registry = await self._registry(store, fleet, engine, jobs, stack)
         registry.load(records)
         return _Writers(registry, security)
 
@@ -227,7 +259,12 @@ class _Supervisor:
         return first.records
 
     async def _registry(
-        self, store: SqlStore, fleet: Fleet, jobs: Nursery, stack: AsyncExitStack
+        self,
+        store: SqlStore,
+        fleet: Fleet,
+        engine: _Engine,
+        jobs: Nursery,
+        stack: AsyncExitStack,
     ) -> Registry:
         config = self._config
         outbound = await stack.enter_async_context(
@@ -241,27 +278,67 @@ class _Supervisor:
             services,
             _probe_through(outbound, services),
             fleet.publish,
+            deployments=engine.pool,
             nursery=jobs,
+            starts=engine.starts,
             skip_validation=config.inference.skip_validate_and_start,
             timeout_s=config.inference.timeout_s,
             generative_timeout_s=config.inference.completion_timeout_s,
         )
 
 
-async def _watch(store: SqlStore, fleet: Fleet) -> None:
-    """Have the API processes say that they are not ready while the store cannot be read."""
-    is_readable = True
+class _Engine:
+    """The local models of this host; use as an async context manager. starts: of models."""
+
+    def __init__(self, config: Config, fleet: Fleet) -> None:
+        keepers, self.starts = Nursery(), Nursery()
+        directory = config.data_dir
+        self.pool = Pool(
+            Workshop(
+                library=open_library(config, os.environ),
+                publish=fleet.publish,
+                nursery=keepers,
+                cores=Cores(config.engine.threads or len(os.sched_getaffinity(0))),
+                module="inferry.model_worker",
+                sockets=directory / _WORKERS_DIRECTORY,
+                graphs=directory / _GRAPHS_DIRECTORY,
+                telemetry=config.telemetry,
+                precision=config.engine.precision,
+                memory_limit=config.engine.memory_limit,
+            )
+        )
+        # Starts end first: what is cut off is no failure, and goes on with the next server.
+        self._parts = (keepers, self.pool, self.starts)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> _Engine:
+        for part in self._parts:
+            await self._stack.enter_async_context(part)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the workers, once."""
+        await self._stack.aclose()
+
+
+async def _watch(store: SqlStore, fleet: Fleet, engine: _Engine) -> None:
+    """Have the API processes say why they are not ready: no store, or a model that is silent."""
+    told: str | None = None
     while True:
         await asyncio.sleep(_WATCH_EVERY_S)
-        was_readable, is_readable = is_readable, True
+        reason = engine.pool.why_not_ready()
         try:
             await store.value(_CLUSTER_UUID, _new_cluster_uuid)
         except StoreFailure as error:
-            is_readable = False
-            if was_readable:
-                get_logger().error("the store cannot be read", reason=str(error))
-        if is_readable != was_readable:
-            await fleet.warn(None if is_readable else "the store cannot be read")
+            reason = "the store cannot be read"
+            if told != reason:
+                get_logger().error(reason, reason=str(error))
+        if reason != told:
+            told = reason
+            await fleet.warn(reason)
 
 
 def _probe_through(outbound: Outbound, services: Mapping[str, Service]) -> Probe:
@@ -288,8 +365,11 @@ def _tell(text: str) -> None:
     sys.stdout.flush()
 
 
-def greeting(config: Config, address: tuple[str, int]) -> str:
-    """Say where the server is, and give a command that works when it is pasted."""
+def greeting(config: Config, address: tuple[str, int], *, demo: str | None = None) -> str:
+    """Say where the server is, and give a command that works when it is pasted.
+
+    demo: an endpoint that can be run.
+    """
     host, port = address
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  what is bound
     shown = f"[{shown}]" if ":" in shown else shown
@@ -303,5 +383,9 @@ def greeting(config: Config, address: tuple[str, int]) -> str:
         curl += ["-H", f'"Authorization: ApiKey $(cat {key_file})"']
     else:
         lines[0] += ", without authentication"
-    lines += ["try:", f"  {' '.join(curl)} {url}/_inference/_services"]
-    return "\n".join(lines) + "\n"
+    if demo is None:
+        curl.append(f"{url}/_inference/_services")
+    else:
+        curl += [f"{url}/_inference/{quote(demo)}", "-H", "'Content-Type: application/json'"]
+        curl += ["-d", """'{"input": "The quick brown fox"}'"""]
+    return "\n".join([*lines, "try:", f"  {' '.join(curl)}"]) + "\n"

@@ -20,14 +20,16 @@ from inferry.api.routes import Match, RouteTable
 from inferry.calls import Event, HttpReply
 from inferry.concurrency import Nursery
 from inferry.core.inference import Inference, Timeouts
-from inferry.core.runners.compose import compose
+from inferry.core.runners.compose import compose, compose_local
 from inferry.core.snapshot import Snapshot
 from inferry.errors import InferenceError
 from inferry.records import EndpointRecord, Put
 from inferry.security.gate import Principal
 from inferry.service import HttpTask
+from inferry.services import elasticsearch
 from inferry.services.openai import SERVICE
 from inferry.telemetry import Metrics
+from tests.core.engines import ToldEngine
 from tests.providers import WIDTH, chat, chat_events, embeddings, vector_of
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -146,14 +148,15 @@ async def dialect():
             record("p", "text_embedding", service="plain"),
         ]
     )
-    provider, metrics = MemoryOutbound(), Metrics()
+    provider, metrics, engine = MemoryOutbound(), Metrics(), ToldEngine()
     async with Nursery() as nursery:
         inference = Inference(
             snapshot,
-            {"openai": SERVICE, "plain": unextended()},
+            {"openai": SERVICE, "plain": unextended(), "elasticsearch": elasticsearch.SERVICE},
             compose=partial(
                 compose, outbound=provider, limiter=Limiter(), count=metrics.count_upstream
             ),
+            compose_local=partial(compose_local, engine=engine, start=engine.start),
             writer=Writer(),
             metrics=metrics,
             timeouts=Timeouts(),
@@ -183,6 +186,19 @@ async def test_base64_gives_the_same_vectors_as_numbers(dialect):
 
     raw = base64.b64decode(answer["data"][0]["embedding"])
     assert list(struct.unpack(f"<{WIDTH}f", raw)) == vector_of("a text")
+
+
+async def test_a_local_model_embeds_too(dialect):
+    asked = {"model": ".minilm-l6-v2", "input": ["abc", "d"], "dimensions": 1}
+
+    status, answer = await dialect.json("POST", "/v1/embeddings", asked)
+    refused, told = await dialect.json("POST", "/v1/embeddings", asked | {"dimensions": 2})
+
+    assert status == 200
+    assert [item["embedding"] for item in answer["data"]] == [[3.0], [1.0]]
+    assert answer["usage"]["prompt_tokens"] == 7
+    assert (refused, told["error"]["param"]) == (400, "dimensions")
+    assert "must be [1]" in told["error"]["message"]
 
 
 async def test_dimensions_are_accepted_when_they_are_those_of_the_endpoint(dialect):

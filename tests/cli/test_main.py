@@ -17,7 +17,7 @@ def test_the_version_is_printed(inferry):
     assert ran.exit_code == 0
 
 
-@pytest.mark.parametrize("group", ["endpoints", "keys", "users", "config"])
+@pytest.mark.parametrize("group", ["endpoints", "models", "keys", "users", "config"])
 def test_a_group_without_a_command_shows_its_help(inferry, group):
     ran = inferry(group)
 

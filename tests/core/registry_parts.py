@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,10 +31,18 @@ from inferry.domain import (
     SparseEmbeddings,
     TaskType,
 )
-from inferry.errors import BadRequest, SecretsUnreadable, VersionConflict
+from inferry.errors import (
+    BadRequest,
+    InferenceError,
+    NotDeployed,
+    NotFound,
+    SecretsUnreadable,
+    VersionConflict,
+)
 from inferry.fields import Field
-from inferry.records import Change, Put, Record
-from inferry.service import HttpTask, LocalTask, Service
+from inferry.records import Change, DeploymentRecord, DeploymentSpec, Drop, Put, Record
+from inferry.service import HttpTask, Service
+from inferry.services import elasticsearch
 from inferry.vectors import JsonVector
 
 API_KEY = Field("api_key", "str", secret=True, required=True, updatable=True)
@@ -120,16 +128,7 @@ TOKENS = Service(
     name="tokens", title="Tokens", auth=sign_after_token, tasks={TaskType.RERANK: http_task()}
 )
 BEDROCK = Service(name="amazonbedrock", title="B", tasks={TaskType.COMPLETION: http_task(REGION)})
-LOCAL = Service(
-    name="elasticsearch",
-    title="Elasticsearch",
-    tasks={TaskType.RERANK: LocalTask((Field("model_id", "str"), Field("num_threads", "int")))},
-)
-ELSER = Service(
-    name="elser",
-    title="ELSER",
-    tasks={TaskType.SPARSE_EMBEDDING: LocalTask((Field("num_threads", "int"),))},
-)
+LOCAL, ELSER = elasticsearch.SERVICE, elasticsearch.ELSER
 SERVICES = {service.name: service for service in (HOSTED, TOKENS, BEDROCK, LOCAL, ELSER)}
 
 
@@ -224,6 +223,71 @@ class TellingProbe:
         return self.result or usual_result(endpoint.task_type)
 
 
+class ToldDeployments:
+    """Deployments that start when they are told to.
+
+    absent: models that are not here. fails: raised by every start. gate: when set, every start
+    waits for it. publish: told what runs.
+    """
+
+    def __init__(self, publish: Callable[[Sequence[Change]], Awaitable[None]]) -> None:
+        self.running: dict[str, DeploymentRecord] = {}
+        self.absent: set[str] = set()
+        self.fails: InferenceError | None = None
+        self.gate: asyncio.Event | None = None
+        self.starts: list[tuple[DeploymentSpec, bool]] = []
+        self.scaled: list[DeploymentSpec] = []
+        self._publish = publish
+        self._ended: dict[str, asyncio.Event] = {}
+
+    async def check(self, model_id: str) -> None:
+        await asyncio.sleep(0)
+        if model_id in self.absent:
+            raise NotFound(f"the model [{model_id}] is not here")
+
+    async def start(self, spec: DeploymentSpec, *, is_proven: bool = False) -> DeploymentRecord:
+        self.starts.append((spec, is_proven))
+        starting = DeploymentRecord(spec, progress="half way")
+        self.running[spec.deployment_id] = starting
+        await self._publish([Put(starting)])
+        await self._wait(spec.deployment_id)
+        if self.fails is not None:
+            del self.running[spec.deployment_id]
+            raise self.fails
+        if spec.deployment_id not in self.running:
+            raise NotDeployed(f"[{spec.deployment_id}] is not deployed")
+        started = msgspec.structs.replace(
+            self.running[spec.deployment_id],
+            state="started",
+            dimensions=spec.dimensions or WIDTH,
+            similarity="dot_product",
+        )
+        self.running[spec.deployment_id] = started
+        await self._publish([Put(started)])
+        return started
+
+    async def _wait(self, deployment_id: str) -> None:
+        ended = self._ended.setdefault(deployment_id, asyncio.Event())
+        if self.gate is not None:
+            async with Nursery() as nursery:
+                waits = [nursery.start(one.wait()) for one in (self.gate, ended)]
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+
+    async def scale(self, spec: DeploymentSpec) -> None:
+        self.scaled.append(spec)
+        record = msgspec.structs.replace(self.running[spec.deployment_id], spec=spec)
+        self.running[spec.deployment_id] = record
+        await self._publish([Put(record)])
+
+    async def stop(self, deployment_id: str) -> None:
+        if self.running.pop(deployment_id, None) is not None:
+            self._ended.pop(deployment_id, asyncio.Event()).set()
+            await self._publish([Drop("deployment", deployment_id)])
+
+    def find(self, deployment_id: str) -> DeploymentRecord | None:
+        return self.running.get(deployment_id)
+
+
 def usual_result(task_type: TaskType) -> Result:
     if task_type is TaskType.TEXT_EMBEDDING:
         return DenseEmbeddings((JsonVector(b"[1,2,3]", WIDTH),))
@@ -249,13 +313,16 @@ class House:
     now: float = 1_000.0
 
     def __post_init__(self) -> None:
+        self.deployments = ToldDeployments(self.publish)
         self.registry = Registry(
             self.store,
             self.vault,
             SERVICES,
             self.probe,
             self.publish,
+            deployments=self.deployments,
             nursery=self.nursery,
+            starts=self.nursery,
             skip_validation=self.skip_validation,
             clock=lambda: self.now,
         )
@@ -298,6 +365,13 @@ class House:
         command = DeleteEndpoint(inference_id, task_type, **more)
         answer: dict[str, Any] = msgspec.to_builtins(await self.registry.delete_endpoint(command))
         return answer
+
+
+def local(model_id: str | None = "m", **settings: Any) -> dict[str, Any]:
+    """Give the body of a PUT of a local model that is fine, but for what `settings` changes."""
+    usual = {"model_id": model_id, "num_allocations": 1, "num_threads": 1} | settings
+    given = {name: value for name, value in usual.items() if value is not None}
+    return {"service": "elasticsearch", "service_settings": given}
 
 
 def hosted(*, task_settings: dict[str, Any] | None = None, **settings: Any) -> dict[str, Any]:

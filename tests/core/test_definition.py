@@ -226,25 +226,6 @@ async def test_chunking_settings_are_checked(house) -> None:
     assert message == "Invalid chunkingStrategy foo"
 
 
-async def test_a_local_model_that_is_not_there_is_refused(house) -> None:
-    body = {"service": "elasticsearch", "service_settings": {"model_id": "x", "num_threads": 1}}
-
-    message = await refused(house, body, IllegalArgument, task_type="rerank")
-
-    assert message == (
-        "Error parsing request config, model id does not match any models available on this "
-        "platform. Was [x]. You may need to load it into the cluster using eland."
-    )
-
-
-async def test_the_model_of_elser_need_not_be_named(house) -> None:
-    body = {"service": "elser", "service_settings": {"num_threads": 1}}
-
-    message = await refused(house, body, IllegalArgument, task_type="sparse_embedding")
-
-    assert "Was [.elser_model_2_linux-x86_64]." in message
-
-
 async def test_a_local_model_is_named(house) -> None:
     body = {"service": "elasticsearch", "service_settings": {"num_threads": 1}}
 

@@ -14,9 +14,9 @@ from inferry.calls import Event
 from inferry.commands import Command, FetchSecrets
 from inferry.concurrency import Nursery
 from inferry.core.inference import Ask, Inference, Timeouts
-from inferry.core.runners.compose import compose
+from inferry.core.runners.compose import compose, compose_local
 from inferry.core.snapshot import Snapshot
-from inferry.domain import Completion, DenseEmbeddings, TaskType
+from inferry.domain import Completion, DenseEmbeddings, InputType, TaskType
 from inferry.errors import (
     BadRequest,
     DeadlineExceeded,
@@ -30,6 +30,7 @@ from inferry.errors import (
 from inferry.records import Drop, EndpointRecord, Put, RegionPolicyRecord
 from inferry.telemetry import Metrics
 from inferry.vectors import vectors_to_json
+from tests.core.engines import ToldEngine
 from tests.core.limiters import Permits
 from tests.core.outbounds import LOCAL, SERVICE, Replies
 
@@ -100,7 +101,14 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-async def inference(snapshot, outbound, secrets, permits, metrics):
+def engine() -> ToldEngine:
+    return ToldEngine()
+
+
+@pytest.fixture
+async def inference(  # noqa: PLR0917  fixtures, by name
+    snapshot, outbound, secrets, permits, metrics, engine
+):
     async with Nursery() as nursery:
         yield Inference(
             snapshot,
@@ -108,6 +116,7 @@ async def inference(snapshot, outbound, secrets, permits, metrics):
             compose=partial(
                 compose, outbound=outbound, limiter=permits, count=metrics.count_upstream
             ),
+            compose_local=partial(compose_local, engine=engine, start=engine.start),
             writer=secrets,
             metrics=metrics,
             timeouts=Timeouts(),
@@ -159,11 +168,6 @@ async def test_an_endpoint_of_a_service_that_is_not_here_cannot_run(inference) -
 async def test_a_task_that_the_service_does_not_have_cannot_run(inference) -> None:
     with pytest.raises(BadRequest, match=r"\[small\] service does not support task type \[chat"):
         await inference.run("chatty", None, Ask(inputs=("a",)))
-
-
-async def test_a_local_model_without_an_engine_is_not_found_and_says_what_is_missing(inference):
-    with pytest.raises(NotFound, match=r"inferry models pull \.elser_model_2"):
-        await inference.run(".elser-2-elasticsearch", None, Ask(inputs=("a",)))
 
 
 # --- running -----------------------------------------------------------------------------------
@@ -283,6 +287,15 @@ async def test_the_region_policy_holds_for_running(inference, snapshot, outbound
         await inference.run("far", DENSE, Ask(inputs=("a",)))
 
     assert outbound.exchanges == []
+
+
+async def test_a_local_model_runs_without_secrets(inference, engine, secrets) -> None:
+    result = await inference.run(".minilm-l6-v2", DENSE, Ask(inputs=("abc",)))
+
+    assert isinstance(result, DenseEmbeddings)
+    assert vectors_to_json(result.vectors) == [b"[3.0]"]
+    assert engine.asked == [(".minilm-l6-v2", ("abc",), InputType.UNSPECIFIED)]
+    assert secrets.asked == []
 
 
 # --- streaming ---------------------------------------------------------------------------------

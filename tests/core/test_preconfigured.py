@@ -7,12 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from inferry.core.endpoint_json import encode_item, endpoint_of
-from inferry.core.preconfigured import (
-    RESERVED_IDS,
-    model_not_available,
-    preconfigured_endpoints,
-)
+from inferry.core.endpoint_json import encode_item
+from inferry.core.preconfigured import RESERVED_IDS, preconfigured_endpoints
 from inferry.domain import Origin
 
 CHUNKING = {"strategy": "sentence", "max_chunk_size": 250, "sentence_overlap": 1}
@@ -75,14 +71,3 @@ def test_the_demo_model_uses_a_power_of_two_of_the_cores(cores: int, threads: in
 def test_they_are_exactly_the_reserved_ids() -> None:
     assert set(items()) == RESERVED_IDS
     assert {one.origin for one in preconfigured_endpoints()} == {Origin.PRECONFIGURED}
-
-
-def test_a_run_is_told_which_model_is_missing() -> None:
-    elser = preconfigured_endpoints()[0]
-
-    message = model_not_available(endpoint_of(elser)).message
-
-    assert "[.elser-2-elasticsearch]" in message
-    assert "[elasticsearch]" in message
-    assert "[.elser_model_2_linux-x86_64]" in message
-    assert "`inferry models pull .elser_model_2 --from URL|PATH|HUB_ID`" in message

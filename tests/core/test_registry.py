@@ -75,7 +75,8 @@ def test_every_command_of_the_registry_has_a_handler(house) -> None:
         and issubclass(one, Command)
         and one not in (Command, TakeTokens)
         and any(
-            word in one.__name__ for word in ("Endpoint", "Region", "Reference", "FetchSecrets")
+            word in one.__name__
+            for word in ("Endpoint", "Region", "Reference", "FetchSecrets", "Deployment")
         )
     }
 

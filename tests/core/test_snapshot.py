@@ -15,6 +15,8 @@ from inferry.core.snapshot import Snapshot
 from inferry.domain import Origin, TaskType
 from inferry.errors import BadRequest, NotFound
 from inferry.records import (
+    DeploymentRecord,
+    DeploymentSpec,
     Drop,
     EndpointRecord,
     Put,
@@ -319,3 +321,81 @@ def test_many_endpoints_in_any_order_stay_sorted_and_can_all_go_again() -> None:
     snapshot.apply([Drop("endpoint", name) for name in names])
     assert listed(snapshot, TaskType.COMPLETION) == []
     assert ids(snapshot) == sorted(RESERVED_IDS)
+
+
+# --- deployments -------------------------------------------------------------------------------
+
+
+def local(inference_id: str, **settings: Any) -> Put:
+    service_settings = {"num_threads": 1, "model_id": "m", **settings}
+    more = {"service": "elasticsearch", "service_settings": service_settings}
+    return Put(record(inference_id, task_type="text_embedding", **more))
+
+
+def running(deployment_id: str, allocations: int, **more: Any) -> Put:
+    return Put(DeploymentRecord(DeploymentSpec(deployment_id, "m", allocations, 1), **more))
+
+
+def settings_of(snapshot: Snapshot, inference_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.json.decode(snapshot.require(inference_id).single_answer())
+    assert found["endpoints"][0]["service_settings"] == found["service_settings"]
+    [item] = [one for one in listed(snapshot) if one["inference_id"] == inference_id]
+    assert item == found["endpoints"][0]
+    settings: dict[str, Any] = found["service_settings"]
+    return settings
+
+
+def test_an_endpoint_shows_the_allocations_that_its_deployment_has_now() -> None:
+    snapshot = Snapshot(cores=1)
+    adaptive = {"enabled": True}
+    snapshot.apply([local("a", adaptive_allocations=adaptive), running("a", 1)])
+    before = settings_of(snapshot, "a")
+
+    snapshot.apply([running("a", 5, state="started")])
+
+    assert list(before) == ["num_allocations", "num_threads", "model_id", "adaptive_allocations"]
+    assert before["num_allocations"] == 1
+    assert settings_of(snapshot, "a")["num_allocations"] == 5
+
+
+def test_it_does_so_whatever_is_told_first() -> None:
+    snapshot = Snapshot(cores=1)
+
+    snapshot.apply([running("a", 3), local("a", num_allocations=1), running("b", 9)])
+
+    assert settings_of(snapshot, "a")["num_allocations"] == 3
+    assert settings_of(snapshot, ".minilm-l6-v2")["num_allocations"] == 1
+
+
+def test_without_a_deployment_it_shows_what_is_stored() -> None:
+    snapshot = Snapshot(cores=1)
+    snapshot.apply([running(".elser-2-elasticsearch", 2), local("a"), running("a", 3)])
+    assert settings_of(snapshot, ".elser-2-elasticsearch")["num_allocations"] == 2
+
+    snapshot.apply([Drop("deployment", "a"), Drop("deployment", ".elser-2-elasticsearch")])
+
+    assert settings_of(snapshot, "a") == {"num_threads": 1, "model_id": "m"}
+    assert "num_allocations" not in settings_of(snapshot, ".elser-2-elasticsearch")
+
+
+def test_an_attached_endpoint_follows_the_deployment_that_it_names() -> None:
+    snapshot = Snapshot(cores=1)
+    snapshot.apply([local("guest", deployment_id="owner"), running("owner", 4)])
+
+    assert settings_of(snapshot, "guest")["num_allocations"] == 4
+
+
+def test_a_deployment_means_nothing_to_endpoints_of_providers() -> None:
+    snapshot = Snapshot(cores=1)
+    snapshot.apply([Put(record("a", service_settings={"deployment_id": "d"})), running("d", 4)])
+
+    assert settings_of(snapshot, "a") == {"deployment_id": "d"}
+
+
+def test_an_endpoint_that_is_gone_does_not_come_back_with_its_deployment() -> None:
+    snapshot = Snapshot(cores=1)
+    snapshot.apply([local("a"), running("a", 1), Drop("endpoint", "a")])
+
+    snapshot.apply([running("a", 2), Drop("deployment", "a")])
+
+    assert snapshot.get("a") is None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Tensors = dict[str, NDArray[Any]]
 
-BERT: Mapping[str, Any] = {
+BERT: dict[str, Any] = {
     "model_type": "bert",
     "vocab_size": 80,
     "hidden_size": 16,
@@ -27,7 +27,7 @@ BERT: Mapping[str, Any] = {
     "pad_token_id": 0,
 }
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-MODULES = (
+MODULES: tuple[dict[str, Any], ...] = (
     {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
     {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
     {

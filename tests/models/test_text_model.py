@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -15,10 +16,10 @@ from inferry.domain import InputType
 from inferry.engine.runtimes.openvino import OpenVino
 from inferry.errors import UnusableModel
 from inferry.modeling import Encoded, ModelSource, Network, RuntimeOptions
+from inferry.models.encoders import read_encoder
 from inferry.models.folder import ModelFolder
 from inferry.models.graphs.bert import build_bert
 from inferry.models.graphs.blocks import Blocks
-from inferry.models.pipeline import read_pipeline
 from inferry.models.probes import PROBES
 from inferry.models.text_model import load_model
 from inferry.models.weights import Weights
@@ -161,7 +162,7 @@ def test_a_prompt_that_fills_the_whole_text_leaves_the_last_token(top):
 def test_threads_may_share_a_model(top):
     model = load(top, threads=1, streams=2)
     expected = embed(model, *TEXTS)
-    found = []
+    found: list[Any] = []
 
     def work():
         found.extend(embed(model, *TEXTS) for _ in range(20))
@@ -354,13 +355,14 @@ def write_graph(top, *, name="openvino/openvino_model.xml", inputs=(), as_vector
     """Write the encoder of a folder as a graph file, of a family that is not built."""
     source = ModelSource("demo", top)
     folder = ModelFolder(source)
-    pipeline = read_pipeline(folder, source)
+    encoder = read_encoder(folder, "config.json")
+    assert encoder is not None
     names = ("input_ids", "attention_mask", "token_type_ids", *inputs)
     given = [op.parameter([-1, -1], ov.Type.i64) for _ in names]
     for parameter, called in zip(given, names, strict=True):
         parameter.output(0).set_names({called})
     ids, mask, *ignored = (op.convert(one, "i32") for one in given)
-    states = build_bert(Blocks(pipeline.encoder, Weights(folder)), ids, mask)
+    states = build_bert(Blocks(encoder, Weights(folder)), ids, mask)
     for one in ignored:
         zero = op.multiply(op.convert(one, "f32"), op.constant(np.float32(0)))
         states = op.add(states, op.unsqueeze(zero, op.constant([2])))

@@ -38,7 +38,7 @@ from inferry.records import Record
 from inferry.sections import OutboundSection
 from inferry.service import HttpTask, Service
 from tests.clocks import FakeClock
-from tests.core.registry_parts import MemoryStore, OpenVault
+from tests.core.registry_parts import MemoryStore, OpenVault, ToldDeployments
 from tests.providers import Behaviour, Connection, Provider, Received, open_provider
 from tests.services import simulated
 from tests.services.cases import SERVICES, Case, cases
@@ -219,7 +219,14 @@ class Hosted:
         command = PutEndpoint("mine", self.offer.task_type, "/_inference/mine", body)
         async with Nursery() as nursery:
             registry = Registry(
-                MemoryStore(), OpenVault(), SERVICES, self.probe, _tell_nobody, nursery=nursery
+                MemoryStore(),
+                OpenVault(),
+                SERVICES,
+                self.probe,
+                _tell_nobody,
+                deployments=ToldDeployments(_tell_nobody),
+                nursery=nursery,
+                starts=nursery,
             )
             registry.load(records)
             answer: dict[str, Any] = json.loads(await registry.put_endpoint(command))

@@ -63,7 +63,7 @@ class DryRunAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 
     dry_run: bool
     endpoint: EndpointItem
-    request: dict[str, Any]
+    request: dict[str, Any] | None = None
     dimensions: int | None = None
 
 

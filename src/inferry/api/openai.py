@@ -40,7 +40,7 @@ from inferry.core.inference import Inference
 from inferry.core.lookup import endpoint_not_found
 from inferry.core.runners.runner import Chunks
 from inferry.core.snapshot import Entry, Snapshot
-from inferry.domain import ChatChunk, DenseEmbeddings, TaskType
+from inferry.domain import ChatChunk, DenseEmbeddings, Json, TaskType
 from inferry.errors import InferenceError, InternalError, InvalidRequest
 
 _RUN = "cluster:monitor/xpack/inference/post"
@@ -131,9 +131,14 @@ class _Calls:
         """Embed one text or several."""
         call = read_embeddings(request.body)
         entry = self._find_embedding(call)
+        stored = entry.endpoint().service_settings.get("dimensions")
+        if stored is not None:
+            _check_dimensions(call, stored)
         result = await self._inference.run(call.model, entry.task_type, call.ask)
         if not isinstance(result, DenseEmbeddings):
             raise InternalError("an embedding endpoint gave no dense vectors")
+        if stored is None:  # a built-in model does not tell before
+            _check_dimensions(call, result.vectors[0].width)
         return Answer(await _embeddings_answer(call, result))
 
     async def complete_chat(self, request: Request) -> Answer:
@@ -166,20 +171,21 @@ class _Calls:
         return Answer(model_answer(entry))
 
     def _find_embedding(self, call: EmbeddingsCall) -> Entry:
-        """Find the endpoint, of either type that gives dense vectors, and check `dimensions`."""
+        """Find the endpoint, of either type that gives dense vectors."""
         entry = self._snapshot.get(call.model)
         is_multimodal = entry is not None and entry.task_type is TaskType.EMBEDDING
         asked = TaskType.EMBEDDING if is_multimodal else TaskType.TEXT_EMBEDDING
-        entry = self._inference.find(call.model, asked)
-        if call.dimensions is not None:
-            stored = entry.endpoint().service_settings.get("dimensions")
-            if call.dimensions != stored:
-                raise InvalidRequest(
-                    f"field [dimensions] must be [{stored}], which the inference endpoint "
-                    f"[{call.model}] has, got [{call.dimensions}]",
-                    param="dimensions",
-                )
-        return entry
+        return self._inference.find(call.model, asked)
+
+
+def _check_dimensions(call: EmbeddingsCall, width: Json) -> None:
+    """Refuse `dimensions` other than those that the endpoint has."""
+    if call.dimensions not in (None, width):
+        raise InvalidRequest(
+            f"field [dimensions] must be [{width}], which the inference endpoint [{call.model}] "
+            f"has, got [{call.dimensions}]",
+            param="dimensions",
+        )
 
 
 def _chat_ask(call: ChatCall, inference_id: str | None) -> tuple[str, Ask]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from inferry import __version__
-from inferry.cli import config, endpoints, infer, keys, serve, users
+from inferry.cli import config, endpoints, infer, keys, models, serve, users
 
 
 def build_application() -> typer.Typer:
@@ -19,6 +19,7 @@ def build_application() -> typer.Typer:
     application.command("serve")(serve.serve)
     application.command("infer")(infer.infer)
     application.add_typer(endpoints.build_group(), name="endpoints")
+    application.add_typer(models.build_group(), name="models")
     application.add_typer(keys.build_group(), name="keys")
     application.add_typer(users.build_group(), name="users")
     application.add_typer(config.build_group(), name="config")

@@ -19,7 +19,7 @@ from inferry.domain import (
 )
 from inferry.errors import BadRequest, InvalidRequest, InvalidSettings
 from inferry.fields import Purpose, parse_settings
-from inferry.service import HttpTask, Service
+from inferry.service import HttpTask, Service, Task
 
 _TAKES_INPUT_TYPE = (TaskType.TEXT_EMBEDDING, TaskType.EMBEDDING)
 # Clients send these two out of habit, to services that have no use for them too.
@@ -80,15 +80,16 @@ def settle(ask: Ask, runners: Runners, deadline: Deadline) -> InferenceRequest:
     )
 
 
-def _check_extra(extra: Settings, service: Service, task: HttpTask) -> None:
-    if extra and not task.forwards_extra:
+def _check_extra(extra: Settings, service: Service, task: Task) -> None:
+    is_forwarded = isinstance(task, HttpTask) and task.forwards_extra
+    if extra and not is_forwarded:
         name = min(extra)
         raise InvalidRequest(
             f"field [{name}] is not supported by the [{service.name}] service", param=name
         )
 
 
-def _merged(given: Settings, stored: Settings, task: HttpTask) -> Settings:
+def _merged(given: Settings, stored: Settings, task: Task) -> Settings:
     """Lay the settings of the request over the stored ones, key by key."""
     if not given:
         return stored
@@ -111,7 +112,7 @@ def _stored_return_documents(settings: Settings) -> bool | None:
 
 
 def _input_type(
-    ask: Ask, settings: Settings, service: Service, task: HttpTask, task_type: TaskType
+    ask: Ask, settings: Settings, service: Service, task: Task, task_type: TaskType
 ) -> InputType:
     given = ask.input_type
     if given is None or given is InputType.UNSPECIFIED:

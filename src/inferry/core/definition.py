@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from inferry.core.chunking import resolve_chunking
+from inferry.core.deployment_settings import with_allocations
 from inferry.core.lookup import parse_task_type, resolve_task_type
-from inferry.core.preconfigured import ELSER_MODEL_ID
 from inferry.domain import Endpoint, Json, Settings, TaskType
-from inferry.errors import BadRequest, IllegalArgument, InvalidSettings
+from inferry.errors import BadRequest, InvalidSettings
 from inferry.fields import Field, Parsed, Purpose, parse_settings
 from inferry.java_text import MASK, java_text, java_text_of_settings, without_secrets
 from inferry.records import EndpointRecord
@@ -27,7 +27,7 @@ class Definition:
 
     endpoint: Endpoint
     service: Service
-    task: HttpTask
+    task: Task
 
 
 def define_endpoint(
@@ -61,8 +61,6 @@ def define_endpoint(
     _raise_problems(of_task.problems)
     _refuse_unknown(service.name, _left_over(body, resolved), of_service.unknown, of_task.unknown)
     chunking = resolve_chunking(body.get(_CHUNKING)) if resolved.is_chunkable else None
-    if isinstance(task, LocalTask):
-        raise _no_local_model(service, of_service.values)
     return Definition(_completed(endpoint, service, task, chunking), service, task)
 
 
@@ -74,7 +72,8 @@ def redefine_endpoint(
     Gives the endpoint without secrets, and those that were sent, as given. Settings that are fixed
     may be sent when they do not change. Raises as `define_endpoint`.
     """
-    given = _without_unchanged(_object(body, _SERVICE_SETTINGS) or {}, record.service_settings)
+    sent = _object(body, _SERVICE_SETTINGS) or {}
+    given = _without_unchanged(sent, record.service_settings)
     of_service = _parse(task.service_settings, given, _SERVICE_SETTINGS, Purpose.UPDATE)
     of_task = _parse(
         task.task_settings,
@@ -85,11 +84,14 @@ def redefine_endpoint(
     _raise_problems(of_service.problems)
     _raise_problems(of_task.problems)
     _refuse_unknown(record.service, of_service.unknown, of_task.unknown)
+    settings: Settings = {**record.service_settings, **of_service.values}
+    if sent and isinstance(task, LocalTask):
+        settings = in_order(with_allocations(record.service_settings, sent), task)
     endpoint = Endpoint(
         inference_id=record.inference_id,
         task_type=TaskType(record.task_type),
         service=record.service,
-        service_settings={**record.service_settings, **of_service.values},
+        service_settings=settings,
         task_settings={**record.task_settings, **of_task.values},
         chunking_settings=record.chunking_settings,
         revision=record.revision,
@@ -153,15 +155,16 @@ def _given_settings(body: Mapping[str, Json], service: Service) -> tuple[Setting
 
 
 def _completed(
-    endpoint: Endpoint, service: Service, task: HttpTask, chunking: dict[str, Json] | None
+    endpoint: Endpoint, service: Service, task: Task, chunking: dict[str, Json] | None
 ) -> Endpoint:
     """Fill in the defaults that are the service's, and put the settings in their order."""
     settings = dict(endpoint.service_settings)
-    if task.default_similarity is not None:
-        settings.setdefault("similarity", task.default_similarity)
-    requests_per_minute = task.requests_per_minute or service.requests_per_minute
-    if requests_per_minute is not None:
-        settings.setdefault(_RATE_LIMIT, {"requests_per_minute": requests_per_minute})
+    if isinstance(task, HttpTask):
+        if task.default_similarity is not None:
+            settings.setdefault("similarity", task.default_similarity)
+        requests_per_minute = task.requests_per_minute or service.requests_per_minute
+        if requests_per_minute is not None:
+            settings.setdefault(_RATE_LIMIT, {"requests_per_minute": requests_per_minute})
     return replace(
         endpoint,
         service_settings=in_order(settings, task),
@@ -214,18 +217,6 @@ def _without_unchanged(given: Settings, stored: Settings) -> Settings:
     return {
         name: value for name, value in given.items() if name not in stored or stored[name] != value
     }
-
-
-def _no_local_model(service: Service, settings: Settings) -> IllegalArgument:
-    """Say that a model is not here; the older service `elser` has one that need not be named."""
-    model_id = settings.get("model_id", ELSER_MODEL_ID if service.name == "elser" else None)
-    if model_id is None:
-        return IllegalArgument("Error parsing service settings, model_id must be provided")
-    return IllegalArgument(
-        "Error parsing request config, model id does not match any models available on this "
-        f"platform. Was [{java_text(model_id)}]. You may need to load it into the "
-        "cluster using eland."
-    )
 
 
 def _text(body: Mapping[str, Json], name: str) -> str | None:

@@ -12,31 +12,38 @@ from inferry.core.endpoint_json import encode_item
 from inferry.domain import Chat, Deadline, Endpoint, InferenceRequest, InputType, Message, TaskType
 from inferry.records import EndpointRecord
 from inferry.redaction import MASK, redact
-from inferry.service import HttpTask, Service
+from inferry.service import HttpTask, Service, Task
 
 _SAMPLE = "how big"
 
 
 def encode_dry_run(
-    record: EndpointRecord, endpoint: Endpoint, service: Service, task: HttpTask, *, now: float
+    record: EndpointRecord, endpoint: Endpoint, service: Service, task: Task, *, now: float
 ) -> bytes:
     """Encode the endpoint, its measured `dimensions`, and one outgoing request, secrets masked.
 
-    endpoint: with resolved secrets. now: seconds since the epoch.
+    A local model is not loaded for it, and nothing goes out. endpoint: with resolved secrets.
+    now: seconds since the epoch.
     """
-    call = task.build(sample_request(endpoint, Deadline.after(0, "0s", endpoint.inference_id)))
-    names = _credential_headers(service, call, endpoint, now)
     answer: dict[str, Any] = {"dry_run": True, "endpoint": msgspec.Raw(encode_item(record))}
     if "dimensions" in record.service_settings:
         answer["dimensions"] = record.service_settings["dimensions"]
-    answer["request"] = {
+    if isinstance(task, HttpTask):
+        answer["request"] = _outgoing(endpoint, service, task, now)
+    return msgspec.json.encode(answer)
+
+
+def _outgoing(endpoint: Endpoint, service: Service, task: HttpTask, now: float) -> dict[str, Any]:
+    """Describe one request to the provider, secrets masked."""
+    call = task.build(sample_request(endpoint, Deadline.after(0, "0s", endpoint.inference_id)))
+    names = _credential_headers(service, call, endpoint, now)
+    return {
         "method": call.method,
         "url": _masked(call.url, endpoint),
         "headers": {name: _masked(value, endpoint) for name, value in call.headers.items()}
         | dict.fromkeys(names, MASK),
         "body": _body(call, endpoint),
     }
-    return msgspec.json.encode(answer)
 
 
 def sample_request(endpoint: Endpoint, deadline: Deadline) -> InferenceRequest:

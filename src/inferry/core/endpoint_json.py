@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from inferry.domain import Endpoint, Origin, TaskType
 from inferry.records import EndpointRecord
 
 
@@ -32,20 +31,4 @@ def encode_item(record: EndpointRecord) -> bytes:
             record.task_settings,
             record.chunking_settings,
         )
-    )
-
-
-def endpoint_of(record: EndpointRecord, *, secrets: dict[str, str] | None = None) -> Endpoint:
-    """Give the endpoint that `record` keeps, with `secrets` where a call is to be made."""
-    return Endpoint(
-        inference_id=record.inference_id,
-        task_type=TaskType(record.task_type),
-        service=record.service,
-        service_settings=record.service_settings,
-        task_settings=record.task_settings,
-        chunking_settings=record.chunking_settings,
-        origin=Origin(record.origin),
-        revision=record.revision,
-        dimensions_set_by_user=record.dimensions_set_by_user,
-        secrets=secrets or {},
     )

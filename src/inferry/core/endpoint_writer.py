@@ -23,7 +23,7 @@ from inferry.core.definition import (
 from inferry.core.dry_run import encode_dry_run
 from inferry.core.endpoint_json import encode_item
 from inferry.core.ledger import Ledger
-from inferry.core.locks import KeyedLocks
+from inferry.core.local_models import LocalModels
 from inferry.core.lookup import (
     check_id_pattern,
     check_new_id,
@@ -48,7 +48,7 @@ from inferry.errors import (
 )
 from inferry.protocols import Probe
 from inferry.records import Drop, EndpointRecord, Put
-from inferry.service import Service, Task
+from inferry.service import HttpTask, LocalTask, Service, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +75,17 @@ class EndpointWriter:
         sealer: Sealer,
         services: Mapping[str, Service],
         probe: Probe,
+        local: LocalModels,
+        *,
         rules: WriteRules,
     ) -> None:
         self._ledger = ledger
         self._sealer = sealer
         self._services = services
         self._probe = probe
+        self._local = local
+        self._locks = ledger.locks
         self._rules = rules
-        self._locks = KeyedLocks()
-        self._last_revision = 0
         self._built_in = {record.inference_id: record for record in preconfigured_endpoints()}
 
     async def create(self, command: PutEndpoint) -> bytes:
@@ -97,16 +99,22 @@ class EndpointWriter:
             task_type=command.task_type,
         )
         deadline = self._deadline(command, self._timeout_of(definition.endpoint.task_type))
-        async with self._locks.hold(inference_id, deadline):
-            if self._ledger.endpoint(inference_id) is not None:
-                raise _already_exists(inference_id)
-            record, endpoint = await self._validated(definition, deadline)
-            if command.dry_run:
-                return encode_dry_run(
-                    record, endpoint, definition.service, definition.task, now=self._rules.clock()
-                )
-            await self._store(Put(record, expects=0))
-        return encode_item(record)
+        while True:
+            async with self._locks.hold(inference_id, deadline):
+                found = self._ledger.endpoint(inference_id)
+                if found is None:
+                    self._local.check_id(inference_id)
+                    record, endpoint = await self._validated(definition, deadline)
+                    if command.dry_run:
+                        now = self._rules.clock()
+                        service, task = definition.service, definition.task
+                        return encode_dry_run(record, endpoint, service, task, now=now)
+                    await self._store(Put(record, expects=0))
+                    break
+                if not found.is_starting:
+                    raise _already_exists(inference_id)
+            await self._local.wait_for_start(inference_id, deadline)
+        return encode_item(await self._local.bring_up(record, deadline))
 
     async def update(self, command: UpdateEndpoint) -> bytes:
         """Change an endpoint in place and give its JSON object."""
@@ -124,6 +132,7 @@ class EndpointWriter:
             changed = await self._changed(record, command, deadline)
             if changed is not record:
                 await self._store(Put(changed, expects=record.revision))
+                await self._local.follow(changed)
         return encode_item(changed)
 
     async def delete(self, command: DeleteEndpoint) -> Deletion:
@@ -155,6 +164,7 @@ class EndpointWriter:
                 raise Conflict(refusal)
             if built_in is None:
                 await self._ledger.commit(Drop("endpoint", inference_id, expects=record.revision))
+            await self._local.stop(record)
         return Deletion(acknowledged=True, pipelines=[], indexes=[])
 
     async def secrets(self, inference_id: str, revision: int) -> dict[str, str]:
@@ -175,14 +185,20 @@ class EndpointWriter:
     async def _validated(
         self, definition: Definition, deadline: Deadline
     ) -> tuple[EndpointRecord, Endpoint]:
-        """Seal the secrets and probe; give what to store, and the endpoint with its secrets."""
+        """Seal the secrets and probe; give what to store, and the endpoint with its secrets.
+
+        The probe of a local model is its start, which comes when the endpoint is stored.
+        """
         endpoint = definition.endpoint
         self._check_region(endpoint)
+        if isinstance(definition.task, LocalTask):
+            record = _new_record(endpoint, None, self._ledger.next_revision())
+            return await self._local.check_new(record), endpoint
         sealed, secrets = await self._sealer.seal(dict(endpoint.secrets), endpoint.inference_id)
         endpoint = replace(endpoint, secrets=secrets)
         if not self._rules.skip_validation:
             endpoint = await probed(endpoint, definition.task, self._probe, deadline)
-        return _new_record(endpoint, sealed, self._next_revision()), endpoint
+        return _new_record(endpoint, sealed, self._ledger.next_revision()), endpoint
 
     async def _changed(
         self, record: EndpointRecord, command: UpdateEndpoint, deadline: Deadline
@@ -202,10 +218,10 @@ class EndpointWriter:
         if problems:
             raise InvalidSettings.of(problems)
         self._check_region(endpoint)
-        if not self._rules.skip_validation:
+        if isinstance(task, HttpTask) and not self._rules.skip_validation:
             endpoint = await probed(endpoint, task, self._probe, deadline)
-        revision = self._next_revision(after=record.revision)
-        return msgspec.structs.replace(
+        revision = self._ledger.next_revision(after=record.revision)
+        changed = msgspec.structs.replace(
             record,
             service_settings=dict(endpoint.service_settings),
             task_settings=dict(endpoint.task_settings),
@@ -213,6 +229,9 @@ class EndpointWriter:
             revision=revision,
             updated_at_ms=revision,
         )
+        if isinstance(task, LocalTask):
+            self._local.check_update(changed)
+        return changed
 
     async def _store(self, put: Put) -> None:
         inference_id = put.record.key
@@ -259,17 +278,6 @@ class EndpointWriter:
             return Deadline.after(default_s, f"{default_s:g}s", command.inference_id)
         timeout = command.timeout or f"{command.timeout_s:g}s"
         return Deadline.after(command.timeout_s, timeout, command.inference_id)
-
-    def _next_revision(self, *, after: int = 0) -> int:
-        """Give the time in milliseconds, or the next number when that one was given already.
-
-        So an id that is deleted and created again never has a revision twice, and nothing that is
-        kept under id and revision outlives the endpoint.
-        """
-        self._last_revision = max(
-            int(self._rules.clock() * 1000), self._last_revision + 1, after + 1
-        )
-        return self._last_revision
 
 
 def _new_record(endpoint: Endpoint, sealed: bytes | None, revision: int) -> EndpointRecord:

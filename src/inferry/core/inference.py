@@ -15,15 +15,14 @@ from inferry.commands import FetchSecrets
 from inferry.concurrency import Nursery, SingleFlight, within
 from inferry.core.asking import Ask, settle
 from inferry.core.lookup import endpoint_not_found
-from inferry.core.preconfigured import model_not_available
 from inferry.core.regions import check_region
-from inferry.core.runners.compose import Compose
+from inferry.core.runners.compose import Compose, ComposeLocal
 from inferry.core.runners.runner import Chunks, Runners
 from inferry.core.snapshot import Entry, Snapshot
 from inferry.domain import Deadline, InferenceRequest, Result, TaskType, Usage
 from inferry.errors import BadRequest, StreamingNotAllowed
 from inferry.protocols import Writer
-from inferry.service import HttpTask, LocalTask, Service
+from inferry.service import HttpTask, LocalTask, Service, Task
 from inferry.telemetry import Metrics, Outcome, Stage, outcome_of
 
 __all__ = ["Ask", "Inference", "Timeouts"]
@@ -55,6 +54,7 @@ class Inference:
         services: Mapping[str, Service],
         *,
         compose: Compose,
+        compose_local: ComposeLocal,
         writer: Writer,
         metrics: Metrics,
         timeouts: Timeouts,
@@ -63,6 +63,7 @@ class Inference:
         self._snapshot = snapshot
         self._services = services
         self._compose = compose
+        self._compose_local = compose_local
         self._writer = writer
         self._metrics = metrics
         self._timeouts = {task_type: timeouts.of(task_type) for task_type in TaskType}
@@ -156,18 +157,20 @@ class Inference:
             raise BadRequest(
                 f"The [{entry.service}] service does not support task type [{entry.task_type}]"
             )
-        if isinstance(task, LocalTask):
-            raise model_not_available(entry.endpoint())
         with within(deadline):
             return await self._composing.run(
                 f"{entry.inference_id}/{entry.revision}",
                 partial(self._compose_entry, entry, service, task),
             )
 
-    async def _compose_entry(self, entry: Entry, service: Service, task: HttpTask) -> Runners:
-        secrets = await self._writer.submit(FetchSecrets(entry.inference_id, entry.revision))
-        endpoint = replace(entry.endpoint(), secrets=secrets)
-        runners = entry.runners = self._compose(endpoint, service, task)
+    async def _compose_entry(self, entry: Entry, service: Service, task: Task) -> Runners:
+        endpoint = entry.endpoint()
+        if isinstance(task, LocalTask):
+            runners = self._compose_local(endpoint, service, task)
+        else:
+            secrets = await self._writer.submit(FetchSecrets(entry.inference_id, entry.revision))
+            runners = self._compose(replace(endpoint, secrets=secrets), service, task)
+        entry.runners = runners
         return runners
 
     def _service(self, entry: Entry) -> Service:

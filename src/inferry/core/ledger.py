@@ -6,10 +6,11 @@ memory of a tenth as many decoded ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
+from inferry.core.locks import KeyedLocks
 from inferry.core.references import References
 from inferry.core.regions import SERVICES_WITH_REGION
 from inferry.errors import InferenceError
@@ -30,11 +31,18 @@ _unpack = msgspec.msgpack.Decoder(EndpointRecord).decode
 
 
 class Ledger:
-    """Endpoints, region policy and references as the store has them."""
+    """Endpoints, region policy and references as the store has them.
 
-    def __init__(self, store: Store, publish: Publish) -> None:
+    locks: by endpoint id; hold one from a look at the endpoint to the change that rests on it.
+    clock: seconds since the epoch.
+    """
+
+    def __init__(self, store: Store, publish: Publish, clock: Callable[[], float]) -> None:
         self._store = store
         self._publish = publish
+        self._clock = clock
+        self._last_revision = 0
+        self.locks = KeyedLocks()
         self._endpoints: dict[str, bytes] = {}
         self._with_region: set[str] = set()
         self.region_policy: RegionPolicyRecord | None = None
@@ -62,6 +70,15 @@ class Ledger:
         """Give the endpoints of services whose settings name a region, sorted by id."""
         for inference_id in sorted(self._with_region):
             yield _unpack(self._endpoints[inference_id])
+
+    def next_revision(self, *, after: int = 0) -> int:
+        """Give the time in milliseconds, or the next number when that one was given already.
+
+        So an id that is deleted and created again never has a revision twice, and nothing that is
+        kept under id and revision outlives the endpoint.
+        """
+        self._last_revision = max(int(self._clock() * 1000), self._last_revision + 1, after + 1)
+        return self._last_revision
 
     async def commit(self, *changes: Change) -> None:
         """Store `changes`, then remember and publish them.

@@ -10,8 +10,7 @@ import os
 from typing import Any
 
 from inferry.core.chunking import DEFAULT_CHUNKING
-from inferry.domain import Endpoint, Origin, TaskType
-from inferry.errors import NotFound
+from inferry.domain import Origin, TaskType
 from inferry.records import EndpointRecord
 
 RESERVED_IDS = frozenset(
@@ -47,17 +46,6 @@ def preconfigured_endpoints(cores: int | None = None) -> list[EndpointRecord]:
             task_settings={"return_documents": True},
         ),
     ]
-
-
-def model_not_available(endpoint: Endpoint) -> NotFound:
-    """Say what an endpoint of a local model lacks to run."""
-    model_id = str(endpoint.service_settings.get("model_id", ""))
-    return NotFound(
-        f"Inference endpoint [{endpoint.inference_id}] cannot run: the service "
-        f"[{endpoint.service}] needs the local model [{model_id}], and local models are not part "
-        "of this version. A version with local models provides it with "
-        f"`inferry models pull {model_id.removesuffix(_PLATFORM)} --from URL|PATH|HUB_ID`"
-    )
 
 
 def _adaptive(

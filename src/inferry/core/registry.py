@@ -20,14 +20,17 @@ from inferry.commands import (
     PutEndpoint,
     PutReference,
     PutRegionPolicy,
+    StartDeployment,
     UpdateEndpoint,
 )
 from inferry.concurrency import Nursery
+from inferry.core.deployment_settings import LOCAL_SERVICES
 from inferry.core.endpoint_writer import EndpointWriter, WriteRules
 from inferry.core.ledger import Ledger
+from inferry.core.local_models import LocalModels
 from inferry.core.policy_writer import PolicyWriter
 from inferry.core.sealing import Sealer
-from inferry.protocols import Probe, Publish, Store, Vault
+from inferry.protocols import Deployments, Probe, Publish, Store, Vault
 from inferry.records import EndpointRecord, Record
 from inferry.service import Service
 from inferry.telemetry import get_logger
@@ -36,8 +39,9 @@ from inferry.telemetry import get_logger
 class Registry:
     """Carries out the commands of endpoints, region policy and references.
 
-    skip_validation: store without a probe. timeout_s, generative_timeout_s: of a PUT that names
-    none. clock: seconds since the epoch.
+    nursery: of commands; starts: of local models that start, whoever waits for them.
+    skip_validation: store without a probe or a start. timeout_s, generative_timeout_s: of a PUT
+    that names none. clock: seconds since the epoch.
     """
 
     def __init__(  # noqa: PLR0913 - wired in one place, by name
@@ -48,7 +52,9 @@ class Registry:
         probe: Probe,
         publish: Publish,
         *,
+        deployments: Deployments,
         nursery: Nursery,
+        starts: Nursery,
         skip_validation: bool = False,
         timeout_s: float = 30.0,
         generative_timeout_s: float = 120.0,
@@ -56,9 +62,15 @@ class Registry:
     ) -> None:
         self._nursery = nursery
         self._services = services
-        self._ledger = Ledger(store, publish)
+        self._ledger = Ledger(store, publish, clock)
+        self._stored_local: list[str] = []
         rules = WriteRules(clock, skip_validation, timeout_s, generative_timeout_s)
-        self._endpoints = EndpointWriter(self._ledger, Sealer(vault), services, probe, rules)
+        self._local = LocalModels(
+            self._ledger, deployments, nursery=starts, skip_start=skip_validation
+        )
+        self._endpoints = EndpointWriter(
+            self._ledger, Sealer(vault), services, probe, self._local, rules=rules
+        )
         self._policies = PolicyWriter(self._ledger, clock)
 
     def load(self, records: Iterable[Record]) -> None:
@@ -67,11 +79,15 @@ class Registry:
         Endpoints of a service that is not here are kept and listed; running one is refused.
         """
         orphans: Counter[str] = Counter()
-        self._ledger.load(_counting(records, self._services, orphans))
+        self._ledger.load(self._noted(records, orphans))
         for service, endpoints in orphans.items():
             get_logger().warning(
                 "endpoints of an unknown service", service=service, endpoints=endpoints
             )
+
+    def resume(self, preload: Iterable[str]) -> None:
+        """Start the local models of stored endpoints, and of those that `preload` names."""
+        self._local.resume(self._stored_local, preload)
 
     def records(self) -> Iterator[Record]:
         """Give every stored record of this registry as it is now, without sealed secrets."""
@@ -84,6 +100,7 @@ class Registry:
             UpdateEndpoint: self.update_endpoint,
             DeleteEndpoint: self.delete_endpoint,
             FetchSecrets: self.fetch_secrets,
+            StartDeployment: self.start_deployment,
             PutRegionPolicy: self.put_region_policy,
             DeleteRegionPolicy: self.delete_region_policy,
             PutReference: self.put_reference,
@@ -120,6 +137,13 @@ class Registry:
         """
         return await self._endpoints.secrets(command.inference_id, command.revision)
 
+    async def start_deployment(self, command: StartDeployment) -> None:
+        """Start the local model of an endpoint, or join its start, and return when it runs.
+
+        Raises `NotFound`, and what the start failed with.
+        """
+        await self._local.start(command.inference_id)
+
     async def put_region_policy(self, command: PutRegionPolicy) -> bytes:
         """Set the region policy and give the stored document as JSON.
 
@@ -140,12 +164,12 @@ class Registry:
         """Forget something that used endpoints. Raises `NotFound` when nobody knows it."""
         await self._nursery.finish(self._policies.delete_reference(command.name))
 
-
-def _counting(
-    records: Iterable[Record], services: Mapping[str, Service], orphans: Counter[str]
-) -> Iterator[Record]:
-    """Pass `records` on and count the endpoints without a service, by its name."""
-    for record in records:
-        if isinstance(record, EndpointRecord) and record.service not in services:
-            orphans[record.service] += 1
-        yield record
+    def _noted(self, records: Iterable[Record], orphans: Counter[str]) -> Iterator[Record]:
+        """Pass `records` on; note local endpoints, and count those without a service."""
+        for record in records:
+            if isinstance(record, EndpointRecord):
+                if record.service not in self._services:
+                    orphans[record.service] += 1
+                elif record.service in LOCAL_SERVICES:
+                    self._stored_local.append(record.inference_id)
+            yield record

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from inferry.core.deployment_settings import LOCAL_SERVICES, deployment_of, settings_when_live
 from inferry.core.endpoint_json import EndpointItem, encode_item
 from inferry.core.lookup import check_task_type, endpoint_not_found
 from inferry.core.preconfigured import preconfigured_endpoints
@@ -19,6 +20,7 @@ from inferry.core.regions import encode_region_policy, no_region_policy
 from inferry.domain import Endpoint, Origin, TaskType
 from inferry.records import (
     Change,
+    DeploymentRecord,
     Drop,
     EndpointRecord,
     Put,
@@ -179,7 +181,10 @@ class _Shelf:
 
 
 class Snapshot:
-    """Endpoints, region policy and references as they are now; the preconfigured ones included."""
+    """Endpoints, region policy and references as they are now; the preconfigured ones included.
+
+    What a deployment has now is laid over the settings of the endpoints that it runs.
+    """
 
     def __init__(self, *, cores: int | None = None) -> None:
         self._by_id: dict[str, Entry] = {}
@@ -189,6 +194,8 @@ class Snapshot:
             record.inference_id: record
             for record in preconfigured_endpoints(cores or os.cpu_count())
         }
+        self._deployments: dict[str, DeploymentRecord] = {}
+        self._local: dict[str, EndpointRecord] = {}  # as they are stored
         self.region_policy: RegionPolicyRecord | None = None
         self.references: dict[str, ReferenceRecord] = {}
         for record in self._built_in.values():
@@ -246,13 +253,16 @@ class Snapshot:
     def _put(self, record: Record) -> None:
         if isinstance(record, EndpointRecord):
             self._put_endpoint(record)
+        elif isinstance(record, DeploymentRecord):
+            self._deployments[record.key] = record
+            self._show_again(record.key)
         elif isinstance(record, RegionPolicyRecord):
             self.region_policy = record
         elif isinstance(record, ReferenceRecord):
             self.references[record.name] = record
 
     def _put_endpoint(self, record: EndpointRecord) -> None:
-        entry = Entry(record)
+        entry = Entry(self._with_deployment(record))
         former = self._by_id.get(entry.inference_id)
         if former is not None and former.task_type is not entry.task_type:
             self._by_task[former.task_type].drop(entry.inference_id)
@@ -260,9 +270,30 @@ class Snapshot:
         self._all.put(entry)
         self._by_task[entry.task_type].put(entry)
 
+    def _with_deployment(self, record: EndpointRecord) -> EndpointRecord:
+        """Lay what the deployment of an endpoint has now over its settings, if one runs it."""
+        if record.service not in LOCAL_SERVICES:
+            return record
+        self._local[record.inference_id] = record
+        settings = record.service_settings
+        deployment = self._deployments.get(deployment_of(record.inference_id, settings))
+        if deployment is None:
+            return record
+        live = settings_when_live(settings, deployment)
+        return msgspec.structs.replace(record, service_settings=live)
+
+    def _show_again(self, deployment_id: str) -> None:
+        """Encode anew the endpoints that a deployment runs: it has changed."""
+        for inference_id, record in list(self._local.items()):
+            if deployment_of(inference_id, record.service_settings) == deployment_id:
+                self._put_endpoint(record)
+
     def _drop(self, drop: Drop) -> None:
         if drop.kind == "endpoint":
             self._drop_endpoint(drop.key)
+        elif drop.kind == "deployment":
+            self._deployments.pop(drop.key, None)
+            self._show_again(drop.key)
         elif drop.kind == "region_policy":
             self.region_policy = None
         elif drop.kind == "reference":
@@ -272,6 +303,7 @@ class Snapshot:
         if inference_id in self._built_in:
             self._put_endpoint(self._built_in[inference_id])
             return
+        self._local.pop(inference_id, None)
         entry = self._by_id.pop(inference_id, None)
         if entry is not None:
             self._all.drop(inference_id)

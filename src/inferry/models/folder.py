@@ -18,7 +18,7 @@ from inferry.modeling import ModelSource
 T = TypeVar("T")
 
 MAX_JSON_BYTES = 16 * 1024 * 1024
-_PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pt")
+PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pt")
 
 
 class ModelFolder:
@@ -100,7 +100,7 @@ class ModelFolder:
         """Say that a file is missing, and why one that is there does not take its place."""
         if path.endswith(".safetensors"):
             beside = PurePosixPath(path).parent
-            pickle = next((name for name in _PICKLES if self.has(str(beside / name))), None)
+            pickle = next((name for name in PICKLES if self.has(str(beside / name))), None)
             if pickle:
                 return self.unusable(
                     str(beside / pickle),

@@ -36,7 +36,6 @@ from inferry.models.hub_folders import (
 from inferry.models.sources import Folder, HubId, Source, parse_hub_id, parse_source
 from inferry.sections import ModelsSection
 
-_DIRECTORY = "models"
 Origin: TypeAlias = Literal["configuration", "added", "built-in", "path", "hub"]
 
 
@@ -57,6 +56,28 @@ class Entry:
     def checksums(self) -> Mapping[str, str]:
         """SHA-256 that its files must have, wherever they are found."""
         return self.built_in.checksums if self.origin == "built-in" else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What is where in our directory of models."""
+
+    directory: Path
+
+    @property
+    def aliases(self) -> Path:
+        """The file of ids that commands added."""
+        return self.directory / "aliases.json"
+
+    @property
+    def hub(self) -> Path:
+        """Downloads."""
+        return self.directory / "hub"
+
+    @property
+    def copies(self) -> Path:
+        """Models that were copied from folders."""
+        return self.directory / "copies"
 
 
 class Library:
@@ -83,7 +104,7 @@ class Library:
         entry = self.look_up(model_id)
         found = self.on_this_machine(entry)
         if found is None:
-            self._check_download(entry)
+            self.check_download(entry, is_request=True)
         return found
 
     def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
@@ -149,8 +170,11 @@ class Library:
         )
         return self._source(entry, folder)
 
-    def _check_download(self, entry: Entry) -> None:
-        """Raise, with the command that helps, when a request may not download the model."""
+    def check_download(self, entry: Entry, *, is_request: bool) -> None:
+        """Raise, with the command that helps, unless the model may be downloaded.
+
+        is_request: a request of the wire wants it, rather than the operator.
+        """
         allowed = self._section.allow_download
         command = f"`inferry models pull {entry.model_id}"
         if entry.source is None:
@@ -160,7 +184,7 @@ class Library:
                 "it is not on this machine, and [models.allow_download] is [never]:"
                 f" {command} --from PATH` provides it"
             )
-        elif allowed == "builtin" and entry.origin == "hub":
+        elif allowed == "builtin" and entry.origin == "hub" and is_request:
             reason = (
                 "it is not on this machine, and [models.allow_download] is [builtin]:"
                 f" {command}` provides it"
@@ -225,8 +249,7 @@ class Library:
 
 def open_library(config: Config, environment: Mapping[str, str]) -> Library:
     """Make the library of this machine. environment: of this process."""
-    directory = config.data_dir / _DIRECTORY
-    hub = directory / "hub"
+    places = Places(config.data_dir / "models")
     outbound, models = config.outbound, config.models
     access = HubAccess(
         url=models.hub_url.rstrip("/"),
@@ -238,8 +261,8 @@ def open_library(config: Config, environment: Mapping[str, str]) -> Library:
     )
     return Library(
         models,
-        aliases=AliasFile(directory / "aliases.json"),
-        folders=HubFolders(hub),
+        aliases=AliasFile(places.aliases),
+        folders=HubFolders(places.hub),
         shared_cache=shared_cache(environment),
-        downloads=Downloads(access, hub, environment_of_children(environment)),
+        downloads=Downloads(access, places.hub, environment_of_children(environment)),
     )

@@ -11,15 +11,16 @@ from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
 
 from inferry.models.encoders import read_encoder
-from inferry.models.folder import ModelFolder
+from inferry.models.folder import PICKLES, ModelFolder
 from inferry.models.heads import Module
 
-_GRAPHS = ("openvino/openvino_model.xml", "openvino_model.xml", "onnx/model.onnx", "model.onnx")
+GRAPHS = ("openvino/openvino_model.xml", "openvino_model.xml", "onnx/model.onnx", "model.onnx")
+"""Graphs that a folder may bring ready made, the best one first."""
+
 _DESCRIPTION = re.compile(
     r"config|modules|tokenizer|tokenizer_config|config_sentence_transformers|sentence_.+_config"
 )
 _WEIGHTLESS = ("Normalize", "Dropout", "Pooling")
-_PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pt")
 _SHARD = re.compile(r"model-\d+-of-(\d+)\.safetensors")
 
 
@@ -53,7 +54,7 @@ def _weights(folder: ModelFolder, transformer: Module, listing: Collection[str])
     """Give the files of the encoder: safetensors, or a graph with what belongs to it."""
     weights = transformer.file("model.safetensors")
     shards = [path for path in listing if _is_shard(path, transformer)]
-    graph = next((path for path in map(transformer.file, _GRAPHS) if path in listing), None)
+    graph = next((path for path in map(transformer.file, GRAPHS) if path in listing), None)
     config = transformer.file("config.json")
     is_built = config not in listing or read_encoder(folder, config) is not None
     if is_built and shards and weights not in listing:
@@ -103,7 +104,7 @@ def _lacking(folder: ModelFolder, paths: Collection[str]) -> list[str]:
 
 def _missing(folder: ModelFolder, path: str, listing: Collection[str]) -> Exception:
     beside = PurePosixPath(path).parent
-    for name in _PICKLES:
+    for name in PICKLES:
         pickle = str(beside / name)
         if path.endswith(".safetensors") and pickle in listing:
             return folder.unusable(

@@ -46,14 +46,14 @@ _ADAPTIVE = (
 _DEPLOYMENT_ID = Field("deployment_id", "str", listed=False)
 _LOCAL = (*_ALLOCATIONS, _MODEL_ID, *_ADAPTIVE, _DEPLOYMENT_ID)
 _DENSE = (
-    Field("dimensions", "int", derived=True, listed=False),
+    Field("dimensions", "int", at_least=1, listed=False),
     Field(
         "similarity",
         "str",
         choices=("cosine", "dot_product", "l2_norm"),
         listed=False,
     ),
-    Field("element_type", "str", choices=("float", "byte"), listed=False),
+    Field("element_type", "str", choices=("float",), listed=False),
 )
 _RERANK = (
     Field("long_document_strategy", "str", choices=("truncate", "chunk"), listed=False),

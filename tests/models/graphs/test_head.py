@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -10,7 +12,7 @@ import pytest
 from openvino import opset15 as op
 
 from inferry.models.graphs.head import build_head
-from inferry.models.heads import Cut, Dense, Head, LayerNorm, Normalize, Pooling
+from inferry.models.heads import Cut, Dense, Head, LayerNorm, Normalize, Pooling, PoolingMode
 from inferry.models.weights import Tensor
 
 RANDOM = np.random.default_rng(7)
@@ -49,7 +51,14 @@ def pool(mode, states, pooled):
             return (kept * places[:, None]).sum(axis=0) / places.sum()
 
 
-MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+MODES: tuple[PoolingMode, ...] = (
+    "cls",
+    "max",
+    "mean",
+    "mean_sqrt_len_tokens",
+    "weightedmean",
+    "lasttoken",
+)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -73,7 +82,7 @@ def tensor(*shape):
     return Tensor("F32", RANDOM.normal(size=shape).astype(np.float32))
 
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "identity": lambda x: x,
     "tanh": np.tanh,
     "relu": lambda x: np.maximum(x, 0),

@@ -8,17 +8,21 @@ from typing import TypeAlias
 
 from inferry.core.runners.cache import EmbeddingCache, cached
 from inferry.core.runners.limit import Limit
+from inferry.core.runners.local import Start, run_local
 from inferry.core.runners.pending import PendingBytes
 from inferry.core.runners.runner import Run, Runners, Stream
 from inferry.core.runners.send import Sender
 from inferry.core.runners.split import split
 from inferry.core.runners.truncate import cut_to_tokens, mark_truncated
 from inferry.domain import Endpoint, InferenceRequest, Result
-from inferry.protocols import Limiter, Outbound
-from inferry.service import HttpTask, Service
+from inferry.protocols import Engine, Limiter, Outbound
+from inferry.service import HttpTask, LocalTask, Service
 
 Compose: TypeAlias = Callable[[Endpoint, Service, HttpTask], Runners]
 """`compose` with what a process has."""
+
+ComposeLocal: TypeAlias = Callable[[Endpoint, Service, LocalTask], Runners]
+"""`compose_local` with what a process has."""
 
 
 def compose(
@@ -64,6 +68,22 @@ def compose(
     if cache is not None and endpoint.task_type.is_chunkable:
         run = cached(run, endpoint, cache)
     return Runners(endpoint, service, task, run, stream)
+
+
+def compose_local(
+    endpoint: Endpoint,
+    service: Service,
+    task: LocalTask,
+    *,
+    engine: Engine,
+    start: Start,
+    cache: EmbeddingCache | None = None,
+) -> Runners:
+    """Give `cache(local)` of an endpoint whose model runs here. start: of models that do not."""
+    run = run_local(endpoint, engine, start)
+    if cache is not None and endpoint.task_type.is_chunkable:
+        run = cached(run, endpoint, cache)
+    return Runners(endpoint, service, task, run, None)
 
 
 def compose_probe(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from inferry.domain import ChatChunk, Endpoint, InferenceRequest, Result
-from inferry.service import HttpTask, Service
+from inferry.service import Service, Task
 
 Run: TypeAlias = Callable[[InferenceRequest], Awaitable[Result]]
 Chunks: TypeAlias = AsyncGenerator[list[ChatChunk]]
@@ -24,6 +24,6 @@ class Runners:
 
     endpoint: Endpoint
     service: Service
-    task: HttpTask
+    task: Task
     run: Run
     stream: Stream | None

@@ -15,13 +15,8 @@ from openvino import opset15 as op
 from inferry.models.folder import ModelFolder
 from inferry.models.graphs.blocks import integers
 from inferry.models.heads import Module
+from inferry.models.selection import GRAPHS
 
-_PLAIN = (
-    "openvino/openvino_model.xml",
-    "openvino_model.xml",
-    "onnx/model.onnx",
-    "model.onnx",
-)
 _QUANTIZED = (
     "openvino/openvino_model_qint8_quantized.xml",
     "openvino_model_qint8_quantized.xml",
@@ -37,7 +32,7 @@ _VECTOR = "sentence_embedding"
 
 def find_graph(folder: ModelFolder, transformer: Module, *, quantized: bool) -> str | None:
     """Give the path of a graph, None when there is none."""
-    paths = (transformer.file(name) for name in (_QUANTIZED if quantized else _PLAIN))
+    paths = (transformer.file(name) for name in (_QUANTIZED if quantized else GRAPHS))
     return next((path for path in paths if folder.has(path)), None)
 
 

@@ -1,0 +1,263 @@
+"""Endpoints and the local models that run them: brought up with their endpoint, and ended with it.
+
+An endpoint is stored before its model starts. Until it has run once, the endpoint is marked: a
+start that fails takes the endpoint with it, and one that a crash cut off is resumed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from inferry.concurrency import Nursery, within
+from inferry.core.deployment_settings import (
+    LOCAL_SERVICES,
+    deployment_of,
+    is_attached,
+    model_of,
+    settings_when_attached,
+    settings_when_measured,
+    spec_of,
+)
+from inferry.core.ledger import Ledger
+from inferry.core.lookup import endpoint_not_found
+from inferry.core.preconfigured import preconfigured_endpoints
+from inferry.domain import Deadline, Json, TaskType
+from inferry.errors import (
+    BadRequest,
+    Conflict,
+    DeadlineExceeded,
+    InferenceError,
+    NotDeployed,
+    NotFound,
+    StillStarting,
+)
+from inferry.protocols import Deployments
+from inferry.records import DeploymentRecord, Drop, EndpointRecord, Put
+from inferry.telemetry import get_logger
+
+
+class LocalModels:
+    """Keeps deployments in step with endpoints.
+
+    nursery: of starts, whoever waits for them. skip_start: PUT starts nothing, nor does the start
+    of the server; the first run does.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        deployments: Deployments,
+        *,
+        nursery: Nursery,
+        skip_start: bool,
+    ) -> None:
+        self._ledger = ledger
+        self._deployments = deployments
+        self._nursery = nursery
+        self._skip_start = skip_start
+        self._starting: dict[str, asyncio.Task[EndpointRecord]] = {}
+        self._built_in = {record.inference_id: record for record in preconfigured_endpoints()}
+
+    def check_id(self, inference_id: str) -> None:
+        """Refuse the id of a deployment for a new endpoint."""
+        if self._deployments.find(inference_id) is not None:
+            raise BadRequest(
+                "Inference endpoint IDs must be unique. Requested inference endpoint ID "
+                f"[{inference_id}] matches existing trained model ID(s) but must not."
+            )
+
+    async def check_new(self, record: EndpointRecord) -> EndpointRecord:
+        """Refuse an endpoint whose model cannot run here; give it with its settings complete.
+
+        Raises `NotFound`, `IllegalArgument`, `UnusableModel`, `InvalidRequest`, `BadRequest`.
+        """
+        if is_attached(record.service_settings):
+            settings = settings_when_attached(self._deployment_to_attach(record))
+            return msgspec.structs.replace(record, service_settings=settings)
+        await self._check(record)
+        return msgspec.structs.replace(record, is_starting=not self._skip_start)
+
+    async def bring_up(self, record: EndpointRecord, deadline: Deadline) -> EndpointRecord:
+        """Start the model of a new, stored endpoint; give the endpoint as it is then.
+
+        Raises `StillStarting` when `deadline` comes first, and the start goes on; or what the
+        start failed with, and then the endpoint is gone again.
+        """
+        if not record.is_starting:
+            return record
+        inference_id = record.inference_id
+        start = self._begin(record)
+        try:
+            with within(deadline):
+                return await asyncio.shield(start)
+        except DeadlineExceeded as error:
+            found = self._deployments.find(inference_id)
+            progress = found.progress if found is not None and found.progress else "starting"
+            raise StillStarting(
+                f"The inference endpoint [{inference_id}] is created, but its model "
+                f"[{model_of(record)}] did not start within [{deadline.timeout}]: {progress}. "
+                "It goes on starting"
+            ) from error
+
+    async def wait_for_start(self, inference_id: str, deadline: Deadline) -> None:
+        """Wait until a start that is under way ends, however it does. Raises `DeadlineExceeded`."""
+        start = self._starting.get(inference_id)
+        if start is not None:
+            with within(deadline):
+                await asyncio.wait([start])
+
+    async def start(self, inference_id: str) -> DeploymentRecord:
+        """Start the model of an endpoint that is to run, unless it runs.
+
+        Raises `NotFound`, and what the start failed with.
+        """
+        record = self._ledger.endpoint(inference_id) or self._built_in.get(inference_id)
+        if record is None or record.service not in LOCAL_SERVICES:
+            raise endpoint_not_found(inference_id)
+        if is_attached(record.service_settings):
+            deployment_id = deployment_of(inference_id, record.service_settings)
+            raise NotDeployed(
+                f"[{deployment_id}], which runs the inference endpoint [{inference_id}], "
+                "is not deployed"
+            )
+        found = self._deployments.find(inference_id)
+        if found is None:
+            await self._check(record)
+        is_proven = inference_id not in self._built_in and not record.is_starting
+        return await self._deployments.start(spec_of(record), is_proven=is_proven)
+
+    async def follow(self, record: EndpointRecord) -> None:
+        """Give a deployment the allocations that its endpoint has now."""
+        is_local = record.service in LOCAL_SERVICES
+        if is_local and self._deployments.find(record.inference_id) is not None:
+            await self._deployments.scale(spec_of(record))
+
+    async def stop(self, record: EndpointRecord) -> None:
+        """End the deployment of an endpoint that is gone, unless it is another's."""
+        is_local = record.service in LOCAL_SERVICES
+        if is_local and not is_attached(record.service_settings):
+            await self._deployments.stop(record.inference_id)
+
+    def resume(self, stored: Iterable[str], preload: Iterable[str]) -> None:
+        """Start what shall run from the start of the server on; what does not is logged.
+
+        stored: ids of local endpoints. preload: of those to start though they are not stored.
+        """
+        wanted = dict.fromkeys(preload)
+        for inference_id in stored:
+            record = self._ledger.endpoint(inference_id)
+            assert record is not None
+            if record.is_starting:
+                self._begin(record)
+            elif not self._skip_start and not is_attached(record.service_settings):
+                wanted[inference_id] = None
+        for inference_id in wanted:
+            self._nursery.start(self._start_at_boot(inference_id))
+
+    def check_update(self, record: EndpointRecord) -> None:
+        """Refuse to change the allocations of a deployment that is another's."""
+        if is_attached(record.service_settings):
+            deployment_id = deployment_of(record.inference_id, record.service_settings)
+            raise Conflict(
+                f"The deployment [{deployment_id}] of the inference endpoint "
+                f"[{record.inference_id}] was not created by it and cannot be changed through it"
+            )
+        spec_of(record)
+
+    # --- starting ----------------------------------------------------------------------------
+
+    def _begin(self, record: EndpointRecord) -> asyncio.Task[EndpointRecord]:
+        """Start the model of an endpoint that has never run; the task ends when that is decided."""
+        inference_id = record.inference_id
+        start = self._nursery.start(self._prove(record))
+        self._starting[inference_id] = start
+        start.add_done_callback(lambda _: self._starting.pop(inference_id, None))
+        return start
+
+    async def _prove(self, record: EndpointRecord) -> EndpointRecord:
+        """Start a model; keep the endpoint if it runs, else remove it and raise why."""
+        try:
+            deployment = await self._deployments.start(spec_of(record))
+        except InferenceError as error:
+            get_logger().warning(
+                "a local model did not start, its endpoint is removed",
+                inference_id=record.inference_id,
+                reason=str(error),
+            )
+            if await self._undo(record):
+                raise
+            raise endpoint_not_found(record.inference_id) from error
+        return await self._keep(record, deployment)
+
+    async def _undo(self, record: EndpointRecord) -> bool:
+        """Remove an endpoint whose model did not start; False when somebody else did."""
+        async with self._ledger.locks.hold(record.inference_id):
+            current = self._same(record)
+            if current is None:
+                return False
+            drop = Drop("endpoint", record.inference_id, expects=current.revision)
+            await self._ledger.commit(drop)
+            return True
+
+    async def _keep(self, record: EndpointRecord, deployment: DeploymentRecord) -> EndpointRecord:
+        """Note that the model has run, and what it showed."""
+        async with self._ledger.locks.hold(record.inference_id):
+            current = self._same(record)
+            if current is None:
+                raise endpoint_not_found(record.inference_id)
+            proven = msgspec.structs.replace(
+                current,
+                service_settings=settings_when_measured(current.service_settings, deployment),
+                is_starting=False,
+                revision=self._ledger.next_revision(after=current.revision),
+            )
+            await self._ledger.commit(Put(proven, expects=current.revision))
+            return proven
+
+    def _same(self, record: EndpointRecord) -> EndpointRecord | None:
+        """Give the endpoint as it is now, None when it is gone, or another has its id."""
+        current = self._ledger.endpoint(record.inference_id)
+        if current is None or current.created_at_ms != record.created_at_ms:
+            return None
+        return current
+
+    async def _start_at_boot(self, inference_id: str) -> None:
+        try:
+            await self.start(inference_id)
+        except InferenceError as error:
+            get_logger().error(
+                "a local model did not start", inference_id=inference_id, reason=str(error)
+            )
+
+    async def _check(self, record: EndpointRecord) -> None:
+        """Refuse a model that is not here, or cannot do what is asked of it."""
+        spec_of(record)
+        await self._deployments.check(model_of(record))
+        if record.task_type != TaskType.TEXT_EMBEDDING:
+            raise BadRequest(
+                f"Local models run [{TaskType.TEXT_EMBEDDING}] only in this version of the server,"
+                f" not [{record.task_type}]"
+            )
+
+    def _deployment_to_attach(self, record: EndpointRecord) -> DeploymentRecord:
+        """Find the deployment that a new endpoint names. Raises `NotFound`, `BadRequest`."""
+        settings: Mapping[str, Json] = record.service_settings
+        deployment_id = deployment_of(record.inference_id, settings)
+        found = self._deployments.find(deployment_id)
+        if found is None:
+            raise NotFound(f"Cannot find deployment [{deployment_id}]")
+        model_id = settings.get("model_id", found.spec.model_id)
+        if model_id != found.spec.model_id:
+            raise BadRequest(
+                f"Deployment [{deployment_id}] uses model [{found.spec.model_id}] which does not "
+                f"match the model [{model_id}]"
+            )
+        if record.task_type != TaskType.TEXT_EMBEDDING:
+            raise BadRequest(
+                f"Deployed model [{found.spec.model_id}] with type [{TaskType.TEXT_EMBEDDING}] "
+                f"does not match the requested task type [{record.task_type}]"
+            )
+        return found

@@ -1,0 +1,220 @@
+"""What an operator does with the models of a machine: list, pull, add and remove them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from urllib.parse import quote
+
+from inferry.config import Config
+from inferry.errors import IllegalArgument, InferenceError, NotFound, StoreFailure
+from inferry.modeling import ModelSource
+from inferry.models.aliases import AliasFile
+from inferry.models.built_in import BUILT_IN, without_platform
+from inferry.models.downloads import Progress
+from inferry.models.folder import ModelFolder
+from inferry.models.hub_folders import HubFolders, cache_of_snapshot
+from inferry.models.library import Entry, Library, Places, open_library
+from inferry.models.selection import missing_files
+from inferry.models.sources import Folder, HubId, Source, parse_hub_id, parse_source
+
+_ID = re.compile(r"\.?[A-Za-z0-9](?:[\w./@-]*\w)?", re.ASCII)
+_UNFINISHED = ".part"
+_BUILT_IN_REPOSITORIES = {one.hub_id.repository for one in BUILT_IN.values() if one.hub_id}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A model that is known. folder: None when it is not on this machine.
+
+    source: where it comes from, in words of the configuration. problem: why it cannot be used.
+    """
+
+    model_id: str
+    source: str
+    folder: Path | None = None
+    size_bytes: int | None = None
+    problem: str | None = None
+
+
+class Collection:
+    """The models of this machine."""
+
+    def __init__(self, library: Library, config: Config) -> None:
+        places = Places(config.data_dir / "models")
+        self._library = library
+        self._section = config.models
+        self._aliases = AliasFile(places.aliases)
+        self._hub_folders = HubFolders(places.hub)
+        self._copies = places.copies
+
+    def rows(self) -> list[Listed]:
+        """List what is known: aliases, built-in ids, what is below `models.path`, downloads."""
+        named = {**BUILT_IN, **self._section.aliases, **self._aliases.read()}
+        rows = [self._row(model_id) for model_id in (*named, *self._below_path())]
+        shown = {row.folder for row in rows}
+        downloaded = self._hub_folders.revisions()
+        rows += [self._row(str(one)) for one, folder in downloaded.items() if folder not in shown]
+        return sorted(rows, key=lambda row: row.model_id)
+
+    def pull(
+        self,
+        model_id: str,
+        origin: str | None,
+        *,
+        report: Callable[[Progress], None],
+        stop: Event,
+    ) -> ModelSource:
+        """Bring a model to this machine: download it, or what is newer of it, or copy it.
+
+        origin: where it comes from, from now on; None where that is known.
+        """
+        if origin is not None:
+            return self._pull_from(without_platform(model_id), origin, report, stop)
+        return self._bring(self._library.look_up(model_id), report, stop)
+
+    def add(self, model_id: str, folder: Path) -> ModelSource:
+        """Let an id stand for a folder, which stays where it is. Raises `UnusableModel`."""
+        model_id = without_platform(model_id)
+        self._check_name(model_id)
+        source = ModelSource(model_id, folder, within=cache_of_snapshot(folder))
+        missing_files(ModelFolder(source), _paths_in(folder))
+        self._aliases.put(model_id, str(folder))
+        return source
+
+    def remove(self, model_id: str) -> None:
+        """Forget what a command said of an id, and delete what we downloaded or copied for it."""
+        model_id = without_platform(model_id)
+        self._check_name(model_id)
+        text = self._aliases.read().get(model_id)
+        if text is not None:
+            self._aliases.remove(model_id)
+            source = self._parse(text)
+            if not isinstance(source, HubId):
+                shutil.rmtree(self._copy_of(model_id), ignore_errors=True)
+            elif not self._ids_of(source) and source.repository not in _BUILT_IN_REPOSITORIES:
+                self._delete(source)
+            return
+        entry = self._library.look_up(model_id)
+        if isinstance(entry.source, HubId):
+            if ids := self._ids_of(entry.source):
+                raise IllegalArgument(f"the model [{model_id}] is in use, as {ids}: remove those")
+            if self._delete(entry.source):
+                return
+        here = self._library.on_this_machine(entry)
+        if here is not None:
+            raise IllegalArgument(
+                f"the model [{model_id}] is in [{here.folder}], which is not ours to delete"
+            )
+        raise NotFound(f"the model [{model_id}] is not on this machine")
+
+    def _pull_from(
+        self, model_id: str, origin: str, report: Callable[[Progress], None], stop: Event
+    ) -> ModelSource:
+        self._check_name(model_id)
+        source = self._parse(origin)
+        if isinstance(source, Folder):
+            source = Folder(self._copy(model_id, source.path))
+        else:
+            self._bring(Entry(str(source), "hub", source), report, stop)
+        self._aliases.put(model_id, str(source))
+        found = self._library.find(model_id)
+        assert found is not None
+        return found
+
+    def _bring(self, entry: Entry, report: Callable[[Progress], None], stop: Event) -> ModelSource:
+        here = self._library.on_this_machine(entry)
+        if here is not None and (not isinstance(entry.source, HubId) or entry.source.is_commit):
+            return here  # nothing can be newer
+        self._library.check_download(entry, is_request=False)
+        return self._library.download(entry, report, stop)
+
+    def _copy(self, model_id: str, folder: Path) -> Path:
+        """Copy what is needed of a folder, and give the place of the copy."""
+        origin = ModelFolder(ModelSource(model_id, folder, within=cache_of_snapshot(folder)))
+        target = self._copy_of(model_id)
+        unfinished = target.with_name(target.name + _UNFINISHED)
+        try:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            copy = ModelFolder(ModelSource(model_id, unfinished))
+            while wanted := missing_files(copy, _paths_in(folder)):
+                for path in wanted:
+                    (unfinished / path).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(origin.file(path), unfinished / path)
+            shutil.rmtree(target, ignore_errors=True)
+            unfinished.replace(target)
+        except OSError as error:
+            raise StoreFailure(f"cannot copy [{folder}] to [{target}]: {error.strerror}") from error
+        return target
+
+    def _ids_of(self, hub_id: HubId) -> list[str]:
+        """List the aliases that stand for a repository."""
+        aliases = {**self._section.aliases, **self._aliases.read()}
+        sources = {model_id: parse_hub_id(text) for model_id, text in aliases.items()}
+        return [
+            model_id
+            for model_id, source in sources.items()
+            if source and source.repository == hub_id.repository
+        ]
+
+    def _delete(self, hub_id: HubId) -> bool:
+        with self._hub_folders.locked(hub_id):
+            return self._hub_folders.remove(hub_id)
+
+    def _check_name(self, model_id: str) -> None:
+        """Refuse ids that cannot be given, and those that the configuration gives."""
+        if not _ID.fullmatch(model_id) or ".." in model_id:
+            raise IllegalArgument(
+                f"a model id has letters, digits and [._-/@] between them, got [{model_id}]"
+            )
+        if model_id in self._section.aliases:
+            raise IllegalArgument(
+                f"where the model [{model_id}] comes from stands in the configuration, in"
+                " [models.aliases]: change it there"
+            )
+
+    def _parse(self, text: str) -> Source:
+        return parse_source(text, hub_url=self._section.hub_url)
+
+    def _copy_of(self, model_id: str) -> Path:
+        return self._copies / quote(model_id, safe="")
+
+    def _row(self, model_id: str) -> Listed:
+        try:
+            entry = self._library.look_up(model_id)
+            found = self._library.on_this_machine(entry)
+        except InferenceError as error:
+            return Listed(model_id, "", problem=str(error))
+        source = str(entry.source or "")
+        if found is None:
+            return Listed(model_id, source)
+        size_bytes = sum((found.folder / path).stat().st_size for path in _paths_in(found.folder))
+        return Listed(model_id, source, found.folder, size_bytes)
+
+    def _below_path(self) -> Iterator[str]:
+        """Name the model folders below `models.path`, as `name` or `organisation/name`."""
+        if self._section.path is None:
+            return
+        top = Path(self._section.path)
+        for folder in sorted(top.glob("*/")):
+            inner = [folder] if _is_model(folder) else sorted(folder.glob("*/"))
+            for one in filter(_is_model, inner):
+                yield one.relative_to(top).as_posix()
+
+
+def open_collection(config: Config, environment: Mapping[str, str]) -> Collection:
+    """Make the collection of this machine. environment: of this process."""
+    return Collection(open_library(config, environment), config)
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or (folder / "modules.json").is_file()
+
+
+def _paths_in(folder: Path) -> set[str]:
+    return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
