@@ -312,7 +312,6 @@ def test_row_062_nothing_is_stored_when_the_validation_call_fails(wire):
     assert wire.get(f"/_inference/{inference_id}").status == 404
 
 
-@LOCAL_MODELS
 def test_row_063_an_endpoint_whose_model_does_not_start_is_rolled_back(wire):
     inference_id = new_id()
     settings = {"model_id": ".elser_model_2", "num_allocations": 1, "num_threads": 1}

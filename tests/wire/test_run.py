@@ -111,7 +111,6 @@ def test_row_119_a_completion_is_a_list_of_one_result(wire):
     assert reply.json == {"completion": [{"result": "You said: hello"}]}
 
 
-@MORE_SERVICES
 def test_row_120_documents_are_ranked(wire):
     inference_id = wire.endpoint_of("cohere", "rerank")
 
@@ -120,21 +119,18 @@ def test_row_120_documents_are_ranked(wire):
     assert ranked == sorted(ranked, key=lambda one: -one["relevance_score"])
 
 
-@MORE_SERVICES
 def test_row_121_documents_are_returned_when_asked_for(wire):
     body = {"input": ["a"], "query": "q", "return_documents": True}
 
     assert run(wire, wire.endpoint_of("cohere", "rerank"), body).json["rerank"][0]["text"] == "a"
 
 
-@MORE_SERVICES
 def test_row_122_documents_are_not_returned_by_themselves(wire):
     body = {"input": ["a"], "query": "q"}
 
     assert "text" not in run(wire, wire.endpoint_of("cohere", "rerank"), body).json["rerank"][0]
 
 
-@MORE_SERVICES
 def test_row_123_top_n_limits_the_answer(wire):
     body = {"input": ["a", "b", "c"], "query": "q", "top_n": 2}
 
@@ -148,7 +144,6 @@ def test_row_124_top_n_is_at_least_one(wire):
     wire.refused(400, "action_request_validation_exception", text, reply)
 
 
-@MORE_SERVICES
 def test_row_125_top_n_may_exceed_the_inputs(wire):
     body = {"input": ["a", "b"], "query": "q", "top_n": 9}
 
@@ -168,7 +163,6 @@ def test_row_127_a_query_is_not_empty(wire):
     wire.refused(400, "action_request_validation_exception", text, reply)
 
 
-@MORE_SERVICES
 def test_row_128_a_query_may_be_an_object(wire):
     body = {"input": ["a"], "query": {"type": "text", "value": "q"}}
 

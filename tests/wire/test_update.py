@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.providers import refuse
-from tests.wire.waits import LOCAL_MODELS
 
 
 def test_row_084_task_settings_are_merged(wire):
@@ -121,7 +120,6 @@ def test_row_093_an_update_to_what_is_costs_no_call(wire):
     assert wire.provider.requests == []
 
 
-@LOCAL_MODELS
 def test_row_094_the_allocations_of_a_local_model_can_be_changed(wire):
     wire.put(
         "/_inference/text_embedding/local",
