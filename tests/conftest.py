@@ -17,7 +17,7 @@ settings.register_profile("soak", deadline=None, max_examples=5000)
 def _clean_environment(monkeypatch, tmp_path_factory) -> None:
     """Hide the machine's own settings: no variable and no home of whoever runs the tests."""
     for name in os.environ:
-        if name.startswith(("INFERRY_", "ELASTIC_", "XDG_", "PROMETHEUS_")):
+        if name.startswith(("INFERRY_", "ELASTIC_", "HF_", "XDG_", "PROMETHEUS_")):
             monkeypatch.delenv(name)
     home = tmp_path_factory.getbasetemp() / "home"
     home.mkdir(exist_ok=True)

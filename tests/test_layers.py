@@ -34,7 +34,7 @@ VENDORS = {
     "asyncpg": ("store/",),
     "botocore": ("services/auth.py", "outbound/streams.py"),
     "cryptography": ("security/", "services/auth.py"),
-    "httptools": ("api/http_protocol.py",),
+    "httptools": ("api/http/protocol.py",),
     "httpx2": ("models/hub.py",),  # of huggingface_hub
     "huggingface_hub": ("models/hub.py",),
     "icu": ("models/segmentation.py",),
@@ -50,7 +50,7 @@ VENDORS = {
     "tokenizers": ("models/tokenizers.py",),
     "torch": ("engine/runtimes/", "models/graphs/"),
     "typer": ("cli/",),
-    "uvicorn": ("app.py", "supervisor.py", "api/http_protocol.py", "api/http_answers.py"),
+    "uvicorn": ("app.py", "supervisor.py", "api/http/protocol.py", "api/http/answers.py"),
     "uvloop": ("app.py", "model_worker.py", "supervisor.py"),
     "yarl": ("outbound/",),
 }

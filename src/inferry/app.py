@@ -24,14 +24,14 @@ from inferry import __version__
 from inferry.api.application import Application
 from inferry.api.cluster import ClusterIdentity, cluster_routes
 from inferry.api.docs_page import docs_routes
-from inferry.api.elastic import elastic_routes
-from inferry.api.elastic_errors import render_error
+from inferry.api.elastic.errors import render_error
+from inferry.api.elastic.routes import elastic_routes
 from inferry.api.extensions import extension_routes
 from inferry.api.health import health_routes
-from inferry.api.http_protocol import HttpLimits, protocol_factory
-from inferry.api.openai import openai_routes
+from inferry.api.http.protocol import HttpLimits, protocol_factory
+from inferry.api.openai.routes import openai_routes
 from inferry.api.openapi import openapi_routes
-from inferry.api.security import security_routes
+from inferry.api.security.routes import security_routes
 from inferry.bootstrap import Bootstrap
 from inferry.commands import StartDeployment
 from inferry.concurrency import Nursery

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from inferry.api.application import Application
-from inferry.api.elastic_errors import render_error
+from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
 from inferry.errors import NotAuthenticated, NotAuthorized, NotFound
 from inferry.security.gate import Principal

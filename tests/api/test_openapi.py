@@ -9,7 +9,7 @@ from pathlib import Path
 
 from inferry.api.cluster import ClusterIdentity, cluster_routes
 from inferry.api.docs_page import docs_routes
-from inferry.api.elastic import elastic_routes
+from inferry.api.elastic.routes import elastic_routes
 from inferry.api.extensions import extension_routes
 from inferry.api.health import health_routes
 from inferry.api.openapi import describe, openapi_routes

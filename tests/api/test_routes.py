@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inferry.api.elastic_errors import render_error
+from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
 from inferry.api.routes import Match, RouteTable
 from inferry.errors import IllegalArgument, MethodNotAllowed, NoHandler

@@ -14,15 +14,15 @@ import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
-from inferry.api.compression import accepts_gzip
-from inferry.api.direct import DIRECT, Direct, Pairs, Whole
-from inferry.api.elastic_errors import render_error
+from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
-from inferry.api.media_types import MediaTypes, Negotiated
+from inferry.api.http.compression import accepts_gzip
+from inferry.api.http.direct import DIRECT, Direct, Pairs, Whole
+from inferry.api.http.media_types import MediaTypes, Negotiated
+from inferry.api.http.rendering import check_rendering
+from inferry.api.http.request_body import BodyReader, Receive, has_body
+from inferry.api.http.responding import PRODUCT, Responder, Send, transform
 from inferry.api.parameters import check_parameters, parse_query
-from inferry.api.rendering import check_rendering
-from inferry.api.request_body import BodyReader, Receive, has_body
-from inferry.api.responding import PRODUCT, Responder, Send, transform
 from inferry.api.routes import Match, RouteTable
 from inferry.api.strict_json import TOO_DEEP
 from inferry.errors import (

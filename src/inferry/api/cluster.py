@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from inferry.api.elastic_errors import render_error
+from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from inferry.api.elastic_errors import render_error
+from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
 
 _FOLDER: Final = Path(__file__).parent / "pages"

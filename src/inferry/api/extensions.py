@@ -6,8 +6,8 @@ from typing import Final
 
 import msgspec
 
-from inferry.api.elastic_endpoints import ACKNOWLEDGED, Acknowledged, actor_of
-from inferry.api.elastic_errors import render_error
+from inferry.api.elastic.endpoints import ACKNOWLEDGED, Acknowledged, actor_of
+from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
 from inferry.api.strict_json import parse_object
 from inferry.commands import DeleteReference, PutReference

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from inferry.api.elastic_errors import render_error
+from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
 from inferry.telemetry import Metrics
 

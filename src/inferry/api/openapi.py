@@ -9,9 +9,9 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from inferry.api.elastic_errors import render_error
+from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
-from inferry.api.media_types import EVENT_STREAM, JSON
+from inferry.api.http.media_types import EVENT_STREAM, JSON
 from inferry.api.parameters import EVERYWHERE
 from inferry.domain import TaskType
 

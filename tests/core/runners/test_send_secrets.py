@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from inferry.api.elastic_errors import envelope, headers_of
+from inferry.api.elastic.errors import envelope, headers_of
 from inferry.api.exchange import Request
 from inferry.core.runners.send import Sender
 from inferry.errors import InferenceError, Retry, UpstreamError, UpstreamUnreachable, cause_of

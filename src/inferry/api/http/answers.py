@@ -1,6 +1,6 @@
 """What is written on a connection: whole answers at once, parts gathered, refusals.
 
-See `http_protocol`, whose connections these are.
+See `protocol`, whose connections these are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from inferry.api.direct import Whole
+from inferry.api.http.direct import Whole
 
 _MOST_GATHERED_BYTES: Final = 64 * 1024
 

@@ -8,19 +8,19 @@ from typing import Any, Final
 
 import msgspec
 
-from inferry.api.elastic_answers import (
+from inferry.api.elastic.answers import (
     ChatAnswer,
     CompletionAnswer,
     DenseAnswer,
     RerankAnswer,
     SparseAnswer,
 )
-from inferry.api.elastic_bodies import ChatBody, EmbeddingBody, GeneralBody, RerankBody
-from inferry.api.elastic_endpoints import Acknowledged, DeletionAnswer, EndpointCalls
-from inferry.api.elastic_errors import render_error
-from inferry.api.elastic_inference import InferenceCalls
+from inferry.api.elastic.bodies import ChatBody, EmbeddingBody, GeneralBody, RerankBody
+from inferry.api.elastic.endpoints import Acknowledged, DeletionAnswer, EndpointCalls
+from inferry.api.elastic.errors import render_error
+from inferry.api.elastic.inference import InferenceCalls
 from inferry.api.exchange import Handler, Route
-from inferry.api.media_types import EVENT_STREAM
+from inferry.api.http.media_types import EVENT_STREAM
 from inferry.core.endpoint_json import EndpointItem
 from inferry.core.inference import Inference
 from inferry.core.snapshot import Snapshot

@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from inferry.api.compression import accepts_gzip, compress, decompress
+from inferry.api.http.compression import accepts_gzip, compress, decompress
 from inferry.errors import BodyTooLarge, IllegalArgument
 
 

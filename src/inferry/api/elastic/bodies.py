@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from inferry.api.body_shapes import Kind, ListOf, OneOf, Shape, check_body
+from inferry.api.elastic.body_shapes import Kind, ListOf, OneOf, Shape, check_body
 from inferry.api.strict_json import parse_object
 from inferry.domain import (
     Chat,

@@ -1,6 +1,6 @@
 """The answers of the security calls, for the OpenAPI document.
 
-`security_documents` writes them member by member, since which members there are depends on the
+`documents` writes them member by member, since which members there are depends on the
 record; the tests of the document hold both against each other.
 """
 

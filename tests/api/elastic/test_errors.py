@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from inferry import errors
-from inferry.api.elastic_errors import (
+from inferry.api.elastic.errors import (
     RENDERINGS,
     render_chat_error,
     render_error,

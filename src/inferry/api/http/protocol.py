@@ -21,8 +21,8 @@ from typing import Any, Final
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from inferry.api.direct import DIRECT, AnswerAtOnce
-from inferry.api.http_answers import DirectConnection, refusal, whole_answer
+from inferry.api.http.answers import DirectConnection, refusal, whole_answer
+from inferry.api.http.direct import DIRECT, AnswerAtOnce
 from inferry.api.routes import METHODS
 from inferry.concurrency import start_in
 

@@ -9,11 +9,11 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from inferry.api.compression import SMALLEST, accepts_gzip, compress
-from inferry.api.direct import Direct, Pairs, Whole
 from inferry.api.exchange import Answer, Request
-from inferry.api.media_types import content_type_of
-from inferry.api.rendering import is_rewritten, rewrite
+from inferry.api.http.compression import SMALLEST, accepts_gzip, compress
+from inferry.api.http.direct import Direct, Pairs, Whole
+from inferry.api.http.media_types import content_type_of
+from inferry.api.http.rendering import is_rewritten, rewrite
 
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 PRODUCT: Final = (b"x-elastic-product", b"Elasticsearch")

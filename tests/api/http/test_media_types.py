@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inferry.api.media_types import MediaTypes, content_type_of
+from inferry.api.http.media_types import MediaTypes, content_type_of
 from inferry.errors import UnacceptableMediaType, UnsupportedMediaType
 
 V8 = "application/vnd.elasticsearch+json; compatible-with=8"

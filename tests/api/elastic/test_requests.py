@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from inferry.api.elastic_requests import read_ask
+from inferry.api.elastic.requests import read_ask
 from inferry.domain import ContentItem, InputType, TaskType
 from inferry.errors import (
     IllegalArgument,

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from inferry.api.elastic_answers import ranges, result_answer
+from inferry.api.elastic.answers import ranges, result_answer
 from inferry.domain import (
     ChatChoice,
     ChatChunk,

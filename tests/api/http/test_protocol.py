@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from inferry.api.http_protocol import HttpLimits, protocol_factory
+from inferry.api.http.protocol import HttpLimits, protocol_factory
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
 LAST = b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"

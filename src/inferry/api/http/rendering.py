@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from inferry.api.filter_path import FilterPath
+from inferry.api.http.filter_path import FilterPath
 from inferry.api.parameters import parse_flag
 from inferry.errors import IllegalArgument, UnsupportedMediaType
 

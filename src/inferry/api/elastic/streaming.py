@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-from inferry.api.elastic_answers import ChatUsage, usage_of
-from inferry.api.elastic_errors import (
+from inferry.api.elastic.answers import ChatUsage, usage_of
+from inferry.api.elastic.errors import (
     chat_envelope,
     envelope,
     headers_of,
@@ -20,7 +20,7 @@ from inferry.api.elastic_errors import (
     rendering_of,
 )
 from inferry.api.exchange import Answer, Request
-from inferry.api.media_types import EVENT_STREAM
+from inferry.api.http.media_types import EVENT_STREAM
 from inferry.core.runners.runner import Chunks
 from inferry.domain import ChatChunk, ChatDelta, Json
 from inferry.errors import (

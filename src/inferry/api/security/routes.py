@@ -12,7 +12,7 @@ import msgspec
 
 from inferry.api.exchange import Answer, ErrorAnswer, Handler, Request, Route
 from inferry.api.parameters import parse_flag
-from inferry.api.security_answers import (
+from inferry.api.security.answers import (
     Caller,
     Created,
     EndedKeys,
@@ -26,7 +26,7 @@ from inferry.api.security_answers import (
     RoleItem,
     UserItem,
 )
-from inferry.api.security_documents import (
+from inferry.api.security.documents import (
     ApiKeyBody,
     InvalidationBody,
     PasswordBody,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inferry.api.security_documents import (
+from inferry.api.security.documents import (
     ApiKeyBody,
     InvalidationBody,
     PrivilegesBody,

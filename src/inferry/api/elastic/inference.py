@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from inferry.api.elastic_answers import result_answer
-from inferry.api.elastic_errors import render_chat_error, render_error
-from inferry.api.elastic_requests import read_ask
-from inferry.api.elastic_streaming import render_stream_error, stream_answer
+from inferry.api.elastic.answers import result_answer
+from inferry.api.elastic.errors import render_chat_error, render_error
+from inferry.api.elastic.requests import read_ask
+from inferry.api.elastic.streaming import render_stream_error, stream_answer
 from inferry.api.exchange import Answer, Request
 from inferry.api.parameters import parse_timeout
 from inferry.core.inference import Ask, Inference

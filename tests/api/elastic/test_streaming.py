@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from inferry.api.elastic_streaming import DONE, EventStream, render_stream_error, stream_answer
+from inferry.api.elastic.streaming import DONE, EventStream, render_stream_error, stream_answer
 from inferry.core.runners.runner import Chunks
 from inferry.domain import ChatChoice, ChatChunk, ChatDelta, Usage
 from inferry.errors import (

@@ -7,7 +7,7 @@ import pytest
 
 from inferry import errors
 from inferry.api.exchange import Request
-from inferry.api.openai_errors import WORDS, render_openai_error
+from inferry.api.openai.errors import WORDS, render_openai_error
 from inferry.errors import (
     DeadlineExceeded,
     InferenceError,

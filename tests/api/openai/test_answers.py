@@ -4,7 +4,7 @@ import base64
 import json
 import struct
 
-from inferry.api.openai_answers import (
+from inferry.api.openai.answers import (
     ChunkWriter,
     chat_answer,
     embeddings_answer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inferry.api.filter_path import FilterPath
+from inferry.api.http.filter_path import FilterPath
 from inferry.domain import Json
 
 VALUE: Json = {

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from inferry.api.openai_requests import read_chat, read_embeddings
+from inferry.api.openai.requests import read_chat, read_embeddings
 from inferry.domain import InputType, Message, Reasoning, Tool, ToolChoice
 from inferry.errors import InvalidRequest, MissingBody, UnreadableBody
 

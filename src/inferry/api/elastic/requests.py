@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from inferry.api.elastic_bodies import (
+from inferry.api.elastic.bodies import (
     CHAT,
     EMBEDDING,
     GENERAL,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from inferry.api.exchange import Answer, Request
-from inferry.api.openai import openai_routes
+from inferry.api.openai.routes import openai_routes
 from inferry.api.routes import Match, RouteTable
 from inferry.calls import Event, HttpReply
 from inferry.concurrency import Nursery

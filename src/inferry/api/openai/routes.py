@@ -1,7 +1,7 @@
 """The OpenAI dialect: `/v1/embeddings`, `/v1/chat/completions` and `/v1/models`.
 
-`model` is an inference id. Everything else is a translation: bodies in `openai_requests`, answers
-in `openai_answers`, failures in `openai_errors`.
+`model` is an inference id. Everything else is a translation: bodies in `requests`, answers
+in `answers`, failures in `errors`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from contextlib import aclosing
 import msgspec
 
 from inferry.api.exchange import Answer, Handler, Request, Route
-from inferry.api.media_types import EVENT_STREAM, JSON
-from inferry.api.openai_answers import (
+from inferry.api.http.media_types import EVENT_STREAM, JSON
+from inferry.api.openai.answers import (
     ChatAnswer,
     ChunkWriter,
     EmbeddingsAnswer,
@@ -25,8 +25,8 @@ from inferry.api.openai_answers import (
     model_answer,
     model_list_parts,
 )
-from inferry.api.openai_errors import openai_error_body, render_openai_error
-from inferry.api.openai_requests import (
+from inferry.api.openai.errors import openai_error_body, render_openai_error
+from inferry.api.openai.requests import (
     DIALECT,
     ChatBody,
     ChatCall,

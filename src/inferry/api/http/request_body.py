@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from inferry.api.compression import decompress, too_large
-from inferry.api.direct import Direct
+from inferry.api.http.compression import decompress, too_large
+from inferry.api.http.direct import Direct
 from inferry.concurrency import time_limit
 from inferry.errors import BadRequest, BodyTooLarge, UnsupportedMediaType
 
