@@ -50,6 +50,8 @@ def harden() -> None:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
         _volunteer(Path("/proc/self/oom_score_adj"))
+        with suppress(OSError):  # where there is no filter, there is none to go around
+            seccomp.forbid_rings()
 
 
 def _volunteer(score: Path) -> None:

@@ -15,7 +15,7 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -153,18 +153,32 @@ def _rules(pid: int) -> Iterator[_Rule]:
             yield _Rule(call, action, _masked(argument, _OPENED_EMPTY, access | flag))
 
 
+def forbid_rings() -> None:
+    """Have this thread, and what it starts from now on, open no io_uring; for good.
+
+    A ring that is open when `restrict` is called would carry calls past it, and libuv opens one
+    with its event loop. Raises `OSError` where it cannot be done.
+    """
+    _load(_ALLOW, [_Rule("io_uring_setup", _EPERM)])
+
+
 def restrict() -> None:
     """Bind this thread, and what it starts from now on, to the lists; for good.
 
     Call it while there is one thread. Raises `OSError` where it cannot be done.
     """
+    _load(_UNKNOWN, _rules(os.getpid()))
+
+
+def _load(default: int, rules: Iterable[_Rule]) -> None:
+    """Put a filter before every system call; of several the strictest answer counts."""
     library = _open()
-    context = library.seccomp_init(_UNKNOWN)
+    context = library.seccomp_init(default)
     if not context:
         raise OSError(errno.ENOMEM, "libseccomp has no memory for a filter")
     try:
         _check(library.seccomp_attr_set(context, _OTHER_ARCHITECTURE, _KILL))
-        for rule in _rules(os.getpid()):
+        for rule in rules:
             number = library.seccomp_syscall_resolve_name(rule.call.encode())
             if number >= 0:  # else this machine, or this version of the library, does not have it
                 compared = [] if rule.when is None else [rule.when]
