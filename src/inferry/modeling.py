@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     Ids: TypeAlias = NDArray[np.int32]
     """int32[texts, tokens]: token ids, or 1 and 0 for what counts and what does not."""
 
+MODEL_FILE, VOCABULARY_FILE, METADATA_FILE = "model.pt", "vocabulary.json", "metadata.json"
+"""What a folder has whose model is a TorchScript module: it, its vocabulary, and what it is for."""
+
 Precision: TypeAlias = Literal["f32", "bf16", "int8"]
 Truncation: TypeAlias = Literal["first", "second", "balanced"]
 """Which text of a pair that is too long is cut: the query, the document, or both alike."""
