@@ -29,6 +29,7 @@ from inferry.api.elastic.routes import elastic_routes
 from inferry.api.extensions import extension_routes
 from inferry.api.health import health_routes
 from inferry.api.http.protocol import HttpLimits, protocol_factory
+from inferry.api.http.request_body import BodyLimits
 from inferry.api.openai.routes import openai_routes
 from inferry.api.openapi import openapi_routes
 from inferry.api.security.routes import security_routes
@@ -52,6 +53,7 @@ from inferry.outbound.limiter import LeasingLimiter
 from inferry.protocols import Writer
 from inferry.records import Change
 from inferry.security.gate import CredentialGate, Gate, OpenGate, Principal
+from inferry.security.lockouts import Lockouts
 from inferry.security.users import Passwords
 from inferry.services.catalog import load_services
 from inferry.telemetry import Metrics, configure_logging
@@ -85,11 +87,13 @@ class Door:
         """Say why requests are not welcome, None while they are."""
         return "the server is shutting down" if self._is_shut else self.warning or None
 
-    def authenticate(self, headers: Mapping[str, str], uri: str) -> Coroutine[Any, Any, Principal]:
+    def authenticate(
+        self, headers: Mapping[str, str], uri: str, *, address: str
+    ) -> Coroutine[Any, Any, Principal]:
         """Ask the gate. Raises `ShuttingDown`."""
         if self._is_shut:
             raise ShuttingDown("the server is shutting down, send the request to another one")
-        return self._gate.authenticate(headers, uri)
+        return self._gate.authenticate(headers, uri, address=address)
 
     def recall(self, headers: Mapping[str, str]) -> Principal | None:
         """Ask the gate; nobody is known any more once it is shut."""
@@ -108,6 +112,7 @@ class Parts:
     application: Application
     snapshot: Snapshot
     access: Access
+    lockouts: Lockouts
     engine: LocalEngine
     door: Door
     metrics: Metrics
@@ -116,6 +121,7 @@ class Parts:
         """Serve `changes` from now on: one step without an await, so that no request sees half."""
         self.snapshot.apply(changes)
         self.access.apply(changes)
+        self.lockouts.apply(changes)
         self.engine.apply(changes)
 
 
@@ -257,7 +263,7 @@ async def build(
 ) -> Parts:
     """Make the parts, empty of records, and tie them together; `stack` closes what is open."""
     config = bootstrap.config
-    snapshot, access, metrics = Snapshot(), Access(), Metrics()
+    snapshot, access, lockouts, metrics = Snapshot(), Access(), Lockouts(), Metrics()
     services = load_services()
     writer = RemoteWriter(peer)
     limiter = LeasingLimiter(
@@ -301,14 +307,14 @@ async def build(
     if config.auth.enabled:
         passwords = Passwords()
         stack.callback(passwords.close)
-        gate = CredentialGate(access, passwords)
+        gate = CredentialGate(access, passwords, lockouts, writer.submit)
         routes += security_routes(access, writer, gate, render_error)
     door = Door(gate)
     routes += health_routes(metrics, door.why_not_ready)
     routes += docs_routes()
     routes += openapi_routes(routes, version=__version__)
-    application = Application(routes, door, max_body_bytes=config.server.max_body_bytes)
-    return Parts(config, application, snapshot, access, engine, door, metrics)
+    application = Application(routes, door, bodies=_body_limits(config))
+    return Parts(config, application, snapshot, access, lockouts, engine, door, metrics)
 
 
 async def _start_deployment(writer: Writer, inference_id: str) -> None:
@@ -330,6 +336,14 @@ async def _follow(certificate: Certificate) -> None:
     while True:
         await asyncio.sleep(_LOOK_AT_CERTIFICATE_S)
         certificate.refresh()
+
+
+def _body_limits(config: Config) -> BodyLimits:
+    return BodyLimits(
+        max_bytes=config.server.max_body_bytes,
+        timeout_s=config.limits.body_timeout_s,
+        max_held_bytes=config.limits.max_pending_body_bytes,
+    )
 
 
 def _server_config(parts: Parts, certificate: Certificate | None) -> uvicorn.Config:
