@@ -33,6 +33,7 @@ from inferry.api.http.request_body import BodyLimits
 from inferry.api.openai.routes import openai_routes
 from inferry.api.openapi import openapi_routes
 from inferry.api.security.routes import security_routes
+from inferry.api.trained_models.models import trained_model_routes
 from inferry.bootstrap import Bootstrap
 from inferry.commands import StartDeployment
 from inferry.concurrency import Nursery
@@ -43,6 +44,7 @@ from inferry.core.runners.cache import EmbeddingCache
 from inferry.core.runners.compose import compose, compose_local
 from inferry.core.runners.pending import PendingBytes
 from inferry.core.snapshot import Snapshot
+from inferry.core.trained_model_catalogue import TrainedModelCatalogue
 from inferry.domain import Json
 from inferry.engine.client import LocalEngine
 from inferry.errors import InternalError, ShuttingDown
@@ -56,6 +58,7 @@ from inferry.security.gate import CredentialGate, Gate, OpenGate, Principal
 from inferry.security.lockouts import Lockouts
 from inferry.security.users import Passwords
 from inferry.services.catalog import load_services
+from inferry.store.blobs import incoming_of
 from inferry.telemetry import Metrics, configure_logging
 from inferry.tls import Certificate, certificate_of
 
@@ -113,6 +116,7 @@ class Parts:
     snapshot: Snapshot
     access: Access
     lockouts: Lockouts
+    trained_models: TrainedModelCatalogue
     engine: LocalEngine
     door: Door
     metrics: Metrics
@@ -122,6 +126,7 @@ class Parts:
         self.snapshot.apply(changes)
         self.access.apply(changes)
         self.lockouts.apply(changes)
+        self.trained_models.apply(changes)
         self.engine.apply(changes)
 
 
@@ -276,6 +281,7 @@ async def build(
     max_bytes = config.cache.max_bytes
     cache = EmbeddingCache(max_bytes) if max_bytes else None
     engine = LocalEngine(nursery)
+    trained_models = TrainedModelCatalogue()
     inference = Inference(
         snapshot,
         services,
@@ -298,6 +304,7 @@ async def build(
     routes = [
         *elastic_routes(snapshot, inference, writer, services, diagnostics=_numbers),
         *openai_routes(snapshot, inference),
+        *trained_model_routes(trained_models, writer, incoming_of(config)),
         *extension_routes(snapshot, writer),
         *cluster_routes(
             ClusterIdentity(bootstrap.node_name, bootstrap.cluster_uuid, config.server.version)
@@ -314,7 +321,9 @@ async def build(
     routes += docs_routes()
     routes += openapi_routes(routes, version=__version__)
     application = Application(routes, door, bodies=_body_limits(config))
-    return Parts(config, application, snapshot, access, lockouts, engine, door, metrics)
+    return Parts(
+        config, application, snapshot, access, lockouts, trained_models, engine, door, metrics
+    )
 
 
 async def _start_deployment(writer: Writer, inference_id: str) -> None:

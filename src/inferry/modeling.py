@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     Ids: TypeAlias = NDArray[np.int32]
     """int32[texts, tokens]: token ids, or 1 and 0 for what counts and what does not."""
 
+MODEL_FILE, VOCABULARY_FILE, METADATA_FILE = "model.pt", "vocabulary.json", "metadata.json"
+"""What a folder has whose model is a TorchScript module: it, its vocabulary, and what it is for."""
+
 Precision: TypeAlias = Literal["f32", "bf16", "int8"]
 
 

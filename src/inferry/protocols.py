@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from inferry.calls import Event, HttpCall, HttpReply
-from inferry.commands import Command
-from inferry.domain import Deadline, DenseEmbeddings, Endpoint, InputType, Result
-from inferry.records import Change, DeploymentRecord, DeploymentSpec, Record
+from inferry.commands import Command, StagedFile
+from inferry.domain import Deadline, DenseEmbeddings, Endpoint, InputType, Json, Result
+from inferry.records import (
+    Announced,
+    Change,
+    DeploymentRecord,
+    DeploymentSpec,
+    Record,
+    StoredFile,
+)
 from inferry.service import Auth, Framing
 
 T = TypeVar("T")
@@ -127,6 +134,43 @@ class Deployments(Protocol):
 
     def find(self, deployment_id: str) -> DeploymentRecord | None:
         """Give a deployment as it is now, with the progress of its start."""
+
+    def records(self) -> Iterable[DeploymentRecord]:
+        """Give every deployment as it is now."""
+
+
+class Incoming(Protocol):
+    """Where an API process puts what it has received, for the supervisor to take. It blocks."""
+
+    def stage(self, content: bytes | memoryview) -> StagedFile:
+        """Write `content` to disk. Raises `StoreFailure`, and then nothing of it remains."""
+
+    def discard(self, staged: StagedFile) -> None:
+        """Remove a file that nobody took."""
+
+
+class ModelFiles(Protocol):
+    """The files of uploaded models, in the supervisor. It blocks, and raises `StoreFailure`."""
+
+    def create(self, model_id: str, metadata: Mapping[str, Json]) -> None:
+        """Make the folder of a model, empty but for its configuration."""
+
+    def take_part(
+        self, model_id: str, part: int, staged: StagedFile, announced: Announced
+    ) -> StoredFile | None:
+        """Take over a part; give the definition when it was the last one that was missing.
+
+        Raises `AlreadyExists` when there is another part of this number.
+        """
+
+    def drop_parts(self, model_id: str) -> None:
+        """Delete the parts, which are one file by now."""
+
+    def take_vocabulary(self, model_id: str, staged: StagedFile) -> StoredFile:
+        """Take over the vocabulary."""
+
+    def remove(self, model_id: str) -> None:
+        """Delete a model with everything that was received of it."""
 
 
 class Engine(Protocol):

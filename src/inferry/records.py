@@ -74,6 +74,47 @@ class DeploymentRecord(msgspec.Struct, frozen=True, tag="deployment"):
         return self.spec.deployment_id
 
 
+class StoredFile(msgspec.Struct, frozen=True):
+    """A file that is whole. sha256: in hexadecimal digits."""
+
+    sha256: str
+    size_bytes: int
+
+
+class Announced(msgspec.Struct, frozen=True):
+    """What the first part of a definition said of all of them."""
+
+    total_parts: int
+    total_definition_length: int
+
+
+class TrainedModelRecord(msgspec.Struct, frozen=True, tag="trained_model"):
+    """A model that somebody uploaded. config: as its PUT gave it, defaults filled in.
+
+    announced: once a part has come; definition: once all have, and are one file; vocabulary: once
+    it has come.
+    """
+
+    model_id: str
+    config: dict[str, Any]
+    create_time_ms: int
+    created_by: str | None = None
+    announced: Announced | None = None
+    definition: StoredFile | None = None
+    vocabulary: StoredFile | None = None
+    revision: int = 1
+
+    @property
+    def key(self) -> str:
+        """The record's key among its kind."""
+        return self.model_id
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything has come that it takes to run it."""
+        return self.definition is not None and self.vocabulary is not None
+
+
 class RoleDescriptor(msgspec.Struct, frozen=True, rename={"global_": "global"}):
     """Privileges: a role's, or those an API key is limited to.
 
@@ -202,6 +243,7 @@ Record: TypeAlias = (
     | LockoutRecord
     | RegionPolicyRecord
     | ReferenceRecord
+    | TrainedModelRecord
 )
 
 

@@ -58,6 +58,7 @@ from inferry.security.vault import open_vault
 from inferry.security.writer import SecurityWriter
 from inferry.service import HttpTask, Service
 from inferry.services.catalog import load_services
+from inferry.store.blobs import incoming_of, uploads_of
 from inferry.store.sql import SqlStore, open_store, sqlite_url
 from inferry.telemetry import clear_metrics_directory, configure_logging, get_logger
 from inferry.tls import certificate_of
@@ -133,6 +134,7 @@ class _Supervisor:
     def __init__(self, config: Config, sockets: Sequence[socket.socket]) -> None:
         self._config = config
         self._sockets = sockets
+        self._uploads = uploads_of(config)
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -237,6 +239,7 @@ class _Supervisor:
             logins = FailedLogins(fleet.publish)
         registry = await self._registry(store, fleet, engine, jobs, stack)
         registry.load(records)
+        await asyncio.to_thread(self._uploads.sweep, registry.trained_models())
         return _Writers(registry, security, logins)
 
     async def _first_start(
@@ -288,6 +291,8 @@ class _Supervisor:
             _probe_through(outbound, services),
             fleet.publish,
             deployments=engine.pool,
+            files=self._uploads,
+            incoming=incoming_of(config),
             nursery=jobs,
             starts=engine.starts,
             skip_validation=config.inference.skip_validate_and_start,

@@ -39,7 +39,10 @@ from tests.security.conftest import MemoryStore
 
 PASSWORD = "s3cret-pass"
 LONG_AGO_S = 1_000_000_000.0  # when the keys were made, so that a short one has expired
-PRIVILEGES = ("monitor_inference", "manage_inference", "monitor", "manage", "all")
+PRIVILEGES = (
+    *("monitor_inference", "manage_inference", "monitor_ml", "manage_ml"),
+    *("monitor", "manage", "all"),
+)
 ROLES = ("inference_user", "inference_admin", "superuser")
 CALLERS = (
     "no credentials",
