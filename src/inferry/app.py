@@ -57,6 +57,7 @@ from inferry.records import Change
 from inferry.security.gate import CredentialGate, Gate, OpenGate, Principal
 from inferry.security.lockouts import Lockouts
 from inferry.security.users import Passwords
+from inferry.service import Service
 from inferry.services.catalog import load_services
 from inferry.store.blobs import incoming_of
 from inferry.telemetry import Metrics, configure_logging
@@ -271,36 +272,10 @@ async def build(
     snapshot, access, lockouts, metrics = Snapshot(), Access(), Lockouts(), Metrics()
     services = load_services()
     writer = RemoteWriter(peer)
-    limiter = LeasingLimiter(
-        writer.submit, nursery=nursery, queue_capacity=config.outbound.queue_capacity
-    )
-    outbound = await stack.enter_async_context(
-        open_client(config.outbound, allow_private_networks=config.allows_private_networks)
-    )
-    timeouts = Timeouts(config.inference.timeout_s, config.inference.completion_timeout_s)
-    max_bytes = config.cache.max_bytes
-    cache = EmbeddingCache(max_bytes) if max_bytes else None
     engine = LocalEngine(nursery)
     trained_models = TrainedModelCatalogue()
-    inference = Inference(
-        snapshot,
-        services,
-        compose=partial(
-            compose,
-            outbound=outbound,
-            limiter=limiter,
-            count=metrics.count_upstream,
-            cache=cache,
-            pending=PendingBytes(config.outbound.max_pending_bytes),
-        ),
-        compose_local=partial(
-            compose_local, engine=engine, start=partial(_start_deployment, writer), cache=cache
-        ),
-        writer=writer,
-        metrics=metrics,
-        timeouts=timeouts,
-        nursery=nursery,
-    )
+    runs = _Runs(config, services, writer, engine, metrics, nursery)
+    inference = await _inference(snapshot, runs, stack)
     routes = [
         *elastic_routes(snapshot, inference, writer, services, diagnostics=_numbers),
         *openai_routes(snapshot, inference),
@@ -323,6 +298,49 @@ async def build(
     application = Application(routes, door, bodies=_body_limits(config))
     return Parts(
         config, application, snapshot, access, lockouts, trained_models, engine, door, metrics
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """What running endpoints needs beside the endpoints."""
+
+    config: Config
+    services: Mapping[str, Service]
+    writer: Writer
+    engine: LocalEngine
+    metrics: Metrics
+    nursery: Nursery
+
+
+async def _inference(snapshot: Snapshot, runs: _Runs, stack: AsyncExitStack) -> Inference:
+    """Make what runs endpoints; `stack` closes its connections."""
+    config, writer, nursery = runs.config, runs.writer, runs.nursery
+    limiter = LeasingLimiter(
+        writer.submit, nursery=nursery, queue_capacity=config.outbound.queue_capacity
+    )
+    outbound = await stack.enter_async_context(
+        open_client(config.outbound, allow_private_networks=config.allows_private_networks)
+    )
+    max_bytes = config.cache.max_bytes
+    cache = EmbeddingCache(max_bytes) if max_bytes else None
+    start = partial(_start_deployment, writer)
+    return Inference(
+        snapshot,
+        runs.services,
+        compose=partial(
+            compose,
+            outbound=outbound,
+            limiter=limiter,
+            count=runs.metrics.count_upstream,
+            cache=cache,
+            pending=PendingBytes(config.outbound.max_pending_bytes),
+        ),
+        compose_local=partial(compose_local, engine=runs.engine, start=start, cache=cache),
+        writer=writer,
+        metrics=runs.metrics,
+        timeouts=Timeouts(config.inference.timeout_s, config.inference.completion_timeout_s),
+        nursery=nursery,
     )
 
 
