@@ -229,7 +229,7 @@ async def test_its_slots_can_be_scaled_as_far_as_it_has_streams(worker) -> None:
 async def test_it_borrows_cores_and_gives_them_back_when_they_are_recalled(worker) -> None:
     await worker.load()
     await embed(await worker.connect(), "a", lane=Lane.SEARCH)
-    assert worker.supervisor.asked[-1] == Lane.SEARCH  # before it, warming may have borrowed some
+    assert Lane.SEARCH in worker.supervisor.asked  # warming may have borrowed some as well
 
     await worker.control(RECALL, msgspec.msgpack.encode(Lane.SEARCH))
 

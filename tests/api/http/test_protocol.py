@@ -446,7 +446,7 @@ async def test_a_client_that_does_not_read_is_cut_off():
 
 
 async def test_a_client_that_reads_on_gets_everything():
-    async with serve(answer_much, write_timeout_s=0.05) as port:
+    async with serve(answer_much, write_timeout_s=0.5) as port:
         received = await talk(port, LAST)
 
     assert len(received) > 64 * 2**20
