@@ -20,6 +20,8 @@ from inferry.models.weights import Tensor, Weights
 # What libraries put before the names of an encoder's tensors when they save it.
 _PREFIXES = ("", "bert.", "roberta.", "distilbert.", "mpnet.", "model.", "0.auto_model.")
 
+_HIDDEN = -1e9  # not the least float, which is infinite in bfloat16
+
 
 @dataclass(frozen=True, slots=True)
 class LayerNames:
@@ -98,8 +100,8 @@ class Blocks:
     def layers(self, states: Node, visible: Node, names: Iterable[LayerNames]) -> Node:
         """Run the layers: attention, then two linear maps, each added to its input and normalized.
 
-        visible: what attention may see, broadcast to [batch, heads, tokens, tokens]; a boolean, or
-        float32 that is added to the scores.
+        visible: float32 that is added to the scores of attention, broadcast to [batch, heads,
+        tokens, tokens]; see `visible_tokens`.
         """
         width, inner = self.encoder.width, self.encoder.inner
         for layer in names:
@@ -113,26 +115,44 @@ class Blocks:
         return states
 
     def _attention(self, states: Node, visible: Node, layer: LayerNames) -> Node:
-        width, heads = self.encoder.width, self.encoder.heads
-        split = integers([0, 0, heads, width // heads])
-        parts = [
-            op.transpose(
-                op.reshape(self.linear(states, name, width, width), split, special_zero=True),
-                integers([0, 2, 1, 3]),
+        """Mix the states of the tokens that see each other.
+
+        Written out, since the runtime makes one kernel of these operations, transpositions
+        included, that is faster than its own for the operation of this name.
+        """
+        width = self.encoder.width
+        query, key, value = (
+            op.transpose(self._by_head(states, name), integers(order))
+            for name, order in (
+                (layer.query, [0, 2, 1, 3]),
+                (layer.key, [0, 2, 3, 1]),
+                (layer.value, [0, 2, 1, 3]),
             )
-            for name in (layer.query, layer.key, layer.value)
-        ]
-        attended = op.scaled_dot_product_attention(*parts, visible)
+        )
+        scale = op.constant(np.float32((width // self.encoder.heads) ** -0.5))
+        scores = op.matmul(op.multiply(query, scale), key, transpose_a=False, transpose_b=False)
+        shares = op.softmax(op.add(scores, visible), -1)
+        attended = op.matmul(shares, value, transpose_a=False, transpose_b=False)
         attended = op.transpose(attended, integers([0, 2, 1, 3]))
         return op.reshape(attended, integers([0, 0, width]), special_zero=True)
+
+    def _by_head(self, states: Node, name: str) -> Node:
+        """Map the states, and part them: [batch, tokens, heads, width of a head]."""
+        width, heads = self.encoder.width, self.encoder.heads
+        mapped = self.linear(states, name, width, width)
+        return op.reshape(mapped, integers([0, 0, heads, width // heads]), special_zero=True)
 
     def _tensor(self, name: str, *shape: int) -> Node:
         return as_float(constant_of(self._weights.get(self._prefix + name, *shape)))
 
 
 def visible_tokens(mask: Node) -> Node:
-    """Let every token see those that are not padding: boolean[batch, 1, 1, tokens]."""
-    return op.convert(op.unsqueeze(mask, integers([1, 2])), "boolean")
+    """Let every token see those that are not padding: float32[batch, 1, 1, tokens].
+
+    0 for what is seen, and for padding so little that nothing is left of it in a softmax.
+    """
+    hidden = op.subtract(op.constant(np.int32(1)), op.unsqueeze(mask, integers([1, 2])))
+    return op.multiply(op.convert(hidden, "f32"), op.constant(np.float32(_HIDDEN)))
 
 
 def normalized(states: Node, scale: Node, shift: Node, epsilon: float) -> Node:
