@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from inferry.records import RoleDescriptor
+from inferry.records import RoleDescriptor, TrainedModelRecord
 
 
 class Command(msgspec.Struct, frozen=True, tag=True):
@@ -123,6 +123,59 @@ class DeleteReference(Command, frozen=True):
     """Forget something that used endpoints."""
 
     name: str
+    actor: str | None = None
+
+
+# --- uploaded models ---------------------------------------------------------------------------
+
+
+class PutTrainedModel(Command, frozen=True):
+    """Create a model whose parts come later. The reply is the stored record."""
+
+    Reply: ClassVar[Any] = TrainedModelRecord
+    model_id: str
+    body: dict[str, Any]
+    actor: str | None = None
+
+    def __repr__(self) -> str:
+        return f"PutTrainedModel(model_id={self.model_id!r})"
+
+
+class StagedFile(msgspec.Struct, frozen=True):
+    """A file that a process has written where the supervisor finds it. name: in that place."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+class PutDefinitionPart(Command, frozen=True):
+    """Take a part of a model's definition; the file is the supervisor's from here on."""
+
+    model_id: str
+    part: int
+    total_parts: int
+    total_definition_length: int
+    file: StagedFile
+    actor: str | None = None
+
+
+class PutVocabulary(Command, frozen=True):
+    """Take the vocabulary of a model. merges, scores: how many there are."""
+
+    model_id: str
+    words: int
+    merges: int
+    scores: int
+    file: StagedFile
+    actor: str | None = None
+
+
+class DeleteTrainedModel(Command, frozen=True):
+    """Remove a model with all its files; with `force` also one that is in use."""
+
+    model_id: str
+    force: bool = False
     actor: str | None = None
 
 
@@ -241,6 +294,16 @@ class DeleteRole(Command, frozen=True):
 
     Reply: ClassVar[Any] = bool
     name: str
+
+
+class NoteFailedLogin(Command, frozen=True):
+    """Count a failed login; the reply is the seconds that the pair is locked out, 0 if it is not.
+
+    pair: of user and address, as `security.lockouts` makes it.
+    """
+
+    Reply: ClassVar[Any] = float
+    pair: bytes
 
 
 # --- rate limits -------------------------------------------------------------------------------

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from inferry.calls import Event, HttpCall, HttpReply
-from inferry.commands import Command
-from inferry.domain import Deadline, DenseEmbeddings, Endpoint, InputType, Result
-from inferry.records import Change, DeploymentRecord, DeploymentSpec, Record
+from inferry.commands import Command, StagedFile
+from inferry.domain import Deadline, Endpoint, InputType, Json, Result, TaskType
+from inferry.records import (
+    Announced,
+    Change,
+    DeploymentRecord,
+    DeploymentSpec,
+    Record,
+    StoredFile,
+)
 from inferry.service import Auth, Framing
 
 T = TypeVar("T")
@@ -105,9 +112,10 @@ class Limiter(Protocol):
 class Deployments(Protocol):
     """The local models that run on this host, in the supervisor."""
 
-    async def check(self, model_id: str) -> None:
+    async def check(self, model_id: str, task_type: TaskType | None = None) -> None:
         """Refuse a model that cannot be here, without loading or downloading it.
 
+        task_type: what it shall do, which is compared as far as its files are on this machine.
         Raises `NotFound` with the command that provides it, `IllegalArgument`, `UnusableModel`.
         """
 
@@ -128,17 +136,63 @@ class Deployments(Protocol):
     def find(self, deployment_id: str) -> DeploymentRecord | None:
         """Give a deployment as it is now, with the progress of its start."""
 
+    def records(self) -> Iterable[DeploymentRecord]:
+        """Give every deployment as it is now."""
+
+
+class Incoming(Protocol):
+    """Where an API process puts what it has received, for the supervisor to take. It blocks."""
+
+    def stage(self, content: bytes | memoryview) -> StagedFile:
+        """Write `content` to disk. Raises `StoreFailure`, and then nothing of it remains."""
+
+    def discard(self, staged: StagedFile) -> None:
+        """Remove a file that nobody took."""
+
+
+class ModelFiles(Protocol):
+    """The files of uploaded models, in the supervisor. It blocks, and raises `StoreFailure`."""
+
+    def create(self, model_id: str, metadata: Mapping[str, Json]) -> None:
+        """Make the folder of a model, empty but for its configuration."""
+
+    def take_part(
+        self, model_id: str, part: int, staged: StagedFile, announced: Announced
+    ) -> StoredFile | None:
+        """Take over a part; give the definition when it was the last one that was missing.
+
+        Raises `AlreadyExists` when there is another part of this number.
+        """
+
+    def drop_parts(self, model_id: str) -> None:
+        """Delete the parts, which are one file by now."""
+
+    def take_vocabulary(self, model_id: str, staged: StagedFile) -> StoredFile:
+        """Take over the vocabulary."""
+
+    def remove(self, model_id: str) -> None:
+        """Delete a model with everything that was received of it."""
+
 
 class Engine(Protocol):
     """Runs local models for an API process."""
 
-    async def embed(
-        self, deployment_id: str, texts: Sequence[str], *, input_type: InputType, deadline: Deadline
-    ) -> DenseEmbeddings:
-        """Embed `texts`, at least one; searches go before everything else.
+    async def infer(
+        self,
+        deployment_id: str,
+        texts: Sequence[str],
+        *,
+        query: str | None = None,
+        input_type: InputType,
+        deadline: Deadline,
+    ) -> Result:
+        """Run `texts`, at least one; searches and rankings go before everything else.
+
+        query: what the texts are ranked by, None for models that take single texts. A ranking is
+        in the order of the texts.
 
         Raises `NotDeployed`, `WorkerLost` when the work is lost and may be sent again, `QueueFull`,
-        `DeadlineExceeded`, and `IllegalArgument` for a text that no tokenizer can read.
+        `DeadlineExceeded`, and `BadRequest` for texts that the model cannot take.
         """
 
 

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from inferry.domain import TaskType
+
 
 class EndpointRecord(msgspec.Struct, frozen=True, tag="endpoint"):
     """An inference endpoint. `secrets` are sealed; times are milliseconds since the epoch.
@@ -39,6 +41,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, tag="endpoint"):
 class DeploymentSpec(msgspec.Struct, frozen=True):
     """A local model that is to run. dimensions: a width below the model's own, None for that.
 
+    task_type: what it shall do, None for whatever its files say.
     num_allocations: batches that run at once; num_threads: of each.
     """
 
@@ -48,14 +51,15 @@ class DeploymentSpec(msgspec.Struct, frozen=True):
     num_threads: int
     adaptive_allocations: dict[str, Any] | None = None
     dimensions: int | None = None
+    task_type: TaskType | None = None
 
 
 class DeploymentRecord(msgspec.Struct, frozen=True, tag="deployment"):
     """A local model that runs, or is about to; never stored.
 
     state: starting, started or failed. progress: of a start, for people. socket: path where its
-    worker answers or will in a moment, None where it does not. reason: why it failed. dimensions,
-    similarity and precision: of the model, as loaded.
+    worker answers or will in a moment, None where it does not. reason: why it failed. task_type,
+    dimensions, similarity and precision: of the model, as loaded.
     """
 
     spec: DeploymentSpec
@@ -63,6 +67,7 @@ class DeploymentRecord(msgspec.Struct, frozen=True, tag="deployment"):
     progress: str = ""
     socket: str | None = None
     reason: str | None = None
+    task_type: TaskType | None = None
     dimensions: int | None = None
     similarity: str | None = None
     precision: str | None = None
@@ -72,6 +77,47 @@ class DeploymentRecord(msgspec.Struct, frozen=True, tag="deployment"):
     def key(self) -> str:
         """The record's key among its kind."""
         return self.spec.deployment_id
+
+
+class StoredFile(msgspec.Struct, frozen=True):
+    """A file that is whole. sha256: in hexadecimal digits."""
+
+    sha256: str
+    size_bytes: int
+
+
+class Announced(msgspec.Struct, frozen=True):
+    """What the first part of a definition said of all of them."""
+
+    total_parts: int
+    total_definition_length: int
+
+
+class TrainedModelRecord(msgspec.Struct, frozen=True, tag="trained_model"):
+    """A model that somebody uploaded. config: as its PUT gave it, defaults filled in.
+
+    announced: once a part has come; definition: once all have, and are one file; vocabulary: once
+    it has come.
+    """
+
+    model_id: str
+    config: dict[str, Any]
+    create_time_ms: int
+    created_by: str | None = None
+    announced: Announced | None = None
+    definition: StoredFile | None = None
+    vocabulary: StoredFile | None = None
+    revision: int = 1
+
+    @property
+    def key(self) -> str:
+        """The record's key among its kind."""
+        return self.model_id
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything has come that it takes to run it."""
+        return self.definition is not None and self.vocabulary is not None
 
 
 class RoleDescriptor(msgspec.Struct, frozen=True, rename={"global_": "global"}):
@@ -147,6 +193,22 @@ class ApiKeyRecord(msgspec.Struct, frozen=True, tag="api_key"):
         return self.id
 
 
+class LockoutRecord(msgspec.Struct, frozen=True, tag="lockout"):
+    """A pair of user and address that failed to log in too often; never stored.
+
+    pair: as `security.lockouts` makes it. until_s: when it ends, on the monotonic clock.
+    """
+
+    pair: bytes
+    until_s: float
+    revision: int = 1
+
+    @property
+    def key(self) -> str:
+        """The record's key among its kind."""
+        return self.pair.hex()
+
+
 class RegionPolicyRecord(msgspec.Struct, frozen=True, tag="region_policy"):
     """The one region policy. `policy` is the document as the caller gave it."""
 
@@ -183,8 +245,10 @@ Record: TypeAlias = (
     | RoleRecord
     | UserRecord
     | ApiKeyRecord
+    | LockoutRecord
     | RegionPolicyRecord
     | ReferenceRecord
+    | TrainedModelRecord
 )
 
 

@@ -33,7 +33,7 @@ from inferry.bootstrap import (
     read_private,
     write_private,
 )
-from inferry.commands import Command, TakeTokens
+from inferry.commands import Command, NoteFailedLogin, TakeTokens
 from inferry.concurrency import Nursery, first_of
 from inferry.config import Config, Loaded
 from inferry.core.dry_run import sample_request
@@ -48,14 +48,17 @@ from inferry.fleet import Fleet, Launch
 from inferry.models.library import open_library
 from inferry.outbound.client import open_client
 from inferry.outbound.limiter import Buckets
+from inferry.process_limits import allow_descriptors
 from inferry.protocols import Outbound, Probe
 from inferry.records import Record
 from inferry.security.first_start import prepare
+from inferry.security.lockouts import FailedLogins
 from inferry.security.users import Passwords
 from inferry.security.vault import open_vault
 from inferry.security.writer import SecurityWriter
 from inferry.service import HttpTask, Service
 from inferry.services.catalog import load_services
+from inferry.store.blobs import incoming_of, uploads_of
 from inferry.store.sql import SqlStore, open_store, sqlite_url
 from inferry.telemetry import clear_metrics_directory, configure_logging, get_logger
 from inferry.tls import certificate_of
@@ -78,6 +81,7 @@ def serve(loaded: Loaded, *, no_auth: bool) -> int:
 
     config = _without_auth(loaded.config) if no_auth else loaded.config
     configure_logging(config.telemetry)
+    allow_descriptors()
     try:
         with ExitStack() as stack:
             certificate_of(config)  # tell here, and not in every child, why it cannot be used
@@ -109,15 +113,18 @@ def _bind(config: Config) -> list[socket.socket]:
 
 @dataclass(frozen=True, slots=True)
 class _Writers:
-    """What decides about writes. security: None without authentication."""
+    """What decides about writes. security, logins: None without authentication."""
 
     registry: Registry
     security: SecurityWriter | None
+    logins: FailedLogins | None
 
     def records(self) -> Iterator[Record]:
         """Give every record that is served, as of the first step."""
         if self.security is not None:
             yield from self.security.records()
+        if self.logins is not None:
+            yield from self.logins.records()
         yield from self.registry.records()
 
 
@@ -127,6 +134,7 @@ class _Supervisor:
     def __init__(self, config: Config, sockets: Sequence[socket.socket]) -> None:
         self._config = config
         self._sockets = sockets
+        self._uploads = uploads_of(config)
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -186,6 +194,8 @@ class _Supervisor:
         }
         if writers.security is not None:
             handlers |= writers.security.handlers()
+        if writers.logins is not None:
+            handlers[NoteFailedLogin] = writers.logins.note
 
         async def run(command: Command) -> Any:
             return await handlers[type(command)](command)
@@ -220,15 +230,17 @@ class _Supervisor:
     ) -> _Writers:
         """Make what carries out commands, with what the store holds."""
         records = await store.load()
-        security = None
+        security, logins = None, None
         if self._config.auth.enabled:
             passwords = Passwords()
             stack.callback(passwords.close)
             records = await self._first_start(store, records, passwords)
             security = SecurityWriter(store, fleet.publish, passwords, records=records)
+            logins = FailedLogins(fleet.publish)
         registry = await self._registry(store, fleet, engine, jobs, stack)
         registry.load(records)
-        return _Writers(registry, security)
+        await asyncio.to_thread(self._uploads.sweep, registry.trained_models())
+        return _Writers(registry, security, logins)
 
     async def _first_start(
         self, store: SqlStore, records: list[Record], passwords: Passwords
@@ -279,6 +291,8 @@ class _Supervisor:
             _probe_through(outbound, services),
             fleet.publish,
             deployments=engine.pool,
+            files=self._uploads,
+            incoming=incoming_of(config),
             nursery=jobs,
             starts=engine.starts,
             skip_validation=config.inference.skip_validate_and_start,
@@ -305,6 +319,8 @@ class _Engine:
                 telemetry=config.telemetry,
                 precision=config.engine.precision,
                 memory_limit=config.engine.memory_limit,
+                private=directory,
+                allow_unsandboxed=config.engine.allow_unsandboxed,
             )
         )
         # Starts end first: what is cut off is no failure, and goes on with the next server.

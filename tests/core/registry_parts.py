@@ -7,8 +7,9 @@ is told.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import msgspec
 
 from inferry.calls import Credential, HttpCall, HttpReply
-from inferry.commands import DeleteEndpoint, PutEndpoint, UpdateEndpoint
+from inferry.commands import DeleteEndpoint, PutEndpoint, StagedFile, UpdateEndpoint
 from inferry.concurrency import Nursery
 from inferry.core.registry import Registry
 from inferry.core.snapshot import Snapshot
@@ -32,15 +33,26 @@ from inferry.domain import (
     TaskType,
 )
 from inferry.errors import (
+    AlreadyExists,
     BadRequest,
     InferenceError,
     NotDeployed,
     NotFound,
     SecretsUnreadable,
+    UnusableModel,
     VersionConflict,
 )
 from inferry.fields import Field
-from inferry.records import Change, DeploymentRecord, DeploymentSpec, Drop, Put, Record
+from inferry.records import (
+    Announced,
+    Change,
+    DeploymentRecord,
+    DeploymentSpec,
+    Drop,
+    Put,
+    Record,
+    StoredFile,
+)
 from inferry.service import HttpTask, Service
 from inferry.services import elasticsearch
 from inferry.vectors import JsonVector
@@ -226,13 +238,14 @@ class TellingProbe:
 class ToldDeployments:
     """Deployments that start when they are told to.
 
-    absent: models that are not here. fails: raised by every start. gate: when set, every start
-    waits for it. publish: told what runs.
+    absent: models that are not here. tasks: what models do that do not do everything. fails:
+    raised by every start. gate: when set, every start waits for it. publish: told what runs.
     """
 
     def __init__(self, publish: Callable[[Sequence[Change]], Awaitable[None]]) -> None:
         self.running: dict[str, DeploymentRecord] = {}
         self.absent: set[str] = set()
+        self.tasks: dict[str, TaskType] = {}
         self.fails: InferenceError | None = None
         self.gate: asyncio.Event | None = None
         self.starts: list[tuple[DeploymentSpec, bool]] = []
@@ -240,10 +253,13 @@ class ToldDeployments:
         self._publish = publish
         self._ended: dict[str, asyncio.Event] = {}
 
-    async def check(self, model_id: str) -> None:
+    async def check(self, model_id: str, task_type: TaskType | None = None) -> None:
         await asyncio.sleep(0)
         if model_id in self.absent:
             raise NotFound(f"the model [{model_id}] is not here")
+        can = self.tasks.get(model_id, task_type)
+        if can != task_type:
+            raise UnusableModel(f"[{model_id}] is for [{can}]")
 
     async def start(self, spec: DeploymentSpec, *, is_proven: bool = False) -> DeploymentRecord:
         self.starts.append((spec, is_proven))
@@ -256,10 +272,13 @@ class ToldDeployments:
             raise self.fails
         if spec.deployment_id not in self.running:
             raise NotDeployed(f"[{spec.deployment_id}] is not deployed")
+        is_dense = spec.task_type in (None, TaskType.TEXT_EMBEDDING)
+        dimensions = (spec.dimensions or WIDTH) if is_dense else None
         started = msgspec.structs.replace(
             self.running[spec.deployment_id],
             state="started",
-            dimensions=spec.dimensions or WIDTH,
+            task_type=spec.task_type,
+            dimensions=dimensions,
             similarity="dot_product",
         )
         self.running[spec.deployment_id] = started
@@ -286,6 +305,57 @@ class ToldDeployments:
 
     def find(self, deployment_id: str) -> DeploymentRecord | None:
         return self.running.get(deployment_id)
+
+    def records(self) -> list[DeploymentRecord]:
+        return list(self.running.values())
+
+
+class MemoryFiles:
+    """The files of uploaded models, and what was received, in memory. fails: raised by takes."""
+
+    def __init__(self) -> None:
+        self.received: dict[str, bytes] = {}
+        self.models: dict[str, dict[str, Any]] = {}
+        self.fails: Exception | None = None
+
+    def stage(self, content: bytes | memoryview) -> StagedFile:
+        name = str(len(self.received))
+        self.received[name] = bytes(content)
+        return StagedFile(name, hashlib.sha256(content).hexdigest(), len(content))
+
+    def discard(self, staged: StagedFile) -> None:
+        self.received.pop(staged.name, None)
+
+    def create(self, model_id: str, metadata: Mapping[str, Any]) -> None:
+        self.models[model_id] = {"metadata": metadata, "parts": {}}
+
+    def take_part(
+        self, model_id: str, part: int, staged: StagedFile, announced: Announced
+    ) -> StoredFile | None:
+        if self.fails is not None:
+            raise self.fails
+        parts = self.models[model_id]["parts"]
+        content = self.received.pop(staged.name)
+        if parts.setdefault(part, content) != content:
+            raise AlreadyExists(f"chunked doc [{model_id}][{part}] already exists")
+        whole = b"".join(parts[number] for number in sorted(parts))
+        if (len(parts), len(whole)) != (
+            announced.total_parts,
+            announced.total_definition_length,
+        ):
+            return None
+        self.models[model_id]["model"] = whole
+        return StoredFile(hashlib.sha256(whole).hexdigest(), len(whole))
+
+    def drop_parts(self, model_id: str) -> None:
+        self.models[model_id]["parts"] = {}
+
+    def take_vocabulary(self, model_id: str, staged: StagedFile) -> StoredFile:
+        self.models[model_id]["vocabulary"] = self.received.pop(staged.name)
+        return StoredFile(staged.sha256, staged.size_bytes)
+
+    def remove(self, model_id: str) -> None:
+        self.models.pop(model_id, None)
 
 
 def usual_result(task_type: TaskType) -> Result:
@@ -314,6 +384,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.deployments = ToldDeployments(self.publish)
+        self.files = MemoryFiles()
         self.registry = Registry(
             self.store,
             self.vault,
@@ -321,6 +392,8 @@ class House:
             self.probe,
             self.publish,
             deployments=self.deployments,
+            files=self.files,
+            incoming=self.files,
             nursery=self.nursery,
             starts=self.nursery,
             skip_validation=self.skip_validation,

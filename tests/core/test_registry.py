@@ -76,7 +76,10 @@ def test_every_command_of_the_registry_has_a_handler(house) -> None:
         and one not in (Command, TakeTokens)
         and any(
             word in one.__name__
-            for word in ("Endpoint", "Region", "Reference", "FetchSecrets", "Deployment")
+            for word in (
+                *("Endpoint", "Region", "Reference", "FetchSecrets", "Deployment"),
+                *("TrainedModel", "DefinitionPart", "Vocabulary"),
+            )
         )
     }
 

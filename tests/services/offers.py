@@ -38,7 +38,7 @@ from inferry.records import Record
 from inferry.sections import OutboundSection
 from inferry.service import HttpTask, Service
 from tests.clocks import FakeClock
-from tests.core.registry_parts import MemoryStore, OpenVault, ToldDeployments
+from tests.core.registry_parts import MemoryFiles, MemoryStore, OpenVault, ToldDeployments
 from tests.providers import Behaviour, Connection, Provider, Received, open_provider
 from tests.services import simulated
 from tests.services.cases import SERVICES, Case, cases
@@ -225,6 +225,8 @@ class Hosted:
                 self.probe,
                 _tell_nobody,
                 deployments=ToldDeployments(_tell_nobody),
+                files=MemoryFiles(),
+                incoming=MemoryFiles(),
                 nursery=nursery,
                 starts=nursery,
             )

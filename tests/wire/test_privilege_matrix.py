@@ -17,7 +17,9 @@ KNOWN = set(CALLERS) - STRANGERS
 MIGHTY = {"all", "superuser"}
 # Who may do actions that begin so; the first that fits counts.
 ALLOWED = {
-    "cluster:monitor/xpack/inference/": KNOWN - {"no privilege"},
+    "cluster:monitor/xpack/inference/": KNOWN - {"no privilege", "monitor_ml", "manage_ml"},
+    "cluster:monitor/xpack/ml/": {*MIGHTY, "monitor", "manage", "monitor_ml", "manage_ml"},
+    "cluster:admin/xpack/ml/": {*MIGHTY, "manage", "manage_ml"},
     "cluster:admin/xpack/inference/": {
         *MIGHTY,
         *("manage", "manage_inference", "inference_admin"),
@@ -29,6 +31,8 @@ ALLOWED = {
 GRANTED_BY = {
     "cluster:monitor/xpack/inference/": "monitor_inference,manage_inference,monitor,manage,all",
     "cluster:admin/xpack/inference/": "manage_inference,manage,all",
+    "cluster:monitor/xpack/ml/": "monitor_ml,manage_ml,monitor,manage,all",
+    "cluster:admin/xpack/ml/": "manage_ml,manage,all",
     "cluster:admin/xpack/security/api_key/create": (
         "manage_own_api_key,manage_api_key,manage_security,all"
     ),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
+from inferry.core.deployment_settings import LOCAL_SERVICES
 from inferry.core.locks import KeyedLocks
 from inferry.core.references import References
 from inferry.core.regions import SERVICES_WITH_REGION
@@ -23,6 +24,7 @@ from inferry.records import (
     Record,
     ReferenceRecord,
     RegionPolicyRecord,
+    TrainedModelRecord,
 )
 from inferry.telemetry import get_logger
 
@@ -31,7 +33,7 @@ _unpack = msgspec.msgpack.Decoder(EndpointRecord).decode
 
 
 class Ledger:
-    """Endpoints, region policy and references as the store has them.
+    """Endpoints, uploaded models, region policy and references as the store has them.
 
     locks: by endpoint id; hold one from a look at the endpoint to the change that rests on it.
     clock: seconds since the epoch.
@@ -45,6 +47,8 @@ class Ledger:
         self.locks = KeyedLocks()
         self._endpoints: dict[str, bytes] = {}
         self._with_region: set[str] = set()
+        self._local: set[str] = set()
+        self.trained_models: dict[str, TrainedModelRecord] = {}
         self.region_policy: RegionPolicyRecord | None = None
         self.references = References()
 
@@ -60,6 +64,7 @@ class Ledger:
         if self.region_policy is not None:
             yield self.region_policy
         yield from list(self.references)
+        yield from list(self.trained_models.values())
 
     def endpoint(self, inference_id: str) -> EndpointRecord | None:
         """Give the record of an endpoint, None when there is none."""
@@ -69,6 +74,11 @@ class Ledger:
     def endpoints_with_region(self) -> Iterator[EndpointRecord]:
         """Give the endpoints of services whose settings name a region, sorted by id."""
         for inference_id in sorted(self._with_region):
+            yield _unpack(self._endpoints[inference_id])
+
+    def local_endpoints(self) -> Iterator[EndpointRecord]:
+        """Give the endpoints whose models run here, sorted by id."""
+        for inference_id in sorted(self._local):
             yield _unpack(self._endpoints[inference_id])
 
     def next_revision(self, *, after: int = 0) -> int:
@@ -105,19 +115,26 @@ class Ledger:
             self._endpoints[key] = _pack(record)
             if record.service in SERVICES_WITH_REGION:
                 self._with_region.add(record.inference_id)
+            if record.service in LOCAL_SERVICES:
+                self._local.add(key)
         elif isinstance(record, RegionPolicyRecord):
             self.region_policy = record
         elif isinstance(record, ReferenceRecord):
             self.references.put(record)
+        elif isinstance(record, TrainedModelRecord):
+            self.trained_models[record.model_id] = record
 
     def _drop(self, drop: Drop) -> None:
         if drop.kind == "endpoint":
             self._endpoints.pop(drop.key, None)
             self._with_region.discard(drop.key)
+            self._local.discard(drop.key)
         elif drop.kind == "region_policy":
             self.region_policy = None
         elif drop.kind == "reference":
             self.references.drop(drop.key)
+        elif drop.kind == "trained_model":
+            self.trained_models.pop(drop.key, None)
 
 
 def _public(change: Change) -> Change:

@@ -1,4 +1,4 @@
-"""The single writer of endpoints, region policy and references; it lives in the supervisor.
+"""The single writer of the registry; it lives in the supervisor.
 
 Each handler takes a command and runs to its end in the nursery, whatever becomes of its caller.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from inferry.commands import (
@@ -15,11 +15,15 @@ from inferry.commands import (
     DeleteEndpoint,
     DeleteReference,
     DeleteRegionPolicy,
+    DeleteTrainedModel,
     Deletion,
     FetchSecrets,
+    PutDefinitionPart,
     PutEndpoint,
     PutReference,
     PutRegionPolicy,
+    PutTrainedModel,
+    PutVocabulary,
     StartDeployment,
     UpdateEndpoint,
 )
@@ -30,15 +34,17 @@ from inferry.core.ledger import Ledger
 from inferry.core.local_models import LocalModels
 from inferry.core.policy_writer import PolicyWriter
 from inferry.core.sealing import Sealer
-from inferry.protocols import Deployments, Probe, Publish, Store, Vault
-from inferry.records import EndpointRecord, Record
+from inferry.core.trained_models import TrainedModelWriter
+from inferry.protocols import Deployments, Incoming, ModelFiles, Probe, Publish, Store, Vault
+from inferry.records import EndpointRecord, Record, TrainedModelRecord
 from inferry.service import Service
 from inferry.telemetry import get_logger
 
 
 class Registry:
-    """Carries out the commands of endpoints, region policy and references.
+    """Carries out the commands of endpoints, uploaded models, region policy and references.
 
+    files: of uploaded models; incoming: where API processes put what they receive.
     nursery: of commands; starts: of local models that start, whoever waits for them.
     skip_validation: store without a probe or a start. timeout_s, generative_timeout_s: of a PUT
     that names none. clock: seconds since the epoch.
@@ -53,6 +59,8 @@ class Registry:
         publish: Publish,
         *,
         deployments: Deployments,
+        files: ModelFiles,
+        incoming: Incoming,
         nursery: Nursery,
         starts: Nursery,
         skip_validation: bool = False,
@@ -72,6 +80,7 @@ class Registry:
             self._ledger, Sealer(vault), services, probe, self._local, rules=rules
         )
         self._policies = PolicyWriter(self._ledger, clock)
+        self._trained_models = TrainedModelWriter(self._ledger, files, incoming, deployments)
 
     def load(self, records: Iterable[Record]) -> None:
         """Take over what the store holds; records of other kinds are left alone.
@@ -89,6 +98,10 @@ class Registry:
         """Start the local models of stored endpoints, and of those that `preload` names."""
         self._local.resume(self._stored_local, preload)
 
+    def trained_models(self) -> Collection[str]:
+        """Give the ids of the uploaded models."""
+        return self._ledger.trained_models
+
     def records(self) -> Iterator[Record]:
         """Give every stored record of this registry as it is now, without sealed secrets."""
         return self._ledger.records()
@@ -101,6 +114,10 @@ class Registry:
             DeleteEndpoint: self.delete_endpoint,
             FetchSecrets: self.fetch_secrets,
             StartDeployment: self.start_deployment,
+            PutTrainedModel: self.put_trained_model,
+            PutDefinitionPart: self.put_definition_part,
+            PutVocabulary: self.put_vocabulary,
+            DeleteTrainedModel: self.delete_trained_model,
             PutRegionPolicy: self.put_region_policy,
             DeleteRegionPolicy: self.delete_region_policy,
             PutReference: self.put_reference,
@@ -143,6 +160,25 @@ class Registry:
         Raises `NotFound`, and what the start failed with.
         """
         await self._local.start(command.inference_id)
+
+    async def put_trained_model(self, command: PutTrainedModel) -> TrainedModelRecord:
+        """Create a model whose parts come later, and give what is stored.
+
+        Raises `BadRequest` and its kinds, and `AlreadyExists`.
+        """
+        return await self._nursery.finish(self._trained_models.create(command))
+
+    async def put_definition_part(self, command: PutDefinitionPart) -> None:
+        """Take a part of a model. Raises `NotFound`, `InvalidRequest`, `AlreadyExists`."""
+        await self._nursery.finish(self._trained_models.put_part(command))
+
+    async def put_vocabulary(self, command: PutVocabulary) -> None:
+        """Take the vocabulary of a model. Raises `NotFound`, `InvalidRequest`, `AlreadyExists`."""
+        await self._nursery.finish(self._trained_models.put_vocabulary(command))
+
+    async def delete_trained_model(self, command: DeleteTrainedModel) -> None:
+        """Remove a model. Raises `NotFound`, and `Conflict` when it is in use."""
+        await self._nursery.finish(self._trained_models.delete(command))
 
     async def put_region_policy(self, command: PutRegionPolicy) -> bytes:
         """Set the region policy and give the stored document as JSON.

@@ -17,6 +17,7 @@ from inferry.records import (
     ReferenceRecord,
     RegionPolicyRecord,
     RoleRecord,
+    TrainedModelRecord,
     UserRecord,
 )
 
@@ -42,6 +43,7 @@ USERS = _record_table("users")
 API_KEYS = _record_table("api_keys")
 REGION_POLICY = _record_table("region_policy")
 REFERENCES = _record_table("endpoint_references")
+TRAINED_MODELS = _record_table("trained_models")
 META = Table(
     "meta",
     METADATA,
@@ -56,5 +58,6 @@ TABLES: dict[str, tuple[Table, RecordType]] = {
     "api_key": (API_KEYS, ApiKeyRecord),
     "region_policy": (REGION_POLICY, RegionPolicyRecord),
     "reference": (REFERENCES, ReferenceRecord),
+    "trained_model": (TRAINED_MODELS, TrainedModelRecord),
 }
 """By the tag of a record: where it is kept, and what it becomes."""

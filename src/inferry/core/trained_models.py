@@ -1,0 +1,292 @@
+"""Creates uploaded models, takes their parts, and removes them.
+
+A model is created by its configuration; its definition comes in parts, its vocabulary in one piece,
+in any order. Writes on one model wait for each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from inferry.commands import (
+    DeleteTrainedModel,
+    PutDefinitionPart,
+    PutTrainedModel,
+    PutVocabulary,
+)
+from inferry.core.inference_configs import complete_inference_config, only_entry
+from inferry.core.ledger import Ledger
+from inferry.core.locks import KeyedLocks
+from inferry.domain import Json
+from inferry.errors import (
+    AlreadyExists,
+    BadRequest,
+    Conflict,
+    IllegalArgument,
+    InvalidRequest,
+    NotFound,
+)
+from inferry.protocols import Deployments, Incoming, ModelFiles
+from inferry.records import Announced, Drop, Put, TrainedModelRecord
+
+_ID = re.compile(r"[a-z0-9](?:[a-z0-9_\-.]*[a-z0-9])?")
+_MAX_ID = 64
+_MOST_PARTS = 10_000
+_DEFAULT_INPUT: Mapping[str, Json] = {"field_names": ["text_field"]}
+_NEEDS_MERGES = ("roberta",)
+_NEEDS_SCORES = ("xlm_roberta", "deberta_v2")
+_TREES = ("definition", "compressed_definition")
+
+
+class TrainedModelWriter:
+    """Carries out the commands of uploaded models; call it where no cancellation reaches."""
+
+    def __init__(
+        self, ledger: Ledger, files: ModelFiles, incoming: Incoming, deployments: Deployments
+    ) -> None:
+        self._ledger = ledger
+        self._files = files
+        self._incoming = incoming
+        self._deployments = deployments
+        self._locks = KeyedLocks()
+
+    async def create(self, command: PutTrainedModel) -> TrainedModelRecord:
+        """Create a model, with nothing but its configuration."""
+        model_id = command.model_id
+        check_model_id(model_id)
+        config = _config_of(command.body)
+        self._check_free(model_id, config)
+        async with self._locks.hold(model_id):
+            self._check_free(model_id, config)
+            revision = self._ledger.next_revision()
+            record = TrainedModelRecord(
+                model_id, config, revision, created_by=command.actor, revision=revision
+            )
+            await asyncio.to_thread(self._files.create, model_id, config)
+            try:
+                await self._ledger.commit(Put(record, expects=0))
+            except BaseException:
+                await asyncio.to_thread(self._files.remove, model_id)
+                raise
+        return record
+
+    async def put_part(self, command: PutDefinitionPart) -> None:
+        """Take a part of the definition; with the last one it becomes whole."""
+        model_id, staged = command.model_id, command.file
+        try:
+            _check_part(command)
+            async with self._locks.hold(model_id):
+                record, announced = self._announced(command)
+                if record.definition is not None:
+                    raise AlreadyExists(
+                        f"Trained machine learning model chunked doc [{model_id}][{command.part}]"
+                        " already exists"
+                    )
+                if record != self._ledger.trained_models[model_id]:
+                    record = await self._commit(record)
+                whole = await asyncio.to_thread(
+                    self._files.take_part, model_id, command.part, staged, announced
+                )
+                if whole is not None:
+                    await self._commit(msgspec.structs.replace(record, definition=whole))
+                    await asyncio.to_thread(self._files.drop_parts, model_id)
+        finally:
+            await asyncio.to_thread(self._incoming.discard, staged)
+
+    async def put_vocabulary(self, command: PutVocabulary) -> None:
+        """Take the vocabulary."""
+        model_id, staged = command.model_id, command.file
+        try:
+            async with self._locks.hold(model_id):
+                record = self._require(model_id)
+                _check_vocabulary(record, command)
+                if record.vocabulary is not None:
+                    raise AlreadyExists(
+                        f"Trained machine learning model vocabulary [{model_id}] already exists"
+                    )
+                taken = await asyncio.to_thread(self._files.take_vocabulary, model_id, staged)
+                await self._commit(msgspec.structs.replace(record, vocabulary=taken))
+        finally:
+            await asyncio.to_thread(self._incoming.discard, staged)
+
+    async def delete(self, command: DeleteTrainedModel) -> None:
+        """Remove a model and its files; with `force` also its deployments."""
+        model_id = command.model_id
+        async with self._locks.hold(model_id):
+            record = self._require(model_id)
+            deployed = [
+                one.spec.deployment_id
+                for one in self._deployments.records()
+                if one.spec.model_id == model_id
+            ]
+            if not command.force:
+                self._refuse_use(model_id, deployed)
+            for deployment_id in deployed:
+                await self._deployments.stop(deployment_id)
+            await self._ledger.commit(Drop("trained_model", model_id, expects=record.revision))
+            await asyncio.to_thread(self._files.remove, model_id)
+
+    def _check_free(self, model_id: str, config: Mapping[str, Json]) -> None:
+        """Refuse an id that something else has."""
+        if model_id in self._ledger.trained_models:
+            raise AlreadyExists(f"Trained machine learning model [{model_id}] already exists")
+        if self._deployments.find(model_id) is not None:
+            raise BadRequest(
+                f"Cannot create model [{model_id}] the id is the same as a current model deployment"
+            )
+        if self._ledger.endpoint(model_id) is not None:
+            raise BadRequest(
+                f"Model IDs must be unique. Requested model ID [{model_id}] matches existing"
+                " inference endpoint ID(s) but must not."
+            )
+        tags = config.get("tags", [])
+        taken = [tag for tag in tags if tag == model_id or tag in self._ledger.trained_models]  # type: ignore[union-attr]  # a list of strings
+        if taken:
+            raise InvalidRequest.of(
+                [f"The provided tags {taken} must not match existing model_ids."]
+            )
+
+    def _require(self, model_id: str) -> TrainedModelRecord:
+        record = self._ledger.trained_models.get(model_id)
+        if record is None:
+            raise model_not_found(model_id)
+        return record
+
+    def _announced(self, command: PutDefinitionPart) -> tuple[TrainedModelRecord, Announced]:
+        """Give the model with what its parts say of each other, which must be the same."""
+        record = self._require(command.model_id)
+        announced = Announced(command.total_parts, command.total_definition_length)
+        if record.announced in (None, announced):
+            return msgspec.structs.replace(record, announced=announced), announced
+        name = (
+            "total_parts"
+            if record.announced.total_parts != command.total_parts
+            else "total_definition_length"
+        )
+        raise InvalidRequest(f"[{name}] must be the same in all model definition parts")
+
+    def _refuse_use(self, model_id: str, deployed: list[str]) -> None:
+        if deployed:
+            raise Conflict(
+                f"Cannot delete model [{model_id}] as it is currently deployed; use force to delete"
+                " the model"
+            )
+        users = [
+            one.inference_id
+            for one in self._ledger.local_endpoints()
+            if one.service_settings.get("model_id") == model_id
+        ]
+        if users:
+            raise Conflict(
+                f"Cannot delete model [{model_id}] as it is still referenced by inference endpoints"
+                f" {users}; use force to delete the model"
+            )
+
+    async def _commit(self, record: TrainedModelRecord) -> TrainedModelRecord:
+        following = msgspec.structs.replace(
+            record, revision=self._ledger.next_revision(after=record.revision)
+        )
+        await self._ledger.commit(Put(following, expects=record.revision))
+        return following
+
+
+def check_model_id(model_id: str) -> None:
+    """Refuse an id that no uploaded model may have. Raises `InvalidRequest`."""
+    if not _ID.fullmatch(model_id):
+        raise InvalidRequest.of(
+            [
+                f"Invalid model_id; '{model_id}' can contain lowercase alphanumeric (a-z and 0-9),"
+                " hyphens or underscores; must start and end with alphanumeric"
+            ]
+        )
+    if len(model_id) > _MAX_ID:
+        raise InvalidRequest.of(
+            [
+                f"Invalid model_id; '{model_id}' can contain lowercase alphanumeric (a-z and 0-9),"
+                f" hyphens or underscores; must not be longer than [{_MAX_ID}] characters"
+            ]
+        )
+
+
+def model_not_found(model_id: str) -> NotFound:
+    """Say that there is no such model."""
+    return NotFound(f"No known trained model with model_id [{model_id}]")
+
+
+def inference_config_of(record: TrainedModelRecord) -> tuple[str, Mapping[str, Json]]:
+    """Give the name of a model's task, and its settings."""
+    return only_entry(record.config["inference_config"], "inference_config")
+
+
+def _config_of(body: Mapping[str, Json]) -> dict[str, Json]:
+    """Give what is stored of the body of a PUT. Raises `BadRequest` and its kinds."""
+    kind = body.get("model_type")
+    if kind not in ("pytorch", None) or any(name in body for name in _TREES):
+        raise BadRequest(
+            f"models of type [{kind or 'tree_ensemble'}] cannot be run; [model_type] must be"
+            " [pytorch]"
+        )
+    if kind is None:
+        raise IllegalArgument("[model_type] must be [pytorch], and is missing")
+    given = body.get("inference_config")
+    if not isinstance(given, Mapping):
+        raise InvalidRequest.of(["[inference_config] must be set"])
+    config: dict[str, Json] = {
+        name: body[name]
+        for name in ("model_type", "description", "tags", "metadata", "platform_architecture")
+        if body.get(name) is not None
+    }
+    config["input"] = body.get("input") or dict(_DEFAULT_INPUT)
+    config["inference_config"] = complete_inference_config(given)
+    if (prefixes := body.get("prefix_strings")) is not None:
+        config["prefix_strings"] = prefixes
+    return config
+
+
+def _check_part(command: PutDefinitionPart) -> None:
+    """Refuse numbers that do not fit together, all problems at once."""
+    problems = []
+    if command.part < 0:
+        problems.append("[part] must be greater or equal to 0")
+    if command.total_parts <= command.part:
+        problems.append("[part] must be less than total_parts")
+    if command.total_parts < 1:
+        problems.append("[total_parts] must be greater than 0")
+    if command.total_parts > _MOST_PARTS:
+        problems.append(f"[total_parts] must be less than or equal to {_MOST_PARTS}")
+    if command.total_definition_length < 1:
+        problems.append("[total_definition_length] must be greater than 0")
+    if problems:
+        raise InvalidRequest.of(problems)
+
+
+def _check_vocabulary(record: TrainedModelRecord, command: PutVocabulary) -> None:
+    """Refuse a vocabulary that no tokenizer of the model's kind can be made of."""
+    problems = []
+    if not command.words:
+        problems.append("[vocabulary] must not be empty")
+    if command.scores and command.scores != command.words:
+        problems.append("[scores] must have same length as [vocabulary]")
+    if problems:
+        raise InvalidRequest.of(problems)
+    _, config = inference_config_of(record)
+    block, _ = only_entry(config["tokenization"], "tokenization")
+    lacking = [
+        name
+        for name, kinds, given in (
+            ("merges", _NEEDS_MERGES, command.merges),
+            ("scores", _NEEDS_SCORES, command.scores),
+        )
+        if block in kinds and not given
+    ]
+    if lacking:
+        raise InvalidRequest.of(
+            [
+                f"cannot put vocabulary for model [{record.model_id}] as tokenizer type [{block}]"
+                f" requires [{lacking[0]}] to be provided and non-empty"
+            ]
+        )
