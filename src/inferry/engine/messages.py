@@ -25,11 +25,12 @@ INFER = "infer"
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True):
-    """A model, how it is run, and where log lines go."""
+    """A model, how it is run, and where log lines go. queue_capacity: texts that may wait."""
 
     source: ModelSource
     options: RuntimeOptions
     allocations: int
+    queue_capacity: int
     telemetry: TelemetrySection
 
 
@@ -52,26 +53,6 @@ class ModelFacts(msgspec.Struct, frozen=True, array_like=True):
     similarity: str | None
     precision: str
     cosine: float | None
-
-
-class WorkerStats(msgspec.Struct, frozen=True):
-    """What a worker has done since it started; counts are of texts, names those of the wire.
-
-    slots: batches that may run at once. busy_s: of all slots together.
-    """
-
-    slots: int
-    number_of_pending_requests: int
-    inference_count: int
-    error_count: int
-    timeout_count: int
-    rejected_execution_count: int
-    abandoned_count: int
-    batches: int
-    tokens: int
-    padded_tokens: int
-    busy_s: float
-    is_warm: bool
 
 
 class Infer(msgspec.Struct, frozen=True, array_like=True):
