@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from inferry.modeling import Protection
 from inferry.records import DeploymentRecord
 
 
@@ -46,9 +47,10 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class DeploymentStats(msgspec.Struct, frozen=True):
-    """What a deployment is doing. worker: None while there is none."""
+    """What a deployment is doing. worker: None while there is none. protection: of the last one."""
 
     deployment: DeploymentRecord
     restarts: int
     worker: WorkerStats | None
+    protection: Protection
     totals: Totals = Totals()

@@ -60,6 +60,7 @@ class ModelSource:
     prompts: what stands before texts, by the names of `prompts` in the model's own configuration
     (`query`, `document`, ...), which they replace; None leaves the model's own.
     truncation: of pairs. checksums: SHA-256 that files must have, by their path in the folder.
+    is_program: it can do what a program can, as TorchScript does, and not only hold numbers.
     """
 
     name: str
@@ -70,6 +71,7 @@ class ModelSource:
     prompts: Mapping[str, str] | None = None
     truncation: Truncation = "second"
     checksums: Mapping[str, str] = field(default_factory=dict)
+    is_program: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,21 @@ class RuntimeOptions:
     streams: int = 1
     precision: Precision | Literal["auto"] = "auto"
     cache_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """How far a worker is held to its own model. missing: what is not, and why; empty if all is."""
+
+    missing: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a model that is a program may run."""
+        return not self.missing
+
+    def __str__(self) -> str:
+        return f"not whole: {self.missing}" if self.missing else "whole"
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ from inferry.errors import (
     VersionConflict,
 )
 from inferry.fields import Field
+from inferry.modeling import Protection
 from inferry.records import (
     Announced,
     Change,
@@ -306,7 +307,7 @@ class ToldDeployments:
 
     async def stats(self) -> list[DeploymentStats]:
         await asyncio.sleep(0)
-        return [DeploymentStats(one, 0, None) for one in self.running.values()]
+        return [DeploymentStats(one, 0, None, Protection()) for one in self.running.values()]
 
     def find(self, deployment_id: str) -> DeploymentRecord | None:
         return self.running.get(deployment_id)

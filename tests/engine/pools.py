@@ -57,7 +57,15 @@ class Folders:
 class Yard:
     """A pool, an engine that follows it as one of an API process does, and what was published."""
 
-    def __init__(self, root: Path, nursery: Nursery, *, cores: int = 2, **more: Any) -> None:
+    def __init__(
+        self,
+        root: Path,
+        nursery: Nursery,
+        *,
+        cores: int = 2,
+        module: str = "tests.engine.fake_worker",
+        **more: Any,
+    ) -> None:
         self.library = Folders(root)
         self.published: list[Change] = []
         self.engine = LocalEngine(nursery)
@@ -69,7 +77,7 @@ class Yard:
                 publish=self.publish,
                 nursery=nursery,
                 cores=Cores(cores),
-                module="tests.engine.fake_worker",
+                module=module,
                 sockets=root / "workers",
                 graphs=root / "graphs",
                 telemetry=TelemetrySection(),

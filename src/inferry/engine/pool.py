@@ -18,7 +18,7 @@ from inferry.modeling import ModelLibrary
 from inferry.records import DeploymentRecord, DeploymentSpec, Drop, Put
 
 _CHECK_EVERY_S = 10.0
-_WEIGH_EVERY_S = 1.0
+_WEIGH_EVERY_S = 0.2  # a worker may take a gigabyte a second
 _LOOK_EVERY_S = 10.0
 
 
@@ -156,7 +156,7 @@ class Pool:
         while True:
             await asyncio.sleep(_WEIGH_EVERY_S)
             for kept in self._kept.values():
-                kept.deployment.check_memory()
+                kept.deployment.weigh()
 
 
 def _check(library: ModelLibrary, model_id: str, task_type: TaskType | None) -> None:
