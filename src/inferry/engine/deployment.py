@@ -204,9 +204,11 @@ class Deployment:
             child.kill()
 
     async def stats(self) -> WorkerStats | None:
-        """Ask the worker what it has done; None without one."""
+        """Ask the worker what it has done; None without one, or one that talks nonsense."""
         body = await self._tell(STATS)
-        return msgspec.msgpack.decode(body, type=WorkerStats) if body else None
+        with suppress(msgspec.MsgspecError):
+            return msgspec.msgpack.decode(body, type=WorkerStats) if body else None
+        return None
 
     # --- starting ----------------------------------------------------------------------------
 
@@ -293,13 +295,20 @@ class Deployment:
             _lending(shop.cores, holder),
             nursery=shop.nursery,
             environment=environment_of_children(shop.environment),
+            is_stranger=True,
         )
         shop.nursery.start(_release_with(child, shop.cores, holder))
         self._loading_child = child
         try:
-            facts = await child.peer.call(LOAD, encode_load(order))
+            answer = await child.peer.call(LOAD, encode_load(order))
+            facts = msgspec.msgpack.decode(answer, type=ModelFacts)
         except BaseException as error:
             await child.end()
+            if isinstance(error, msgspec.MsgspecError):
+                raise InternalError(
+                    f"the worker of the deployment [{self.spec.deployment_id}] answers what cannot "
+                    "be read"
+                ) from error
             if isinstance(error, ChannelClosed):
                 self._note_forbidden_call(child)
                 raise InternalError(
@@ -309,7 +318,7 @@ class Deployment:
             raise
         finally:
             self._loading_child = None
-        return child, msgspec.msgpack.decode(facts, type=ModelFacts)
+        return child, facts
 
     async def _note_failure(self, failure: InferenceError) -> None:
         """Publish that it does not run, and why."""
