@@ -12,7 +12,7 @@ BASE := $(VENV)/.base-$(SUM)
 DEV := $(VENV)/.dev-$(SUM)
 NUMERIC := $(VENV)/.numeric-$(SUM)
 
-.PHONY: help serve unit test check bench soak format docs venv clients peers embedders clean
+.PHONY: help serve unit test check bench soak format docs venv clients peers embedders lock sbom clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,8 @@ help:
 	@echo "make check   format, lint, types, layers"
 	@echo "make bench   side-by-side benchmarks"
 	@echo "make soak    the long forms of the suites"
+	@echo "make lock    requirements/*.lock from pyproject.toml; UPGRADE=--upgrade takes newer releases"
+	@echo "make sbom    a bill of materials for each lock, and the packages, in dist/"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -74,6 +76,33 @@ docs: $(DEV)
 	$(BIN)/python -m tests.wire.privilege_matrix > docs/privileges.md
 	$(BIN)/python -m tests.services.pages
 	$(BIN)/python -m tests.services.matrix
+
+# Supply chain: what is installed in production, by version and hash, and its bill of materials.
+RELEASE := .venv-release
+RELEASED := $(RELEASE)/.release-$(SUM)
+EXTRAS := local aws postgres redis otel torch quantize ray
+LOCK = $(RELEASE)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-annotate --custom-compile-command "make lock" $(UPGRADE) pyproject.toml
+
+$(RELEASED):
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --upgrade 'pip>=25.1' build
+	$(RELEASE)/bin/python -m pip install --quiet --group release
+	@touch $@
+
+# All extras are resolved together first, so that any of the locks can be installed beside another.
+lock: $(RELEASED)
+	$(LOCK) --all-extras --output-file $(RELEASE)/all.lock
+	for extra in $(EXTRAS); do $(LOCK) --constraint $(RELEASE)/all.lock \
+	  --extra $$extra --output-file requirements/$$extra.lock || exit 1; done
+	$(LOCK) --constraint $(RELEASE)/all.lock --output-file requirements/base.lock
+	$(LOCK:pyproject.toml=--group build) --output-file requirements/build.lock
+
+sbom: $(RELEASED)
+	$(RELEASE)/bin/python -m build --quiet --outdir dist
+	for lock in base $(EXTRAS); do $(RELEASE)/bin/cyclonedx-py requirements \
+	  --pyproject pyproject.toml --output-reproducible requirements/$$lock.lock \
+	  --output-file dist/inferry-$$lock.cdx.json || exit 1; done
 
 bench: $(DEV)
 	$(BIN)/python -m bench
@@ -145,4 +174,4 @@ $(EMBEDDERS):
 embedders: $(EMBEDDERS) $(INFINITY)
 
 clean:
-	rm -rf $(VENV) $(CLIENTS) $(JS_DIR)/node_modules dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(RELEASE) $(CLIENTS) $(JS_DIR)/node_modules dist build .pytest_cache .mypy_cache .ruff_cache

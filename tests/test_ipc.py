@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from inferry.commands import (
@@ -27,6 +28,7 @@ from inferry.errors import (
 from inferry.ipc import (
     COMMAND,
     MAX_FRAME_BYTES,
+    MOST_CALLS_OF_A_STRANGER,
     ChannelClosed,
     Handler,
     Peer,
@@ -364,3 +366,49 @@ def test_pages_hold_all_changes_in_order_within_their_size() -> None:
 
 def test_no_changes_make_no_page() -> None:
     assert list(pages_of([])) == []
+
+
+# --- strangers -----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def stranger(handlers: dict[str, Handler]) -> AsyncIterator[tuple[Peer, socket.socket]]:
+    """Give a peer that expects the worst, and the socket of whoever it speaks with."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    async with Nursery() as nursery:
+        with theirs:
+            yield await open_peer(ours, handlers, nursery=nursery, is_stranger=True), theirs
+
+
+def calls_of(name: str, count: int) -> bytes:
+    body = msgspec.msgpack.encode([0, 1, name, b""])
+    return (len(body).to_bytes(4, "little") + body) * count
+
+
+async def test_who_calls_without_end_is_cut_off() -> None:
+    forever = asyncio.Event()
+
+    async def wait(_: bytes) -> bytes:
+        await forever.wait()
+        return b""
+
+    async with stranger({"wait": wait}) as (peer, theirs):
+        flood = calls_of("wait", MOST_CALLS_OF_A_STRANGER)
+        await asyncio.get_running_loop().sock_sendall(theirs, flood)
+        assert not peer.is_closed
+
+        await asyncio.get_running_loop().sock_sendall(theirs, calls_of("wait", 1))
+
+        await peer.closed()
+
+
+async def test_who_does_not_read_what_it_is_answered_is_cut_off() -> None:
+    async with stranger({}) as (peer, theirs):
+        flood = calls_of("nonsense", 10_000)
+
+        with pytest.raises(OSError):  # noqa: PT011  the pipe breaks or is reset
+            for _ in range(100):
+                await asyncio.get_running_loop().sock_sendall(theirs, flood)
+
+        await peer.closed()

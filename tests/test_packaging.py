@@ -34,15 +34,21 @@ def dist(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(dist, tmp_path_factory) -> Path:
-    """Install the wheel into an environment of its own and give its folder of programs."""
+    """Install the wheel, as the image does, and give the folder of its programs.
+
+    What it needs comes from the lock alone, each file compared with its hash.
+    """
     folder: Path = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=True)
+    pip = [str(folder / "bin/python"), "-m", "pip"]
     (wheel,) = dist.glob("*.whl")
-    subprocess.run(
-        [folder / "bin/python", "-m", "pip", "install", "--quiet", str(wheel)],
-        check=True,
-        capture_output=True,
-    )
+    lock = ROOT / "requirements" / "base.lock"
+    for arguments in (
+        ["install", "--quiet", "--require-hashes", "-r", str(lock)],
+        ["install", "--quiet", "--no-deps", str(wheel)],
+        ["check"],
+    ):
+        subprocess.run([*pip, *arguments], check=True, capture_output=True)
     return folder / "bin"
 
 

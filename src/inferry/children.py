@@ -53,10 +53,11 @@ async def start_child(
     *,
     nursery: Nursery,
     environment: Mapping[str, str],
+    is_stranger: bool = False,
 ) -> Child:
     """Run `python -m module CHANNEL SOCKET...`, the numbers of inherited descriptors.
 
-    handlers: answer what it calls, in `nursery`.
+    handlers: answer what it calls, in `nursery`. is_stranger: see `Peer`.
     """
     ours, theirs = socket.socketpair()
     with theirs:
@@ -70,7 +71,7 @@ async def start_child(
             stdin=DEVNULL,
             start_new_session=True,  # Ctrl-C in a terminal is for us alone
         )
-    peer = await open_peer(ours, handlers, nursery=nursery)
+    peer = await open_peer(ours, handlers, nursery=nursery, is_stranger=is_stranger)
     return Child(process, peer, time.monotonic())
 
 

@@ -36,6 +36,8 @@ from inferry.telemetry import get_logger
 from inferry.unix_sockets import short_address
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
+MOST_CALLS_OF_A_STRANGER = 4096
+MOST_UNREAD_BYTES_OF_A_STRANGER = 16 * 1024 * 1024
 _LENGTH_BYTES = 4
 
 Handler: TypeAlias = Callable[[bytes], Coroutine[Any, Any, bytes]]
@@ -67,14 +69,22 @@ class Peer(asyncio.Protocol):
     """One end of a channel. Make it with `open_peer`.
 
     A call that the other end makes runs in `nursery`, to its end, even when the caller gives up or
-    the channel closes; unless `drops_orphans`, then it is cancelled.
+    the channel closes; unless `drops_orphans`, then it is cancelled. The channel to one that
+    `is_stranger`, and may mean harm, is closed when it calls without end or does not read.
     """
 
     def __init__(
-        self, handlers: Mapping[str, Handler], nursery: Nursery, *, drops_orphans: bool = False
+        self,
+        handlers: Mapping[str, Handler],
+        nursery: Nursery,
+        *,
+        drops_orphans: bool = False,
+        is_stranger: bool = False,
     ) -> None:
         self._handlers = handlers
         self._nursery = nursery
+        self._is_stranger = is_stranger
+        self._calls = 0
         self._running: dict[int, asyncio.Task[bytes]] | None = {} if drops_orphans else None
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
@@ -198,12 +208,17 @@ class Peer(asyncio.Protocol):
         if handler is None:
             self._refuse(frame.id, InternalError(f"nothing answers calls of [{frame.name}]"))
             return
+        self._calls += 1
+        if self._is_stranger and self._calls > MOST_CALLS_OF_A_STRANGER:
+            self._close_to_stranger("calls without end")
+            return
         task = self._nursery.start(handler(frame.body))
         if self._running is not None:
             self._running[frame.id] = task
         task.add_done_callback(lambda done: self._answer(frame, done))
 
     def _answer(self, call: _Frame, task: asyncio.Task[bytes]) -> None:
+        self._calls -= 1
         if self._running is not None:
             del self._running[call.id]
         if task.cancelled():
@@ -228,6 +243,16 @@ class Peer(asyncio.Protocol):
             return
         body = msgspec.msgpack.encode(frame)
         self._transport.write(len(body).to_bytes(_LENGTH_BYTES, "little") + body)
+        if self._is_stranger and frame.kind != _Kind.CALL:
+            unread = self._transport.get_write_buffer_size()
+            if unread > MOST_UNREAD_BYTES_OF_A_STRANGER:
+                self._close_to_stranger("does not read what it is answered")
+
+    def _close_to_stranger(self, reason: str) -> None:
+        """End a channel at once, with what was written and not read."""
+        get_logger().error("a model worker misuses its channel, closing it", reason=reason)
+        if self._transport is not None:
+            self._transport.abort()
 
 
 async def open_peer(
@@ -236,10 +261,12 @@ async def open_peer(
     *,
     nursery: Nursery,
     drops_orphans: bool = False,
+    is_stranger: bool = False,
 ) -> Peer:
     """Speak over `end`, one end of a Unix socket pair, which the peer owns from now on."""
     _, peer = await asyncio.get_running_loop().create_unix_connection(
-        lambda: Peer(handlers, nursery, drops_orphans=drops_orphans), sock=end
+        lambda: Peer(handlers, nursery, drops_orphans=drops_orphans, is_stranger=is_stranger),
+        sock=end,
     )
     return peer
 
@@ -254,11 +281,13 @@ async def listen_for_peers(
 
 
 async def connect_peer(path: Path, *, nursery: Nursery) -> Peer:
-    """Reach whoever listens on the Unix socket at `path`. Raises `ChannelClosed`."""
+    """Reach the model worker that listens on the Unix socket at `path`. Raises `ChannelClosed`."""
     loop = asyncio.get_running_loop()
     try:
         with short_address(path) as address:
-            _, peer = await loop.create_unix_connection(lambda: Peer({}, nursery), address)
+            _, peer = await loop.create_unix_connection(
+                lambda: Peer({}, nursery, is_stranger=True), address
+            )
     except OSError as error:
         raise _closed() from error
     return peer

@@ -48,7 +48,7 @@ from inferry.fleet import Fleet, Launch
 from inferry.models.library import open_library
 from inferry.outbound.client import open_client
 from inferry.outbound.limiter import Buckets
-from inferry.process_limits import allow_descriptors
+from inferry.process_limits import allow_descriptors, leave_no_core
 from inferry.protocols import Outbound, Probe
 from inferry.records import Record
 from inferry.security.first_start import prepare
@@ -82,6 +82,7 @@ def serve(loaded: Loaded, *, no_auth: bool) -> int:
     config = _without_auth(loaded.config) if no_auth else loaded.config
     configure_logging(config.telemetry)
     allow_descriptors()
+    leave_no_core()
     try:
         with ExitStack() as stack:
             certificate_of(config)  # tell here, and not in every child, why it cannot be used

@@ -526,3 +526,25 @@ def test_modules_may_come_in_any_spelling_of_their_class(top):
     )
 
     assert embed(load(top), "a").shape == (1, 16)
+
+
+# --- code --------------------------------------------------------------------------------------
+
+
+def test_code_in_a_model_folder_is_never_run(top):
+    """`auto_map` names classes that other programs import under `trust_remote_code`."""
+    trap = top / "it_ran"
+    code = f"import pathlib; pathlib.Path({str(trap)!r}).touch()\n"
+    for name in ("modeling_trap.py", "tokenization_trap.py", "__init__.py", "conftest.py"):
+        (top / name).write_text(code)
+    classes = dict.fromkeys(("AutoConfig", "AutoModel"), "modeling_trap.Trap")
+    config = {**BERT, "auto_map": classes, "custom_pipelines": {"x": {"impl": "modeling_trap.T"}}}
+    write_json(top / "config.json", config)
+    tokenizer = {"auto_map": {"AutoTokenizer": ["tokenization_trap.T", None]}}
+    write_json(top / "tokenizer_config.json", {**tokenizer, "trust_remote_code": True})
+    plain = embed(load(write_model(top.parent / "plain")), "hello world")
+
+    rows = embed(load(top), "hello world")
+
+    np.testing.assert_array_equal(rows, plain)
+    assert not trap.exists()

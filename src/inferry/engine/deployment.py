@@ -235,7 +235,7 @@ class Deployment:
     async def stats(self) -> DeploymentStats:
         """Ask the worker what it has done, and add what those before it had."""
         body = await self._tell(STATS)
-        worker = msgspec.msgpack.decode(body, type=WorkerStats) if body else None
+        worker = _read_stats(body)
         totals = self._book.take(
             worker, now_s=time.monotonic(), now_ms=time.time_ns() // _NS_PER_MS
         )
@@ -334,13 +334,20 @@ class Deployment:
             _lending(shop.cores, holder),
             nursery=shop.nursery,
             environment=environment_of_children(shop.environment),
+            is_stranger=True,
         )
         shop.nursery.start(_release_with(child, shop.cores, holder))
         self._loading_child = child
         try:
-            facts = await child.peer.call(LOAD, encode_load(order))
+            answer = await child.peer.call(LOAD, encode_load(order))
+            facts = msgspec.msgpack.decode(answer, type=ModelFacts)
         except BaseException as error:
             await child.end()
+            if isinstance(error, msgspec.MsgspecError):
+                raise InternalError(
+                    f"the worker of the deployment [{self.spec.deployment_id}] answers what cannot "
+                    "be read"
+                ) from error
             if isinstance(error, ChannelClosed):
                 self._note_forbidden_call(child)
                 raise InternalError(
@@ -350,7 +357,7 @@ class Deployment:
             raise
         finally:
             self._loading_child = None
-        return child, msgspec.msgpack.decode(facts, type=ModelFacts)
+        return child, facts
 
     async def _note_failure(self, failure: InferenceError) -> None:
         """Publish that it does not run, and why."""
@@ -480,6 +487,13 @@ def _failure(error: InferenceError | OSError, spec: DeploymentSpec) -> Inference
 def _size_bytes(folder: Path) -> int:
     """Add up the files of a model."""
     return sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
+
+
+def _read_stats(body: bytes) -> WorkerStats | None:
+    """Read what a worker says of itself; None for one that is not there or talks nonsense."""
+    with suppress(msgspec.MsgspecError):
+        return msgspec.msgpack.decode(body, type=WorkerStats) if body else None
+    return None
 
 
 def _weight(pid: int) -> tuple[int, int]:
