@@ -8,6 +8,7 @@ import platform
 import tempfile
 from pathlib import Path
 
+from bench.guards import measure_guards
 from bench.load import generator
 from bench.processes import cores
 from bench.reads import measure_reads
@@ -21,6 +22,7 @@ _PARTS = {
     "writes": measure_writes,
     "runs": measure_runs,
     "streams": measure_streams,
+    "guards": measure_guards,
 }
 
 

@@ -34,6 +34,7 @@ from inferry.api.openai.routes import openai_routes
 from inferry.api.openapi import openapi_routes
 from inferry.api.security.routes import security_routes
 from inferry.api.trained_models.models import trained_model_routes
+from inferry.api.watch import Watch
 from inferry.bootstrap import Bootstrap
 from inferry.commands import StartDeployment
 from inferry.concurrency import Nursery
@@ -54,9 +55,12 @@ from inferry.outbound.client import open_client
 from inferry.outbound.limiter import LeasingLimiter
 from inferry.protocols import Writer
 from inferry.records import Change
+from inferry.request_log import RequestLog
+from inferry.security.audit import Refusals
 from inferry.security.gate import CredentialGate, Gate, OpenGate, Principal
 from inferry.security.lockouts import Lockouts
 from inferry.security.users import Passwords
+from inferry.service import Service
 from inferry.services.catalog import load_services
 from inferry.store.blobs import incoming_of
 from inferry.telemetry import Metrics, configure_logging
@@ -120,6 +124,8 @@ class Parts:
     engine: LocalEngine
     door: Door
     metrics: Metrics
+    requests: RequestLog
+    refusals: Refusals
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Serve `changes` from now on: one step without an await, so that no request sees half."""
@@ -254,6 +260,8 @@ class ApiProcess:
         parts.door.shut()
         if self._server is not None:
             await self._server.finish(parts.config.server.drain_timeout_s)
+        parts.requests.flush()
+        await parts.refusals.flush()
         return b""
 
     @property
@@ -271,36 +279,10 @@ async def build(
     snapshot, access, lockouts, metrics = Snapshot(), Access(), Lockouts(), Metrics()
     services = load_services()
     writer = RemoteWriter(peer)
-    limiter = LeasingLimiter(
-        writer.submit, nursery=nursery, queue_capacity=config.outbound.queue_capacity
-    )
-    outbound = await stack.enter_async_context(
-        open_client(config.outbound, allow_private_networks=config.allows_private_networks)
-    )
-    timeouts = Timeouts(config.inference.timeout_s, config.inference.completion_timeout_s)
-    max_bytes = config.cache.max_bytes
-    cache = EmbeddingCache(max_bytes) if max_bytes else None
     engine = LocalEngine(nursery)
     trained_models = TrainedModelCatalogue()
-    inference = Inference(
-        snapshot,
-        services,
-        compose=partial(
-            compose,
-            outbound=outbound,
-            limiter=limiter,
-            count=metrics.count_upstream,
-            cache=cache,
-            pending=PendingBytes(config.outbound.max_pending_bytes),
-        ),
-        compose_local=partial(
-            compose_local, engine=engine, start=partial(_start_deployment, writer), cache=cache
-        ),
-        writer=writer,
-        metrics=metrics,
-        timeouts=timeouts,
-        nursery=nursery,
-    )
+    runs = _Runs(config, services, writer, engine, metrics, nursery)
+    inference = await _inference(snapshot, runs, stack)
     routes = [
         *elastic_routes(snapshot, inference, writer, services, diagnostics=_numbers),
         *openai_routes(snapshot, inference),
@@ -320,9 +302,69 @@ async def build(
     routes += health_routes(metrics, door.why_not_ready)
     routes += docs_routes()
     routes += openapi_routes(routes, version=__version__)
-    application = Application(routes, door, bodies=_body_limits(config))
+    requests = RequestLog(config.telemetry)
+    refusals = Refusals(writer.submit, nursery=nursery)
+    application = Application(
+        routes,
+        door,
+        bodies=_body_limits(config),
+        watch=Watch(requests, refusals.note if config.audit.enabled else None),
+    )
     return Parts(
-        config, application, snapshot, access, lockouts, trained_models, engine, door, metrics
+        config=config,
+        application=application,
+        snapshot=snapshot,
+        access=access,
+        lockouts=lockouts,
+        trained_models=trained_models,
+        engine=engine,
+        door=door,
+        metrics=metrics,
+        requests=requests,
+        refusals=refusals,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """What running endpoints needs beside the endpoints."""
+
+    config: Config
+    services: Mapping[str, Service]
+    writer: Writer
+    engine: LocalEngine
+    metrics: Metrics
+    nursery: Nursery
+
+
+async def _inference(snapshot: Snapshot, runs: _Runs, stack: AsyncExitStack) -> Inference:
+    """Make what runs endpoints; `stack` closes its connections."""
+    config, writer, nursery = runs.config, runs.writer, runs.nursery
+    limiter = LeasingLimiter(
+        writer.submit, nursery=nursery, queue_capacity=config.outbound.queue_capacity
+    )
+    outbound = await stack.enter_async_context(
+        open_client(config.outbound, allow_private_networks=config.allows_private_networks)
+    )
+    max_bytes = config.cache.max_bytes
+    cache = EmbeddingCache(max_bytes) if max_bytes else None
+    start = partial(_start_deployment, writer)
+    return Inference(
+        snapshot,
+        runs.services,
+        compose=partial(
+            compose,
+            outbound=outbound,
+            limiter=limiter,
+            count=runs.metrics.count_upstream,
+            cache=cache,
+            pending=PendingBytes(config.outbound.max_pending_bytes),
+        ),
+        compose_local=partial(compose_local, engine=runs.engine, start=start, cache=cache),
+        writer=writer,
+        metrics=runs.metrics,
+        timeouts=Timeouts(config.inference.timeout_s, config.inference.completion_timeout_s),
+        nursery=nursery,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from inferry.origin import Origin
 from inferry.records import RoleDescriptor, TrainedModelRecord
 
 
@@ -304,6 +305,25 @@ class NoteFailedLogin(Command, frozen=True):
 
     Reply: ClassVar[Any] = float
     pair: bytes
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A request that was not let in, or asked for what its caller may not do.
+
+    event: as the audit log names it. at_s: since the epoch.
+    """
+
+    event: str
+    reason: str
+    origin: Origin
+    at_s: float
+
+
+class NoteRefusals(Command, frozen=True):
+    """Write refusals into the audit log. dropped: how many there were beside these."""
+
+    refusals: list[Refusal]
+    dropped: int = 0
 
 
 # --- rate limits -------------------------------------------------------------------------------

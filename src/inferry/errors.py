@@ -158,19 +158,30 @@ class VersionConflict(Conflict):
 
 @dataclass(eq=False)
 class NotAuthenticated(InferenceError):
-    """No credentials, or wrong ones. `detail` tells which credential failed and why."""
+    """No credentials, or wrong ones. `detail` tells which credential failed and why.
+
+    user, api_key_id: whose they would have been, as far as that is known; reason: in a few words.
+    These three are for the audit log and not told to the caller.
+    """
 
     detail: str | None = field(default=None, kw_only=True)
+    user: str = field(default="", kw_only=True)
+    api_key_id: str | None = field(default=None, kw_only=True)
+    reason: str = field(default="", kw_only=True)
 
 
 @dataclass(eq=False)
 class LockedOut(InferenceError):
     """Too many failed logins of this user from this address."""
 
+    user: str = field(default="", kw_only=True)
+
 
 @dataclass(eq=False)
 class NotAuthorized(InferenceError):
-    """Authenticated, but without the privilege."""
+    """Authenticated, but without the privilege. action: what was asked, for the audit log."""
+
+    action: str = field(default="", kw_only=True)
 
 
 @dataclass(eq=False)

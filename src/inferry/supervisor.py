@@ -33,7 +33,7 @@ from inferry.bootstrap import (
     read_private,
     write_private,
 )
-from inferry.commands import Command, NoteFailedLogin, TakeTokens
+from inferry.commands import Command, NoteFailedLogin, NoteRefusals, TakeTokens
 from inferry.concurrency import Nursery, first_of
 from inferry.config import Config, Loaded
 from inferry.core.dry_run import sample_request
@@ -51,6 +51,7 @@ from inferry.outbound.limiter import Buckets
 from inferry.process_limits import allow_descriptors
 from inferry.protocols import Outbound, Probe
 from inferry.records import Record
+from inferry.security.audit import AuditLog
 from inferry.security.first_start import prepare
 from inferry.security.lockouts import FailedLogins
 from inferry.security.users import Passwords
@@ -65,6 +66,7 @@ from inferry.tls import certificate_of
 
 LOCAL_KEY_FILE = "local-api-key"
 _STORE_FILE = "inferry.db"
+_AUDIT_FILE = "audit.log"
 _METRICS_DIRECTORY = "metrics"
 _WORKERS_DIRECTORY = "workers"
 _GRAPHS_DIRECTORY = "graphs"
@@ -148,10 +150,11 @@ class _Supervisor:
             )
             stack.push_async_callback(store.close)
             jobs = await stack.enter_async_context(Nursery())
+            audit = self._audit(stack)
             fleet = await stack.enter_async_context(Fleet(await self._launch(store), jobs=jobs))
             engine = await stack.enter_async_context(_Engine(self._config, fleet))
             writers = await self._writers(store, fleet, engine, jobs, stack)
-            await first_of(self._start(fleet, writers, engine), self._stop.wait())
+            await first_of(self._start(fleet, writers, engine, audit), self._stop.wait())
             if not self._stop.is_set():
                 _tell(greeting(self._config, self._address, demo=self._demo(engine)))
                 watches = (_watch(store, fleet, engine), engine.pool.watch())
@@ -187,7 +190,22 @@ class _Supervisor:
             metrics_directory,
         )
 
-    async def _start(self, fleet: Fleet, writers: _Writers, engine: _Engine) -> None:
+    def _audit(self, stack: AsyncExitStack) -> AuditLog | None:
+        """Open the audit log, None when there is to be none. Raises `StartRefused`."""
+        section = self._config.audit
+        if not section.enabled:
+            return None
+        path = Path(section.path) if section.path else self._config.data_dir / _AUDIT_FILE
+        try:
+            audit = AuditLog(path, max_bytes=section.max_bytes, files=section.max_files)
+        except OSError as error:
+            raise StartRefused(f"[audit.path] is [{path}]: {error.strerror or error}") from error
+        stack.callback(audit.close)
+        return audit
+
+    async def _start(
+        self, fleet: Fleet, writers: _Writers, engine: _Engine, audit: AuditLog | None
+    ) -> None:
         handlers: dict[type[Command], Callable[[Any], Awaitable[Any]]] = {
             TakeTokens: Buckets().take,
             **writers.registry.handlers(),
@@ -197,6 +215,9 @@ class _Supervisor:
         if writers.logins is not None:
             handlers[NoteFailedLogin] = writers.logins.note
 
+        if audit is not None:
+            handlers[NoteRefusals] = audit.note_refusals
+
         async def run(command: Command) -> Any:
             return await handlers[type(command)](command)
 
@@ -205,7 +226,9 @@ class _Supervisor:
             yield from engine.pool.records()
 
         writers.registry.resume(self._config.inference.preload)
-        await fleet.start(self._config.server.workers, run=run, records=records)
+        await fleet.start(
+            self._config.server.workers, run=audit.audited(run) if audit else run, records=records
+        )
 
     async def _drain(self, fleet: Fleet, engine: _Engine, jobs: Nursery) -> None:
         """Let requests end, then writes whose clients are gone, each within the drain timeout.

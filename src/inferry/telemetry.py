@@ -66,7 +66,7 @@ def configure_logging(section: TelemetrySection, *, stream: TextIO | None = None
         _mask_sensitive,
         structlog.processors.ExceptionRenderer(format_error),
     ]
-    renderer = _renderer(structlog, _is_console(section.log_format, stream), stream)
+    renderer = _renderer(structlog, writes_console(section.log_format, stream), stream)
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -136,7 +136,8 @@ def _structlog() -> ModuleType:
     return structlog
 
 
-def _is_console(log_format: LogFormat, stream: TextIO) -> bool:
+def writes_console(log_format: LogFormat, stream: TextIO) -> bool:
+    """Tell whether lines on `stream` are for people, not JSON."""
     return log_format == "console" or (log_format == "auto" and stream.isatty())
 
 
