@@ -14,6 +14,8 @@ from inferry.modeling import ModelSource, RuntimeOptions, TextModel
 
 def load(source: ModelSource, options: RuntimeOptions) -> TextModel:
     """Load a model folder. Raises `UnusableModel`."""
+    # By this package OpenVINO tells Google Analytics what it is used for; it can do without.
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
         from inferry.engine.runtimes.openvino import OpenVino
         from inferry.models.text_model import load_model

@@ -342,6 +342,8 @@ class _Engine:
                 telemetry=config.telemetry,
                 precision=config.engine.precision,
                 memory_limit=config.engine.memory_limit,
+                private=directory,
+                allow_unsandboxed=config.engine.allow_unsandboxed,
             )
         )
         # Starts end first: what is cut off is no failure, and goes on with the next server.

@@ -11,12 +11,12 @@ from threading import Event
 from typing import Any
 
 from inferry.concurrency import Nursery
-from inferry.domain import Deadline, DenseEmbeddings, InputType
+from inferry.domain import Deadline, DenseEmbeddings, InputType, TaskType
 from inferry.engine.client import LocalEngine
 from inferry.engine.cores import Cores
 from inferry.engine.deployment import Workshop
 from inferry.engine.pool import Pool
-from inferry.errors import NotFound
+from inferry.errors import NotFound, UnusableModel
 from inferry.modeling import ModelSource
 from inferry.records import Change, DeploymentRecord, DeploymentSpec
 from inferry.sections import TelemetrySection
@@ -40,6 +40,10 @@ class Folders:
             raise NotFound(f"there is no model [{model_id}]")
         return ModelSource(model_id, self.root / model_id)
 
+    def check_task(self, source: ModelSource) -> None:
+        if source.task_type not in (None, TaskType.TEXT_EMBEDDING):
+            raise UnusableModel("it does something else")
+
     def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
         report("12 of 91 MB")
         while not self.may_download.wait(0.01):
@@ -53,7 +57,15 @@ class Folders:
 class Yard:
     """A pool, an engine that follows it as one of an API process does, and what was published."""
 
-    def __init__(self, root: Path, nursery: Nursery, *, cores: int = 2, **more: Any) -> None:
+    def __init__(
+        self,
+        root: Path,
+        nursery: Nursery,
+        *,
+        cores: int = 2,
+        module: str = "tests.engine.fake_worker",
+        **more: Any,
+    ) -> None:
         self.library = Folders(root)
         self.published: list[Change] = []
         self.engine = LocalEngine(nursery)
@@ -65,7 +77,7 @@ class Yard:
                 publish=self.publish,
                 nursery=nursery,
                 cores=Cores(cores),
-                module="tests.engine.fake_worker",
+                module=module,
                 sockets=root / "workers",
                 graphs=root / "graphs",
                 telemetry=TelemetrySection(),
@@ -105,12 +117,15 @@ class Yard:
         return known[deployment_id]
 
     async def embed(self, *texts: str, deployment_id: str = "d", **more: Any) -> DenseEmbeddings:
-        return await self.engine.embed(
+        result = await self.engine.infer(
             deployment_id,
             texts,
+            query=more.get("query"),
             input_type=more.get("input_type", InputType.INGEST),
             deadline=more.get("deadline", Deadline.after(60, "60s")),
         )
+        assert isinstance(result, DenseEmbeddings)
+        return result
 
 
 def spec(deployment_id: str = "d", model_id: str = "m", **more: Any) -> DeploymentSpec:
