@@ -368,49 +368,6 @@ async def _inference(snapshot: Snapshot, runs: _Runs, stack: AsyncExitStack) -> 
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Runs:
-    """What running endpoints needs beside the endpoints."""
-
-    config: Config
-    services: Mapping[str, Service]
-    writer: Writer
-    engine: LocalEngine
-    metrics: Metrics
-    nursery: Nursery
-
-
-async def _inference(snapshot: Snapshot, runs: _Runs, stack: AsyncExitStack) -> Inference:
-    """Make what runs endpoints; `stack` closes its connections."""
-    config, writer, nursery = runs.config, runs.writer, runs.nursery
-    limiter = LeasingLimiter(
-        writer.submit, nursery=nursery, queue_capacity=config.outbound.queue_capacity
-    )
-    outbound = await stack.enter_async_context(
-        open_client(config.outbound, allow_private_networks=config.allows_private_networks)
-    )
-    max_bytes = config.cache.max_bytes
-    cache = EmbeddingCache(max_bytes) if max_bytes else None
-    start = partial(_start_deployment, writer)
-    return Inference(
-        snapshot,
-        runs.services,
-        compose=partial(
-            compose,
-            outbound=outbound,
-            limiter=limiter,
-            count=runs.metrics.count_upstream,
-            cache=cache,
-            pending=PendingBytes(config.outbound.max_pending_bytes),
-        ),
-        compose_local=partial(compose_local, engine=runs.engine, start=start, cache=cache),
-        writer=writer,
-        metrics=runs.metrics,
-        timeouts=Timeouts(config.inference.timeout_s, config.inference.completion_timeout_s),
-        nursery=nursery,
-    )
-
-
 async def _start_deployment(writer: Writer, inference_id: str) -> None:
     await writer.submit(StartDeployment(inference_id))
 
