@@ -46,6 +46,7 @@ from inferry.core.runners.compose import compose, compose_local
 from inferry.core.runners.pending import PendingBytes
 from inferry.core.snapshot import Snapshot
 from inferry.core.trained_model_catalogue import TrainedModelCatalogue
+from inferry.crashes import leave_no_values
 from inferry.domain import Json
 from inferry.engine.client import LocalEngine
 from inferry.errors import InternalError, ShuttingDown
@@ -437,6 +438,7 @@ def main() -> None:
     """Run an API process. Signals are the supervisor's business: a terminal sends Ctrl-C to all."""
     import uvloop
 
+    leave_no_values()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     channel, *listening = map(int, sys.argv[1:])

@@ -87,6 +87,19 @@ class FetchSecrets(Command, frozen=True):
     revision: int
 
 
+class Rotated(msgspec.Struct, frozen=True):
+    """What a new master key sealed. unreadable: ids of endpoints that no former key opens."""
+
+    resealed: int
+    unreadable: list[str]
+
+
+class RotateMasterKey(Command, frozen=True):
+    """Replace the master key and seal every secret with the new one."""
+
+    Reply: ClassVar[Any] = Rotated
+
+
 class StartDeployment(Command, frozen=True):
     """Start the local model of an endpoint, or join its start; the reply comes when it runs."""
 

@@ -59,6 +59,29 @@ class Vault(Protocol):
         """
 
 
+class MasterKeys(Protocol):
+    """The keys of a vault: the newest seals, former ones still open."""
+
+    @property
+    def has_former(self) -> bool:
+        """Whether there are keys beside the newest."""
+
+    def renew(self) -> None:
+        """Make a new key, kept beside the former ones, and seal with it from now on.
+
+        Raises `SecretsUnreadable` when the key is not kept here.
+        """
+
+    def reseal(self, sealed: bytes, *, owner: str) -> bytes | None:
+        """Seal with the newest key what a former one sealed; None when it is already.
+
+        Raises `SecretsUnreadable`.
+        """
+
+    def retire(self) -> None:
+        """Forget the former keys, for good."""
+
+
 class Exchange(msgspec.Struct, frozen=True):
     """One call with what is needed to sign it and to bound it in time.
 

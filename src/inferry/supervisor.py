@@ -39,6 +39,7 @@ from inferry.config import Config, Loaded
 from inferry.core.dry_run import sample_request
 from inferry.core.registry import Registry
 from inferry.core.runners.compose import compose_probe
+from inferry.crashes import leave_no_values
 from inferry.domain import Deadline, Endpoint, Result
 from inferry.engine.cores import Cores
 from inferry.engine.deployment import Workshop
@@ -82,6 +83,7 @@ def serve(loaded: Loaded, *, no_auth: bool) -> int:
     import uvloop
 
     config = _without_auth(loaded.config) if no_auth else loaded.config
+    leave_no_values()
     configure_logging(config.telemetry)
     allow_descriptors()
     try:
@@ -262,6 +264,7 @@ class _Supervisor:
             logins = FailedLogins(fleet.publish)
         registry = await self._registry(store, fleet, engine, jobs, stack)
         registry.load(records)
+        await registry.end_rotation()
         await asyncio.to_thread(self._uploads.sweep, registry.trained_models())
         return _Writers(registry, security, logins)
 

@@ -52,3 +52,16 @@ def test_keys_are_revoked_by_id(inferry, server):
 
     assert server.received[0].body == {"ids": ["k1", "k2"]}
     assert ran.err == "revoked k1\nrevoked k2\n"
+
+
+def test_the_master_key_is_replaced(inferry, server):
+    rotated = {"resealed": 3, "unreadable": ["lost"]}
+    server.answer("POST", "/_inferry/master_key/_rotate", rotated)
+
+    ran = inferry("keys", "rotate-master", "--url", server.url)
+
+    assert ran.out == ""
+    assert ran.err.splitlines() == [
+        "sealed the secrets of 3 endpoints with the new key",
+        "no key opens those of: lost",
+    ]

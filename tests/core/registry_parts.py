@@ -179,10 +179,14 @@ class MemoryStore:
 
 
 class OpenVault:
-    """A vault that seals nothing, so that tests see references. key: what opens its seals."""
+    """A vault that seals nothing, so that tests see references. key: what opens its seals.
+
+    former: keys that open too, until they are retired.
+    """
 
     def __init__(self) -> None:
         self.key = "first"
+        self.former: list[str] = []
         self.known = {"${env:INFERRY_SECRET_A}": "resolved-a"}
 
     def seal(self, secrets: dict[str, str], *, owner: str) -> bytes:
@@ -200,9 +204,25 @@ class OpenVault:
 
     def _raw(self, sealed: bytes, owner: str) -> dict[str, str]:
         key, sealed_for, secrets = msgspec.json.decode(sealed, type=tuple[str, str, dict[str, str]])
-        if (key, sealed_for) != (self.key, owner):
+        if key not in (self.key, *self.former) or sealed_for != owner:
             raise SecretsUnreadable("the master key that sealed the secrets is lost")
         return secrets
+
+    @property
+    def has_former(self) -> bool:
+        return bool(self.former)
+
+    def renew(self) -> None:
+        self.former.append(self.key)
+        self.key += "'"
+
+    def reseal(self, sealed: bytes, *, owner: str) -> bytes | None:
+        secrets = self._raw(sealed, owner)
+        resealed = self.seal(secrets, owner=owner)
+        return None if resealed == sealed else resealed
+
+    def retire(self) -> None:
+        self.former.clear()
 
 
 class TellingProbe:

@@ -1,4 +1,7 @@
-"""Calls of our own, below `/_inferry`: what uses an endpoint, so that DELETE can protect it."""
+"""Calls of our own, below `/_inferry`.
+
+What uses an endpoint, so that DELETE can protect it, and a new master key.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from inferry.api.elastic.endpoints import ACKNOWLEDGED, Acknowledged, actor_of
 from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
 from inferry.api.strict_json import parse_object
-from inferry.commands import DeleteReference, PutReference
+from inferry.commands import DeleteReference, PutReference, Rotated, RotateMasterKey
 from inferry.core.snapshot import Snapshot
 from inferry.errors import IllegalArgument, NotFound
 from inferry.protocols import Writer
@@ -19,6 +22,7 @@ from inferry.records import ReferenceRecord
 _PATH: Final = "/_inferry/references"
 _READ: Final = "cluster:monitor/inferry/references/get"
 _WRITE: Final = "cluster:admin/inferry/references/"
+_ROTATE: Final = "cluster:admin/xpack/security/master_key/rotate"
 _MAX_BODY_BYTES: Final = 1024 * 1024
 
 
@@ -45,7 +49,7 @@ class ReferenceList(msgspec.Struct, frozen=True):
 
 def extension_routes(snapshot: Snapshot, writer: Writer) -> list[Route]:
     """Give the routes of `/_inferry`."""
-    calls = _References(snapshot, writer)
+    calls = _Extensions(snapshot, writer)
     one = f"{_PATH}/{{name}}"
     return [
         Route(
@@ -79,6 +83,15 @@ def extension_routes(snapshot: Snapshot, writer: Writer) -> list[Route]:
             answer_type=Acknowledged,
         ),
         Route(
+            "POST",
+            "/_inferry/master_key/_rotate",
+            calls.rotate_master_key,
+            _ROTATE,
+            render_error,
+            "Replace the master key and seal every secret with the new one",
+            answer_type=Rotated,
+        ),
+        Route(
             "DELETE",
             one,
             calls.delete_reference,
@@ -90,7 +103,7 @@ def extension_routes(snapshot: Snapshot, writer: Writer) -> list[Route]:
     ]
 
 
-class _References:
+class _Extensions:
     """The handlers."""
 
     def __init__(self, snapshot: Snapshot, writer: Writer) -> None:
@@ -123,6 +136,11 @@ class _References:
         command = DeleteReference(request.path_values["name"], actor_of(request))
         await self._writer.submit(command)
         return Answer(ACKNOWLEDGED)
+
+    async def rotate_master_key(self, request: Request) -> Answer:
+        """Replace the master key."""
+        rotated: Rotated = await self._writer.submit(RotateMasterKey())
+        return Answer(msgspec.json.encode(rotated))
 
 
 def _read(body: bytes) -> ReferenceBody:

@@ -19,6 +19,7 @@ def build_group() -> typer.Typer:
     group.command("create")(create_key)
     group.command("list")(list_keys)
     group.command("revoke")(revoke_keys)
+    group.command("rotate-master")(rotate_master)
     return group
 
 
@@ -102,6 +103,22 @@ def revoke_keys(
         return
     for key_id in answer["invalidated_api_keys"]:
         say(f"revoked {key_id}")
+
+
+def rotate_master(
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Replace the master key that seals the secrets of endpoints, while the server serves."""
+    answer = connect(url, api_key, data_dir).call("POST", "/_inferry/master_key/_rotate")
+    if as_json:
+        print_json(answer)
+        return
+    say(f"sealed the secrets of {answer['resealed']} endpoints with the new key")
+    if answer["unreadable"]:
+        say(f"no key opens those of: {', '.join(answer['unreadable'])}")
 
 
 def _day(milliseconds: int | None) -> str:

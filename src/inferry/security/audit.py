@@ -40,6 +40,7 @@ _TARGETS: dict[type[Command], str | None] = {
     commands.PutEndpoint: "inference_id",
     commands.UpdateEndpoint: "inference_id",
     commands.DeleteEndpoint: "inference_id",
+    commands.RotateMasterKey: None,
     commands.PutRegionPolicy: None,
     commands.DeleteRegionPolicy: None,
     commands.PutReference: "name",
