@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from inferry.key_limits import KeyLimits
 from inferry.origin import Origin
 from inferry.records import RoleDescriptor, TrainedModelRecord
 
@@ -337,6 +338,43 @@ class NoteRefusals(Command, frozen=True):
 
     refusals: list[Refusal]
     dropped: int = 0
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """Whether a key may run something. limit: the one that is used up, for `wait_s`, else empty."""
+
+    limit: str = ""
+    wait_s: float = 0.0
+
+
+class AdmitKey(Command, frozen=True):
+    """Count a request of an API key that has limits, unless one of them is used up."""
+
+    Reply: ClassVar[Any] = Admission
+    key_id: str
+    limits: KeyLimits
+
+
+class SpendKeyTokens(Command, frozen=True):
+    """Count the tokens of a request that was admitted."""
+
+    key_id: str
+    tokens: int
+
+
+class KeyUsage(msgspec.Struct, frozen=True):
+    """What an API key with limits used today, in UTC. refused: requests above a limit."""
+
+    id: str
+    requests: int
+    refused: int
+    tokens: int
+
+
+class FetchKeyUsage(Command, frozen=True):
+    """Tell what the API keys with limits used today."""
+
+    Reply: ClassVar[Any] = list[KeyUsage]
 
 
 # --- rate limits -------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ dialect renders the tree in its own way.
     ├── BodyTooLarge                above the size limit
     ├── DeadlineExceeded            our own time limit
     ├── StillStarting               a local model that is still loading when the time is over
+    ├── LimitExceeded               an API key has used what it may
     ├── QueueFull                   refused now instead of slow for all
     ├── WorkerLost                  the process that ran a local model ended meanwhile
     ├── ShuttingDown                the server drains
@@ -216,6 +217,11 @@ class DeadlineExceeded(InferenceError):
 @dataclass(eq=False)
 class StillStarting(InferenceError):
     """A local model is still loading; it goes on."""
+
+
+@dataclass(eq=False)
+class LimitExceeded(InferenceError):
+    """The API key of the caller has used what it may use, for now."""
 
 
 @dataclass(eq=False)

@@ -39,6 +39,9 @@ class Store(Protocol):
     async def value(self, name: str, make: Callable[[], str]) -> str:
         """Give the stored value of `name`, made and stored on first use (e.g. `cluster_uuid`)."""
 
+    async def keep(self, name: str, value: str) -> None:
+        """Store `value` as the value of `name`."""
+
     async def close(self) -> None:
         """Finish what is under way and let go of the database."""
 

@@ -51,9 +51,10 @@ from inferry.outbound.client import open_client
 from inferry.outbound.limiter import Buckets
 from inferry.process_limits import allow_descriptors
 from inferry.protocols import Outbound, Probe
-from inferry.records import Record
+from inferry.records import ApiKeyRecord, Record
 from inferry.security.audit import AuditLog
 from inferry.security.first_start import prepare
+from inferry.security.key_usage import KeyUsages
 from inferry.security.lockouts import FailedLogins
 from inferry.security.users import Passwords
 from inferry.security.vault import open_vault
@@ -117,11 +118,12 @@ def _bind(config: Config) -> list[socket.socket]:
 
 @dataclass(frozen=True, slots=True)
 class _Writers:
-    """What decides about writes. security, logins: None without authentication."""
+    """What decides about writes. security, logins, usages: None without authentication."""
 
     registry: Registry
     security: SecurityWriter | None
     logins: FailedLogins | None
+    usages: KeyUsages | None
 
     def records(self) -> Iterator[Record]:
         """Give every record that is served, as of the first step."""
@@ -159,9 +161,13 @@ class _Supervisor:
             await first_of(self._start(fleet, writers, engine, audit), self._stop.wait())
             if not self._stop.is_set():
                 _tell(greeting(self._config, self._address, demo=self._demo(engine)))
-                watches = (_watch(store, fleet, engine), engine.pool.watch())
+                watches = [_watch(store, fleet, engine), engine.pool.watch()]
+                if writers.usages is not None:
+                    watches.append(writers.usages.watch())
                 await first_of(self._stop.wait(), *watches)
             await first_of(self._drain(fleet, engine, jobs), self._hurry.wait())
+            if writers.usages is not None:
+                await writers.usages.flush()
 
     @property
     def _address(self) -> tuple[str, int]:
@@ -214,6 +220,8 @@ class _Supervisor:
         }
         if writers.security is not None:
             handlers |= writers.security.handlers()
+        if writers.usages is not None:
+            handlers |= writers.usages.handlers()
         if writers.logins is not None:
             handlers[NoteFailedLogin] = writers.logins.note
 
@@ -255,18 +263,20 @@ class _Supervisor:
     ) -> _Writers:
         """Make what carries out commands, with what the store holds."""
         records = await store.load()
-        security, logins = None, None
+        security, logins, usages = None, None, None
         if self._config.auth.enabled:
             passwords = Passwords()
             stack.callback(passwords.close)
             records = await self._first_start(store, records, passwords)
             security = SecurityWriter(store, fleet.publish, passwords, records=records)
             logins = FailedLogins(fleet.publish)
+            usages = KeyUsages(store)
+            await usages.load({one.id for one in records if isinstance(one, ApiKeyRecord)})
         registry = await self._registry(store, fleet, engine, jobs, stack)
         registry.load(records)
         await registry.end_rotation()
         await asyncio.to_thread(self._uploads.sweep, registry.trained_models())
-        return _Writers(registry, security, logins)
+        return _Writers(registry, security, logins, usages)
 
     async def _first_start(
         self, store: SqlStore, records: list[Record], passwords: Passwords

@@ -65,3 +65,20 @@ def test_the_master_key_is_replaced(inferry, server):
         "sealed the secrets of 3 endpoints with the new key",
         "no key opens those of: lost",
     ]
+
+
+def test_a_key_can_be_given_limits(inferry, server):
+    server.answer("POST", PATH, {"id": "k1", "encoded": "ZW5j"})
+    limits = ["--endpoint", "docs-*", "--endpoint", "chat", "--requests-per-minute", "60"]
+    limits += ["--tokens-per-minute", "1000", "--tokens-per-day", "9000"]
+
+    inferry("keys", "create", "k", *limits, "--url", server.url)
+
+    assert server.received[0].body["metadata"] == {
+        "inferry_limits": {
+            "endpoints": ["docs-*", "chat"],
+            "requests_per_minute": 60,
+            "tokens_per_minute": 1000,
+            "tokens_per_day": 9000,
+        }
+    }

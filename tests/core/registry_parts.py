@@ -149,6 +149,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], Record] = {}
+        self.values: dict[str, str] = {}
         self.fails: Exception | None = None
 
     async def load(self) -> list[Record]:
@@ -172,7 +173,10 @@ class MemoryStore:
                 self.rows.pop(key, None)
 
     async def value(self, name: str, make: Callable[[], str]) -> str:
-        return make()
+        return self.values.setdefault(name, make())
+
+    async def keep(self, name: str, value: str) -> None:
+        self.values[name] = value
 
     async def close(self) -> None:
         self.rows.clear()

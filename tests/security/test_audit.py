@@ -44,6 +44,9 @@ ORIGIN = Origin(
 )
 # What changes nothing that a person would ask about, or is a line itself.
 UNAUDITED = {
+    "AdmitKey",
+    "FetchKeyUsage",
+    "SpendKeyTokens",
     "FetchSecrets",
     "NoteFailedLogin",
     "NoteRefusals",

@@ -34,6 +34,7 @@ from inferry.errors import (
     MethodNotAllowed,
     UnreadableBody,
 )
+from inferry.key_limits import bind_key_holder
 from inferry.origin import bind_origin
 from inferry.security.gate import Gate, Principal
 from inferry.telemetry import bind_request_id, get_logger
@@ -151,6 +152,9 @@ class Application:
                 request.headers, request.uri, address=request.address
             )
         self._admit(route, agreed, request)
+        holder = request.principal.holder
+        if holder is not None:
+            bind_key_holder(holder)
         if route.changes:
             bind_origin(origin_of(request, route.action))
         if not has_body(request.headers):

@@ -36,6 +36,19 @@ def create_key(
         str | None,
         typer.Option(help="Limit it by role descriptors: JSON, @FILE, or -.", metavar="JSON"),
     ] = None,
+    endpoint: Annotated[
+        list[str] | None,
+        typer.Option(help="Limit its runs to endpoints: an id, or a pattern such as docs-*."),
+    ] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(help="Limit its runs per minute.", min=1)
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option(help="Limit its tokens per minute.", min=1)
+    ] = None,
+    tokens_per_day: Annotated[
+        int | None, typer.Option(help="Limit its tokens per day (UTC).", min=1)
+    ] = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     data_dir: DataDir = None,
@@ -43,6 +56,15 @@ def create_key(
 ) -> None:
     """Create an API key and print it, once."""
     body: dict[str, Any] = {"name": name}
+    limits = {
+        "endpoints": endpoint,
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "tokens_per_day": tokens_per_day,
+    }
+    given = {limit: value for limit, value in limits.items() if value}
+    if given:
+        body["metadata"] = {"inferry_limits": given}
     if expires:
         body["expiration"] = expires
     if role_descriptors:

@@ -17,6 +17,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from inferry.commands import KeyCriteria, NoteFailedLogin
 from inferry.errors import NotAuthenticated, NotAuthorized
+from inferry.key_limits import KeyHolder, limits_in
 from inferry.records import ApiKeyRecord, RoleDescriptor, RoleRecord, UserRecord
 from inferry.sections import is_loopback
 from inferry.security.api_keys import belongs, decode_secret, end_of, rights_of, select
@@ -38,7 +39,7 @@ class Principal:
 
     roles: names of effective roles, sorted; missing_roles: assigned ones that do not exist.
     api_key_id, api_key_name: set when an API key was used; `username` is then its owner.
-    rights: what it may do, as of its authentication.
+    rights: what it may do, as of its authentication. holder: set for an API key with limits.
     """
 
     username: str
@@ -48,6 +49,7 @@ class Principal:
     api_key_id: str | None = None
     api_key_name: str | None = None
     rights: Rights = field(default=NO_RIGHTS, repr=False, compare=False)
+    holder: KeyHolder | None = None
 
 
 class Gate(Protocol):
@@ -286,12 +288,14 @@ class CredentialGate:
         end = end_of(key, self._now_ms())
         if end is not None:
             raise _refusal("an API key that has ended", detail=f"API key: {end}", key=key)
+        limits = limits_in(key.metadata)
         principal = Principal(
             key.owner,
             kind="api_key",
             api_key_id=key.id,
             api_key_name=key.name,
             rights=rights_of(key),
+            holder=None if limits is None else KeyHolder(key.id, key.owner, limits),
         )
         return _Login(key, principal, self._access.version)
 
