@@ -29,6 +29,7 @@ dialect renders the tree in its own way.
     ├── DeadlineExceeded            our own time limit
     ├── StillStarting               a local model that is still loading when the time is over
     ├── LimitExceeded               an API key has used what it may
+    ├── StartFailed                 a deployment that did not come up; the cause says why
     ├── QueueFull                   refused now instead of slow for all
     ├── WorkerLost                  the process that ran a local model ended meanwhile
     ├── ShuttingDown                the server drains
@@ -222,6 +223,11 @@ class StillStarting(InferenceError):
 @dataclass(eq=False)
 class LimitExceeded(InferenceError):
     """The API key of the caller has used what it may use, for now."""
+
+
+@dataclass(eq=False)
+class StartFailed(InferenceError):
+    """A deployment did not come up; `__cause__` is the failure itself."""
 
 
 @dataclass(eq=False)

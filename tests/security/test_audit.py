@@ -48,6 +48,7 @@ UNAUDITED = {
     "FetchKeyUsage",
     "SpendKeyTokens",
     "FetchSecrets",
+    "FetchStats",
     "NoteFailedLogin",
     "NoteRefusals",
     "StartDeployment",
