@@ -15,6 +15,7 @@ from bench.processes import cores
 from bench.reads import measure_reads
 from bench.report import Plan, Table, save
 from bench.runs import measure_runs
+from bench.siege import measure_siege
 from bench.streams import measure_streams
 from bench.writes import measure_writes
 
@@ -25,6 +26,7 @@ _PARTS = {
     "streams": measure_streams,
     "engine": measure_engine,
     "guards": measure_guards,
+    "siege": measure_siege,
 }
 
 
