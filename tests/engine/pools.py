@@ -51,7 +51,7 @@ class Folders:
             if stop.is_set():
                 self.stopped.set()
                 raise NotFound("it was stopped")
-        (self.root / model_id).mkdir()
+        (self.root / model_id).mkdir(exist_ok=True)
         return ModelSource(model_id, self.root / model_id)
 
 

@@ -156,13 +156,14 @@ async def test_what_is_let_go_while_it_starts_rests(yard):
         await yard.wait_for("d", "starting")
         await yard.pool.scale(spec(model_id="far", num_allocations=0))
         yard.library.may_download.set()
-        await yard.wait_for("d", "started")
+        await starting
+        while yard.pool._kept["d"].deployment._child is not None:
+            await yard.pool.stats()
 
         with pytest.raises(NotDeployed):
             await yard.embed("a")
         await yard.pool.start(spec(model_id="far"))
         assert rows_of(await yard.embed("a")) == [row_of("a")]
-        await starting
 
 
 async def test_local_row_007_what_is_more_than_the_queue_takes_is_refused(tmp_path):
