@@ -17,6 +17,9 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM":
 MODELS = ROOT / ".venv-clients/embedding-models"
 """The folder `source`, and what the peers read beside it."""
 
+QUERY = "Which documents tell how a model is put together?"
+"""By which documents are ranked."""
+
 _PYTHON = ROOT / ".venv-clients/embedding/bin/python"
 _INFINITY = ROOT / ".venv-clients/infinity/bin/infinity_emb"
 
