@@ -27,7 +27,6 @@ def main() -> None:
         if not folder.exists():
             model = SentenceTransformer(str(source), backend=backend, device="cpu")
             model.save_pretrained(str(folder))
-    _make_rankers(source, target)
     _lift_limit(target / "onnx/tokenizer_config.json")
     folder = target / "genai"
     if not folder.exists():
@@ -36,6 +35,7 @@ def main() -> None:
             file.rename(folder / file.name)
         converted = convert_tokenizer(AutoTokenizer.from_pretrained(str(target / "openvino")))
         openvino.save_model(converted, folder / "openvino_tokenizer.xml")
+    _make_rankers(source, target)
 
 
 def _make_rankers(source: Path, target: Path) -> None:

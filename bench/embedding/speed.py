@@ -40,7 +40,7 @@ def measure_speed(name: str, corpus: Corpus, plan: Plan) -> list[Table]:
             for label, started in _candidates(plan.folder).items()
         }
         _check(candidates, max(corpus.texts, key=len))
-        tuned = {label: one.tune(corpus.texts[::3]) for label, one in candidates.items()}
+        tuned = {label: one.tune(corpus.texts[::4]) for label, one in candidates.items()}
         speeds = _alternate(candidates, corpus, plan.rounds)
         peaks = {label: one.peak_mb() for label, one in candidates.items()}
     tables = [_speeds(name, corpus, speeds, tuned)]
