@@ -40,9 +40,10 @@ class Folders:
             raise NotFound(f"there is no model [{model_id}]")
         return ModelSource(model_id, self.root / model_id)
 
-    def check_task(self, source: ModelSource) -> None:
+    def check_task(self, source: ModelSource) -> TaskType:
         if source.task_type not in (None, TaskType.TEXT_EMBEDDING):
             raise UnusableModel("it does something else")
+        return TaskType.TEXT_EMBEDDING
 
     def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
         report("12 of 91 MB")
@@ -50,7 +51,7 @@ class Folders:
             if stop.is_set():
                 self.stopped.set()
                 raise NotFound("it was stopped")
-        (self.root / model_id).mkdir()
+        (self.root / model_id).mkdir(exist_ok=True)
         return ModelSource(model_id, self.root / model_id)
 
 

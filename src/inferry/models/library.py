@@ -21,6 +21,7 @@ from typing import Literal, TypeAlias
 
 from inferry.bootstrap import environment_of_children
 from inferry.config import Config
+from inferry.domain import TaskType
 from inferry.errors import IllegalArgument, NotFound, UnusableModel
 from inferry.modeling import ModelSource
 from inferry.models.aliases import AliasFile
@@ -108,10 +109,10 @@ class Library:
             self.check_download(entry, is_request=True)
         return found
 
-    def check_task(self, source: ModelSource) -> None:
-        """Compare what is asked of a folder with its files; see `modeling.ModelLibrary`."""
+    def check_task(self, source: ModelSource) -> TaskType:
+        """Tell what a folder does, see `modeling.ModelLibrary`."""
         folder = ModelFolder(source)
-        task_of(folder, read_layout(folder), source)
+        return task_of(folder, read_layout(folder), source)
 
     def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
         """Download what `find` does not have; see `modeling.ModelLibrary`."""
