@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,10 @@ from inferry.vectors import (
     FloatVector,
     JsonVector,
     Vector,
+    bit_vector,
+    byte_vector,
     byte_vector_from_json,
+    shortest,
     vector_from_base64,
     vector_from_json,
     vector_to_base64,
@@ -145,3 +149,38 @@ def test_what_is_not_a_flat_array_of_whole_numbers_is_refused(text):
 def test_a_number_that_a_byte_cannot_hold_is_refused(number):
     with pytest.raises(ValueError, match=rf"Value \[{number}\] is out of range for a byte"):
         byte_vector_from_json(b"[0,%d]" % number)
+
+
+# --- numbers of local models ----------------------------------------------------------------------
+
+
+def row(*numbers: float) -> FloatVector:
+    return FloatVector(struct.pack(f"<{len(numbers)}f", *numbers), len(numbers))
+
+
+@given(st.lists(singles))
+def test_the_shortest_number_means_the_same_float32(numbers):
+    found = shortest(np.array(numbers, np.float32))
+
+    assert np.array_equal(np.array(found, np.float32), np.array(numbers, np.float32))
+    assert all(
+        len(repr(one)) <= len(repr(other)) for one, other in zip(found, numbers, strict=True)
+    )
+
+
+def test_bytes_keep_the_direction_of_a_vector():
+    assert byte_vector(row(1.0, -0.5, 0.0)) == byte_vector(row(10.0, -5.0, 0.0))
+    assert byte_vector(row(-2.0)) == JsonVector(b"[-127]", 1)
+    assert byte_vector(row(0.0, 0.0)) == JsonVector(b"[0,0]", 2)
+
+
+@given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=64))
+def test_bytes_are_signed_bytes(numbers):
+    vector = byte_vector(row(*numbers))
+
+    assert byte_vector_from_json(vector.text) == vector
+
+
+def test_bits_are_signs_the_first_one_highest():
+    assert bit_vector(row(1, -1, 1, 1, 0, -2, 3, 4)) == JsonVector(b"[-77]", 1)  # 10110011
+    assert bit_vector(row(*[-1.0] * 8, *[1.0] * 8)) == JsonVector(b"[0,-1]", 2)

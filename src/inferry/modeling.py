@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from inferry.domain import InputType
+from inferry.domain import InputType, TaskType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +30,23 @@ MODEL_FILE, VOCABULARY_FILE, METADATA_FILE = "model.pt", "vocabulary.json", "met
 """What a folder has whose model is a TorchScript module: it, its vocabulary, and what it is for."""
 
 Precision: TypeAlias = Literal["f32", "bf16", "int8"]
+Truncation: TypeAlias = Literal["first", "second", "balanced"]
+"""Which text of a pair that is too long is cut: the query, the document, or both alike."""
+
+Answer: TypeAlias = "bytes | memoryview"
+"""What one text gives, by the task of the model: `text_embedding` float32[width];
+`sparse_embedding` a msgpack map of tokens to positive weights, the largest first; `rerank` one
+float64. Numbers are little-endian; weights and scores are the shortest that mean their float32."""
+
+MODEL_TYPES: Mapping[TaskType, str] = MappingProxyType(
+    {
+        TaskType.TEXT_EMBEDDING: "text_embedding",
+        TaskType.SPARSE_EMBEDDING: "text_expansion",
+        TaskType.RERANK: "text_similarity",
+    }
+)
+"""What models that do a task are called in their `inference_config`, for the tasks that local
+models do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +55,20 @@ class ModelSource:
 
     name: as messages call it. within: where links of the folder may lead (a cache keeps the files
     of all revisions in one place), None for the folder alone.
+    task_type: what it shall do, None for whatever its files say.
     dimensions: a Matryoshka width, None for the whole vector.
     prompts: what stands before texts, by the names of `prompts` in the model's own configuration
     (`query`, `document`, ...), which they replace; None leaves the model's own.
-    checksums: SHA-256 that files must have, by their path in the folder.
+    truncation: of pairs. checksums: SHA-256 that files must have, by their path in the folder.
     """
 
     name: str
     folder: Path
     within: Path | None = None
+    task_type: TaskType | None = None
     dimensions: int | None = None
     prompts: Mapping[str, str] | None = None
+    truncation: Truncation = "second"
     checksums: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -66,16 +87,20 @@ class RuntimeOptions:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A tokenized text.
+    """A tokenized text, or a pair of texts.
 
     ids: with special tokens, at most `max_tokens`. tokens: what the whole text had, so that the
     text was cut when it is more than `len(ids)`; of a text that is far longer than the model takes
     only the beginning is counted. skipped: leading tokens that are not pooled.
+    types: the token type of each id of a pair, none for a single text. is_looked_up: no network
+    runs, each token has a weight in a table.
     """
 
     ids: Sequence[int]
     tokens: int
     skipped: int = 0
+    types: Sequence[int] = ()
+    is_looked_up: bool = False
 
     @property
     def is_truncated(self) -> bool:
@@ -108,8 +133,12 @@ class ShapeLadder:
 class Network(Protocol):
     """A compiled graph. It blocks; it may be called from several threads at once."""
 
-    def run(self, ids: Ids, mask: Ids, pooled: Ids | None) -> Rows:
-        """Give a row per text. pooled: tokens that count in the head, where they are fewer."""
+    def run(self, ids: Ids, mask: Ids, marks: Ids | None) -> Rows:
+        """Give a row per text.
+
+        marks: what else the graph asks of each token: whether it counts in the head, where not all
+        do, or its type in a pair.
+        """
 
 
 class Runtime(Protocol):
@@ -126,8 +155,12 @@ class TextModel(Protocol):
     """A loaded model. It blocks; all of it may be called from several threads at once."""
 
     @property
-    def dimensions(self) -> int:
-        """Width of a row."""
+    def task_type(self) -> TaskType:
+        """What it does."""
+
+    @property
+    def dimensions(self) -> int | None:
+        """Width of a dense vector, None of a model that gives none."""
 
     @property
     def max_tokens(self) -> int:
@@ -149,13 +182,19 @@ class TextModel(Protocol):
     def ladder(self) -> ShapeLadder:
         """The shapes it runs in, by which a batch's cost is counted."""
 
-    def encode(self, texts: Sequence[str], input_type: InputType) -> list[Encoded]:
-        """Put the prompt of `input_type` before each text, tokenize, and cut at `max_tokens`."""
+    def encode(
+        self, texts: Sequence[str], input_type: InputType, query: str | None = None
+    ) -> list[Encoded]:
+        """Put the prompt of `input_type` before each text, tokenize, and cut at `max_tokens`.
 
-    def run(self, batch: Sequence[Encoded]) -> Rows:
-        """Pad, run and finish the texts of `batch`, at least one; float32[texts, dimensions].
+        query: what each text is paired with; a model that reranks needs one, no other takes it.
+        Raises `BadRequest` for texts that it cannot take.
+        """
 
-        The rows do not depend on what else is in the batch, but for rounding.
+    def run(self, batch: Sequence[Encoded]) -> Sequence[Answer]:
+        """Pad, run and finish the texts of `batch`, at least one; one answer for each.
+
+        The answers do not depend on what else is in the batch, but for rounding.
         """
 
     def warm(self, stop: Event) -> None:
@@ -181,6 +220,12 @@ class ModelLibrary(Protocol):
 
         Raises `NotFound` with the command that provides a built-in model, and `IllegalArgument`
         for an id under which there can be nothing.
+        """
+
+    def check_task(self, source: ModelSource) -> None:
+        """Compare `source.task_type` with what the files of the folder say.
+
+        Raises `UnusableModel` where it cannot do that, or its configuration cannot be read.
         """
 
     def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:

@@ -10,7 +10,7 @@ import msgspec
 
 from inferry.calls import Event, HttpCall, HttpReply
 from inferry.commands import Command, StagedFile
-from inferry.domain import Deadline, DenseEmbeddings, Endpoint, InputType, Json, Result
+from inferry.domain import Deadline, Endpoint, InputType, Json, Result, TaskType
 from inferry.records import (
     Announced,
     Change,
@@ -112,9 +112,10 @@ class Limiter(Protocol):
 class Deployments(Protocol):
     """The local models that run on this host, in the supervisor."""
 
-    async def check(self, model_id: str) -> None:
+    async def check(self, model_id: str, task_type: TaskType | None = None) -> None:
         """Refuse a model that cannot be here, without loading or downloading it.
 
+        task_type: what it shall do, which is compared as far as its files are on this machine.
         Raises `NotFound` with the command that provides it, `IllegalArgument`, `UnusableModel`.
         """
 
@@ -176,13 +177,22 @@ class ModelFiles(Protocol):
 class Engine(Protocol):
     """Runs local models for an API process."""
 
-    async def embed(
-        self, deployment_id: str, texts: Sequence[str], *, input_type: InputType, deadline: Deadline
-    ) -> DenseEmbeddings:
-        """Embed `texts`, at least one; searches go before everything else.
+    async def infer(
+        self,
+        deployment_id: str,
+        texts: Sequence[str],
+        *,
+        query: str | None = None,
+        input_type: InputType,
+        deadline: Deadline,
+    ) -> Result:
+        """Run `texts`, at least one; searches and rankings go before everything else.
+
+        query: what the texts are ranked by, None for models that take single texts. A ranking is
+        in the order of the texts.
 
         Raises `NotDeployed`, `WorkerLost` when the work is lost and may be sent again, `QueueFull`,
-        `DeadlineExceeded`, and `IllegalArgument` for a text that no tokenizer can read.
+        `DeadlineExceeded`, and `BadRequest` for texts that the model cannot take.
         """
 
 

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from inferry.domain import TaskType
+
 
 class EndpointRecord(msgspec.Struct, frozen=True, tag="endpoint"):
     """An inference endpoint. `secrets` are sealed; times are milliseconds since the epoch.
@@ -39,6 +41,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, tag="endpoint"):
 class DeploymentSpec(msgspec.Struct, frozen=True):
     """A local model that is to run. dimensions: a width below the model's own, None for that.
 
+    task_type: what it shall do, None for whatever its files say.
     num_allocations: batches that run at once; num_threads: of each.
     """
 
@@ -48,14 +51,15 @@ class DeploymentSpec(msgspec.Struct, frozen=True):
     num_threads: int
     adaptive_allocations: dict[str, Any] | None = None
     dimensions: int | None = None
+    task_type: TaskType | None = None
 
 
 class DeploymentRecord(msgspec.Struct, frozen=True, tag="deployment"):
     """A local model that runs, or is about to; never stored.
 
     state: starting, started or failed. progress: of a start, for people. socket: path where its
-    worker answers or will in a moment, None where it does not. reason: why it failed. dimensions,
-    similarity and precision: of the model, as loaded.
+    worker answers or will in a moment, None where it does not. reason: why it failed. task_type,
+    dimensions, similarity and precision: of the model, as loaded.
     """
 
     spec: DeploymentSpec
@@ -63,6 +67,7 @@ class DeploymentRecord(msgspec.Struct, frozen=True, tag="deployment"):
     progress: str = ""
     socket: str | None = None
     reason: str | None = None
+    task_type: TaskType | None = None
     dimensions: int | None = None
     similarity: str | None = None
     precision: str | None = None

@@ -11,9 +11,13 @@ import sys
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,47 @@ def vector_to_base64(vector: Vector) -> str:
     """Encode as base64 of little-endian float32."""
     buffer = vector.buffer if isinstance(vector, FloatVector) else _floats(vector.text)
     return binascii.b2a_base64(buffer, newline=False).decode("ascii")
+
+
+def shortest(numbers: NDArray[np.float32]) -> list[float]:
+    """Give float32[n] as the shortest decimals that mean the same float32: 0.1, not 0.10000000149.
+
+    Raises `ValueError` for a value that is not finite.
+    """
+    import orjson
+
+    text = orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)
+    if b"n" in text:  # orjson writes null for what is not finite
+        raise ValueError("a value is not finite")
+    return msgspec.json.decode(text, type=list[float])
+
+
+def byte_vector(vector: FloatVector) -> JsonVector:
+    """Give a vector as signed bytes: at unit length, times 127, rounded.
+
+    So cosines keep their meaning, and lengths do not.
+    """
+    import numpy as np
+    import orjson
+
+    row = np.frombuffer(vector.buffer, dtype="<f4", count=vector.width)
+    scaled = row * (127 / max(float(np.linalg.norm(row)), 1e-12))
+    text = orjson.dumps(np.rint(scaled).astype(np.int8), option=orjson.OPT_SERIALIZE_NUMPY)
+    return JsonVector(text, vector.width)
+
+
+def bit_vector(vector: FloatVector) -> JsonVector:
+    """Give the signs of a vector, 1 for what is above 0: eight in a signed byte, the first highest.
+
+    The width of `vector` is a multiple of 8.
+    """
+    import numpy as np
+    import orjson
+
+    row = np.frombuffer(vector.buffer, dtype="<f4", count=vector.width)
+    packed = np.packbits(row > 0).view(np.int8)
+    text = orjson.dumps(packed, option=orjson.OPT_SERIALIZE_NUMPY)
+    return JsonVector(text, len(packed))
 
 
 def _floats(text: bytes) -> array[float]:

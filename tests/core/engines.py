@@ -6,29 +6,43 @@ import asyncio
 from array import array
 from collections.abc import Sequence
 
-from inferry.domain import Deadline, DenseEmbeddings, InputType, Usage
+from inferry.domain import Deadline, DenseEmbeddings, InputType, Result, Usage
 from inferry.vectors import FloatVector
 
 
 class ToldEngine:
-    """Embeds a text as its length. fails: raised by the next calls, in this order."""
+    """Embeds a text as its length. fails: raised by the next calls, in this order.
+
+    result: given instead of vectors.
+    """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, tuple[str, ...], InputType]] = []
+        self.queries: list[str | None] = []
         self.fails: list[Exception] = []
+        self.result: Result | None = None
         self.started: list[str] = []
         self.start_fails: Exception | None = None
         self.gate: asyncio.Event | None = None
 
-    async def embed(
-        self, deployment_id: str, texts: Sequence[str], *, input_type: InputType, deadline: Deadline
-    ) -> DenseEmbeddings:
+    async def infer(
+        self,
+        deployment_id: str,
+        texts: Sequence[str],
+        *,
+        query: str | None = None,
+        input_type: InputType,
+        deadline: Deadline,
+    ) -> Result:
         await asyncio.sleep(0)
+        self.queries.append(query)
         self.asked.append((deployment_id, tuple(texts), input_type))
         if self.gate is not None:
             await self.gate.wait()
         if self.fails:
             raise self.fails.pop(0)
+        if self.result is not None:
+            return self.result
         vectors = tuple(FloatVector(array("f", [len(text)]).tobytes(), 1) for text in texts)
         return DenseEmbeddings(vectors, usage=Usage(input_tokens=7), truncated=(1,))
 

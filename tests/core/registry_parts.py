@@ -39,6 +39,7 @@ from inferry.errors import (
     NotDeployed,
     NotFound,
     SecretsUnreadable,
+    UnusableModel,
     VersionConflict,
 )
 from inferry.fields import Field
@@ -237,13 +238,14 @@ class TellingProbe:
 class ToldDeployments:
     """Deployments that start when they are told to.
 
-    absent: models that are not here. fails: raised by every start. gate: when set, every start
-    waits for it. publish: told what runs.
+    absent: models that are not here. tasks: what models do that do not do everything. fails:
+    raised by every start. gate: when set, every start waits for it. publish: told what runs.
     """
 
     def __init__(self, publish: Callable[[Sequence[Change]], Awaitable[None]]) -> None:
         self.running: dict[str, DeploymentRecord] = {}
         self.absent: set[str] = set()
+        self.tasks: dict[str, TaskType] = {}
         self.fails: InferenceError | None = None
         self.gate: asyncio.Event | None = None
         self.starts: list[tuple[DeploymentSpec, bool]] = []
@@ -251,10 +253,13 @@ class ToldDeployments:
         self._publish = publish
         self._ended: dict[str, asyncio.Event] = {}
 
-    async def check(self, model_id: str) -> None:
+    async def check(self, model_id: str, task_type: TaskType | None = None) -> None:
         await asyncio.sleep(0)
         if model_id in self.absent:
             raise NotFound(f"the model [{model_id}] is not here")
+        can = self.tasks.get(model_id, task_type)
+        if can != task_type:
+            raise UnusableModel(f"[{model_id}] is for [{can}]")
 
     async def start(self, spec: DeploymentSpec, *, is_proven: bool = False) -> DeploymentRecord:
         self.starts.append((spec, is_proven))
@@ -267,10 +272,13 @@ class ToldDeployments:
             raise self.fails
         if spec.deployment_id not in self.running:
             raise NotDeployed(f"[{spec.deployment_id}] is not deployed")
+        is_dense = spec.task_type in (None, TaskType.TEXT_EMBEDDING)
+        dimensions = (spec.dimensions or WIDTH) if is_dense else None
         started = msgspec.structs.replace(
             self.running[spec.deployment_id],
             state="started",
-            dimensions=spec.dimensions or WIDTH,
+            task_type=spec.task_type,
+            dimensions=dimensions,
             similarity="dot_product",
         )
         self.running[spec.deployment_id] = started

@@ -10,6 +10,7 @@ import pytest
 
 from inferry.commands import PutEndpoint, StartDeployment
 from inferry.concurrency import Nursery
+from inferry.domain import TaskType
 from inferry.errors import (
     AlreadyExists,
     BadRequest,
@@ -32,6 +33,10 @@ DENSE = "text_embedding"
 async def put(house: House, inference_id: str = "a", **more: Any) -> dict[str, Any]:
     body = more.pop("body", None) or local()
     return await house.put(inference_id, body, task_type=DENSE, **more)
+
+
+def wanted(deployment_id: str) -> DeploymentSpec:
+    return DeploymentSpec(deployment_id, "m", 1, 1, task_type=TaskType.TEXT_EMBEDDING)
 
 
 def stored(house: House, inference_id: str = "a") -> EndpointRecord | None:
@@ -58,7 +63,7 @@ async def callers():
 async def test_an_endpoint_is_stored_and_its_model_started(house) -> None:
     answer = await put(house)
 
-    assert house.deployments.starts == [(DeploymentSpec("a", "m", 1, 1), False)]
+    assert house.deployments.starts == [(wanted("a"), False)]
     assert list(answer["service_settings"].items()) == [
         ("num_allocations", 1),
         ("num_threads", 1),
@@ -96,7 +101,7 @@ async def test_a_model_that_is_not_here_is_refused_before_anything_is_stored(hou
     [
         (local(num_threads=3), InvalidRequest, "power of 2"),
         (local(model_id=None), IllegalArgument, "model_id must be provided"),
-        (local(element_type="byte"), InvalidSettings, r"must be one of \[float\]"),
+        (local(element_type="hex"), InvalidSettings, r"must be one of \[bit, byte, float\]"),
     ],
 )
 async def test_settings_that_no_deployment_can_have_are_refused(house, body, error, words) -> None:
@@ -106,11 +111,21 @@ async def test_settings_that_no_deployment_can_have_are_refused(house, body, err
     assert house.store.rows == {}
 
 
-async def test_a_task_that_local_models_do_not_do_is_refused(house) -> None:
-    with pytest.raises(BadRequest, match=r"run \[text_embedding\] only"):
+async def test_a_model_that_does_something_else_is_refused(house) -> None:
+    house.deployments.tasks = {"m": TaskType.TEXT_EMBEDDING}
+
+    with pytest.raises(UnusableModel, match=r"\[m\] is for \[text_embedding\]"):
         await house.put("a", local(), task_type="rerank")
 
     assert house.store.rows == {}
+
+
+@pytest.mark.parametrize("task_type", ["sparse_embedding", "rerank"])
+async def test_only_dense_endpoints_have_a_width(house, task_type) -> None:
+    answer = await house.put("a", local(), task_type=task_type)
+
+    assert house.deployments.starts[0][0].task_type == task_type
+    assert answer["service_settings"] == local()["service_settings"]
 
 
 async def test_a_start_that_fails_takes_the_endpoint_with_it(house) -> None:
@@ -199,7 +214,7 @@ async def test_without_a_start_the_first_run_starts_the_model() -> None:
 
         await house.registry.start_deployment(StartDeployment("a"))
 
-        assert house.deployments.starts == [(DeploymentSpec("a", "m", 1, 1), True)]
+        assert house.deployments.starts == [(wanted("a"), True)]
 
 
 async def test_row_065_the_id_of_a_deployment_is_taken(house) -> None:
@@ -441,7 +456,7 @@ async def test_models_that_have_run_are_started_with_the_server(house) -> None:
     again.registry.resume(())
     await let_others_come_in()
 
-    assert again.deployments.starts == [(DeploymentSpec("one", "m", 1, 1), True)]
+    assert again.deployments.starts == [(wanted("one"), True)]
 
 
 @pytest.mark.parametrize("fails", [None, UnusableModel("broken")])
@@ -458,7 +473,7 @@ async def test_a_start_that_a_crash_cut_off_is_resumed_or_undone(house, callers,
     again.registry.resume(())
     await let_others_come_in()
 
-    assert again.deployments.starts == [(DeploymentSpec("a", "m", 1, 1), False)]
+    assert again.deployments.starts == [(wanted("a"), False)]
     record = stored(house)
     assert (record is None) == (fails is not None)
     assert record is None or not record.is_starting

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from inferry.domain import InputType
-from inferry.errors import UnusableModel
-from inferry.modeling import Encoded, ModelSource, RuntimeOptions, ShapeLadder
+from inferry.domain import InputType, TaskType
+from inferry.errors import IllegalArgument, UnusableModel
+from inferry.modeling import Answer, Encoded, ModelSource, RuntimeOptions, ShapeLadder
 
 DIMENSIONS = 4
 MAX_TOKENS = 64
@@ -34,7 +34,8 @@ def row_of(text: str) -> list[float]:
 class FakeModel:
     """ran: the batches, as texts. before_run: called with a batch, in the thread that runs it."""
 
-    dimensions = DIMENSIONS
+    task_type = TaskType.TEXT_EMBEDDING
+    dimensions: int | None = DIMENSIONS
     max_tokens = MAX_TOKENS
     similarity: str | None = "cosine"
     precision: Any = "f32"
@@ -47,17 +48,21 @@ class FakeModel:
         self.warming = threading.Event()
         self.warmings = 0
 
-    def encode(self, texts: Sequence[str], input_type: InputType) -> list[Encoded]:
+    def encode(
+        self, texts: Sequence[str], input_type: InputType, query: str | None = None
+    ) -> list[Encoded]:
+        if query is not None:
+            raise IllegalArgument("this model takes no query")
         if "untokenizable" in texts:
             raise ValueError("a text that breaks the tokenizer")
         encoded = [text.encode() for text in texts]
         return [Encoded(list(one[:MAX_TOKENS]), len(one)) for one in encoded]
 
-    def run(self, batch: Sequence[Encoded]) -> Any:
+    def run(self, batch: Sequence[Encoded]) -> list[Answer]:
         texts = [bytes(one.ids).decode() for one in batch]
         self.before_run(texts)
         self.ran.append(texts)
-        return np.array([row_of(text) for text in texts], dtype=np.float32)
+        return [np.array(row_of(text), dtype=np.float32).tobytes() for text in texts]
 
     def warm(self, stop: threading.Event) -> None:
         self.warmings += 1

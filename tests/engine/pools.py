@@ -11,12 +11,12 @@ from threading import Event
 from typing import Any
 
 from inferry.concurrency import Nursery
-from inferry.domain import Deadline, DenseEmbeddings, InputType
+from inferry.domain import Deadline, DenseEmbeddings, InputType, TaskType
 from inferry.engine.client import LocalEngine
 from inferry.engine.cores import Cores
 from inferry.engine.deployment import Workshop
 from inferry.engine.pool import Pool
-from inferry.errors import NotFound
+from inferry.errors import NotFound, UnusableModel
 from inferry.modeling import ModelSource
 from inferry.records import Change, DeploymentRecord, DeploymentSpec
 from inferry.sections import TelemetrySection
@@ -39,6 +39,10 @@ class Folders:
         if not (self.root / model_id).is_dir():
             raise NotFound(f"there is no model [{model_id}]")
         return ModelSource(model_id, self.root / model_id)
+
+    def check_task(self, source: ModelSource) -> None:
+        if source.task_type not in (None, TaskType.TEXT_EMBEDDING):
+            raise UnusableModel("it does something else")
 
     def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
         report("12 of 91 MB")
@@ -105,12 +109,15 @@ class Yard:
         return known[deployment_id]
 
     async def embed(self, *texts: str, deployment_id: str = "d", **more: Any) -> DenseEmbeddings:
-        return await self.engine.embed(
+        result = await self.engine.infer(
             deployment_id,
             texts,
+            query=more.get("query"),
             input_type=more.get("input_type", InputType.INGEST),
             deadline=more.get("deadline", Deadline.after(60, "60s")),
         )
+        assert isinstance(result, DenseEmbeddings)
+        return result
 
 
 def spec(deployment_id: str = "d", model_id: str = "m", **more: Any) -> DeploymentSpec:

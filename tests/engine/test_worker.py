@@ -15,20 +15,20 @@ import pytest
 
 from inferry.children import Child, start_child
 from inferry.concurrency import Nursery, run_all
-from inferry.domain import InputType
+from inferry.domain import InputType, TaskType
 from inferry.engine.batching import Lane
 from inferry.engine.messages import (
     CHECK,
-    EMBED,
     GIVE_BACK,
     HURRY,
+    INFER,
     LEASE,
     LOAD,
     RECALL,
     SCALE,
     STATS,
-    Embed,
-    Embedded,
+    Infer,
+    Inferred,
     Load,
     ModelFacts,
     WorkerStats,
@@ -121,17 +121,16 @@ async def worker(tmp_path):
 
 async def embed(
     peer: Peer, *texts: str, lane: Lane = Lane.INGEST, deadline: float = math.inf
-) -> Embedded:
-    call = Embed(lane, deadline, InputType.INGEST, list(texts))
+) -> Inferred:
+    call = Infer(lane, deadline, InputType.INGEST, list(texts))
     return msgspec.msgpack.decode(
-        await peer.call(EMBED, msgspec.msgpack.encode(call)), type=Embedded
+        await peer.call(INFER, msgspec.msgpack.encode(call)), type=Inferred
     )
 
 
-def rows_of(embedded: Embedded) -> list[list[float]]:
-    numbers: list[float] = list(embedded.rows.cast("f"))
-    assert embedded.width == DIMENSIONS
-    return [numbers[start : start + 4] for start in range(0, len(numbers), 4)]
+def rows_of(inferred: Inferred) -> list[list[float]]:
+    assert inferred.task_type is TaskType.TEXT_EMBEDDING
+    return [list(answer.cast("f")) for answer in inferred.answers]
 
 
 def let_go(folder: Path, name: str) -> None:
@@ -145,7 +144,7 @@ async def test_it_tells_what_the_model_is_and_embeds_texts(worker) -> None:
 
     embedded = await embed(peer, *texts)
 
-    assert facts == ModelFacts(DIMENSIONS, 64, "cosine", "f32", None)
+    assert facts == ModelFacts(TaskType.TEXT_EMBEDDING, DIMENSIONS, 64, "cosine", "f32", None)
     assert rows_of(embedded) == [row_of(text) for text in texts]
     assert embedded.tokens == 1 + 0 + 64 + 20
     assert embedded.truncated == [2]

@@ -118,7 +118,9 @@ def write_tokenizer(file: Path, **changes: Any) -> None:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     tokenizer.add_special_tokens(list(SPECIALS))
     tokenizer.enable_truncation(8)
@@ -138,4 +140,82 @@ def write_model(folder: Path, *, dtype: str = "F32", **changes: Any) -> Path:
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": 16})
     write_tokenizer(folder / "tokenizer.json")
     write_safetensors(folder / "model.safetensors", bert_tensors(config), dtype=dtype)
+    return folder
+
+
+def write_masked_lm(folder: Path, **changes: Any) -> Path:
+    """Write a BERT that predicts tokens, as transformers saves it; without modules."""
+    config = BERT | {"architectures": ["BertForMaskedLM"]} | changes
+    width, vocabulary = config["hidden_size"], config["vocab_size"]
+    random = np.random.default_rng(7)
+
+    def numbers(*shape: int) -> NDArray[np.float32]:
+        return random.normal(scale=0.3, size=shape).astype(np.float32)
+
+    head = {
+        "cls.predictions.transform.dense.weight": numbers(width, width),
+        "cls.predictions.transform.dense.bias": numbers(width),
+        "cls.predictions.transform.LayerNorm.weight": 1 + numbers(width),
+        "cls.predictions.transform.LayerNorm.bias": numbers(width),
+        "cls.predictions.bias": numbers(vocabulary),
+    }
+    encoder = {f"bert.{name}": tensor for name, tensor in bert_tensors(config).items()}
+    write_json(folder / "config.json", config)
+    write_tokenizer(folder / "tokenizer.json")
+    write_safetensors(folder / "model.safetensors", encoder | head)
+    return folder
+
+
+def write_splade(folder: Path, **pooling: Any) -> Path:
+    """Write a sparse encoder as sentence-transformers saves it."""
+    write_masked_lm(folder)
+    modules = [
+        {"type": "sentence_transformers.base.modules.transformer.Transformer", "path": ""},
+        {"type": "sentence_transformers.x.SpladePooling", "path": "1_SpladePooling"},
+    ]
+    write_json(folder / "modules.json", modules)
+    write_json(folder / "1_SpladePooling/config.json", {"pooling_strategy": "max"} | pooling)
+    return folder
+
+
+def write_router(folder: Path) -> Path:
+    """Write a sparse encoder whose searches are looked up: a token weighs as much as its id."""
+    write_splade(folder / "document_0_Transformer")
+    (folder / "document_0_Transformer/1_SpladePooling").rename(folder / "document_1_SpladePooling")
+    (folder / "document_0_Transformer/modules.json").unlink()
+    table = folder / "query_0_SparseStaticEmbedding"
+    write_tokenizer(table / "tokenizer.json")
+    weights = np.arange(BERT["vocab_size"], dtype=np.float32)
+    write_safetensors(table / "model.safetensors", {"weight": weights})
+    write_json(folder / "modules.json", [{"type": "sentence_transformers.x.Router", "path": ""}])
+    kinds = ("document_0_Transformer", "document_1_SpladePooling", "query_0_SparseStaticEmbedding")
+    routes = {
+        "types": {name: f"sentence_transformers.x.{name[name.index('_') + 3 :]}" for name in kinds},
+        "structure": {"query": [kinds[2]], "document": list(kinds[:2])},
+    }
+    write_json(folder / "router_config.json", routes)
+    return folder
+
+
+def write_classifier(folder: Path, *, labels: int = 1, **changes: Any) -> Path:
+    """Write a BERT that scores pairs, as transformers saves it; without modules."""
+    names = {str(number): f"LABEL_{number}" for number in range(labels)}
+    config = BERT | {"architectures": ["BertForSequenceClassification"], "id2label": names}
+    config |= changes
+    width = config["hidden_size"]
+    random = np.random.default_rng(8)
+
+    def numbers(*shape: int) -> NDArray[np.float32]:
+        return random.normal(scale=0.5, size=shape).astype(np.float32)
+
+    head = {
+        "bert.pooler.dense.weight": numbers(width, width),
+        "bert.pooler.dense.bias": numbers(width),
+        "classifier.weight": numbers(labels, width),
+        "classifier.bias": numbers(labels),
+    }
+    encoder = {f"bert.{name}": tensor for name, tensor in bert_tensors(config).items()}
+    write_json(folder / "config.json", config)
+    write_tokenizer(folder / "tokenizer.json")
+    write_safetensors(folder / "model.safetensors", encoder | head)
     return folder

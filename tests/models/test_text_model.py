@@ -55,7 +55,7 @@ def load(top, *, runtime=None, precision="f32", **changes):
 
 
 def embed(model, *texts, input_type=InputType.UNSPECIFIED):
-    return model.run(model.encode(texts, input_type))
+    return model.rows(model.encode(texts, input_type))
 
 
 # --- rows --------------------------------------------------------------------------------------
@@ -144,9 +144,9 @@ def test_a_prompt_that_is_not_pooled_still_changes_what_the_text_means(top):
     (encoded,) = model.encode(["b"], InputType.SEARCH)
 
     assert encoded.skipped == 4  # [CLS] a s k
-    states = load(top, prompts={}).run([Encoded(encoded.ids, 6, skipped=4)])
-    np.testing.assert_array_equal(model.run([encoded]), states)
-    assert not np.allclose(states, load(top).run([Encoded(encoded.ids, 6)]), atol=1e-3)
+    states = load(top, prompts={}).rows([Encoded(encoded.ids, 6, skipped=4)])
+    np.testing.assert_array_equal(model.rows([encoded]), states)
+    assert not np.allclose(states, load(top).rows([Encoded(encoded.ids, 6)]), atol=1e-3)
 
 
 def test_a_prompt_that_fills_the_whole_text_leaves_the_last_token(top):
@@ -385,7 +385,7 @@ def test_a_graph_that_gives_a_vector_is_finished(top):
     expected = embed(load(top), "hello world zz")
     write_graph(top, as_vector=True)
 
-    rows = load(top, dimensions=4).run([Encoded([2, *range(5, 19), 3], 16)])
+    rows = load(top, dimensions=4).rows([Encoded([2, *range(5, 19), 3], 16)])
 
     assert rows.shape == (1, 4)
     np.testing.assert_allclose(np.linalg.norm(rows), 1, atol=1e-6)

@@ -54,7 +54,7 @@ def encoded(f32):
 @pytest.fixture(scope="module")
 def alone(f32, encoded):
     """Run each text by itself."""
-    return np.concatenate([f32.run([one]) for one in encoded])
+    return np.concatenate([f32.rows([one]) for one in encoded])
 
 
 def cosines(rows, expected):
@@ -90,14 +90,14 @@ def test_a_vector_does_not_depend_on_what_else_is_in_its_batch(f32, encoded, alo
 
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
-        rows = f32.run([encoded[place] for place in chosen])
+        rows = f32.rows([encoded[place] for place in chosen])
         np.testing.assert_allclose(rows, alone[chosen], atol=1e-5)
 
 
 def test_bf16_means_the_same(folder, encoded, expected):
     model = load(folder, "bf16")
 
-    rows = np.concatenate([model.run(encoded[start : start + 8]) for start in range(0, 320, 8)])
+    rows = np.concatenate([model.rows(encoded[start : start + 8]) for start in range(0, 320, 8)])
 
     found = cosines(rows, expected)
     assert model.cosine is not None

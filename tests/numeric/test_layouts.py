@@ -66,7 +66,7 @@ def assert_equal(reference, folder, **source):
     model = load_model(ModelSource("saved", folder, **source), options, runtime=OpenVino())
 
     def ours(input_type):
-        return np.concatenate([model.run([one]) for one in model.encode(TEXTS, input_type)])
+        return np.concatenate([model.rows([one]) for one in model.encode(TEXTS, input_type)])
 
     quiet = {"show_progress_bar": False}
     pairs = [
@@ -141,7 +141,9 @@ def test_the_old_layout(encoder, tmp_path):
         ModelSource("old", tmp_path), RuntimeOptions(precision="f32"), runtime=OpenVino()
     )
 
-    found = np.concatenate([model.run([one]) for one in model.encode(TEXTS, InputType.UNSPECIFIED)])
+    found = np.concatenate(
+        [model.rows([one]) for one in model.encode(TEXTS, InputType.UNSPECIFIED)]
+    )
 
     expected = reference.encode(TEXTS, show_progress_bar=False)
     np.testing.assert_allclose(found, expected, atol=2e-5)
@@ -157,7 +159,7 @@ def test_shorter_vectors(encoder, tmp_path, width):
         runtime=OpenVino(),
     )
 
-    rows = model.run(model.encode(TEXTS[:5], InputType.UNSPECIFIED))
+    rows = model.rows(model.encode(TEXTS[:5], InputType.UNSPECIFIED))
 
     expected = reference.encode(TEXTS[:5], truncate_dim=width, normalize_embeddings=True)
     np.testing.assert_allclose(rows, expected, atol=2e-5)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from inferry.core.preconfigured import ELSER_MODEL_ID
-from inferry.domain import Json, Settings
+from inferry.domain import ElementType, Json, Settings, TaskType
 from inferry.errors import InvalidRequest, InvalidSettings
 from inferry.records import DeploymentRecord, DeploymentSpec, EndpointRecord
 
@@ -53,6 +53,7 @@ def spec_of(record: EndpointRecord) -> DeploymentSpec:
         threads,
         adaptive_allocations=adaptive if isinstance(adaptive, dict) else None,
         dimensions=dimensions if record.dimensions_set_by_user else None,
+        task_type=TaskType(record.task_type),
     )
 
 
@@ -76,13 +77,15 @@ def settings_when_attached(deployment: DeploymentRecord) -> dict[str, Json]:
 
 def settings_when_measured(settings: Settings, deployment: DeploymentRecord) -> dict[str, Json]:
     """Add what the loaded model shows; of built-in models everybody knows it."""
-    if deployment.spec.model_id.startswith("."):
+    if deployment.spec.model_id.startswith(".") or deployment.dimensions is None:
         return dict(settings)
+    element_type = settings.get("element_type", ElementType.FLOAT)
+    usual = "l2_norm" if element_type == ElementType.BIT else deployment.similarity or "cosine"
     return {
         **settings,
         "dimensions": deployment.dimensions,
-        "similarity": settings.get("similarity", deployment.similarity or "cosine"),
-        "element_type": settings.get("element_type", "float"),
+        "similarity": settings.get("similarity", usual),
+        "element_type": element_type,
     }
 
 

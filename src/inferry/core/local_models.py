@@ -34,6 +34,7 @@ from inferry.errors import (
     NotFound,
     StillStarting,
 )
+from inferry.modeling import MODEL_TYPES
 from inferry.protocols import Deployments
 from inferry.records import DeploymentRecord, Drop, EndpointRecord, Put
 from inferry.telemetry import get_logger
@@ -236,12 +237,7 @@ class LocalModels:
     async def _check(self, record: EndpointRecord) -> None:
         """Refuse a model that is not here, or cannot do what is asked of it."""
         spec_of(record)
-        await self._deployments.check(model_of(record))
-        if record.task_type != TaskType.TEXT_EMBEDDING:
-            raise BadRequest(
-                f"Local models run [{TaskType.TEXT_EMBEDDING}] only in this version of the server,"
-                f" not [{record.task_type}]"
-            )
+        await self._deployments.check(model_of(record), TaskType(record.task_type))
 
     def _deployment_to_attach(self, record: EndpointRecord) -> DeploymentRecord:
         """Find the deployment that a new endpoint names. Raises `NotFound`, `BadRequest`."""
@@ -256,9 +252,10 @@ class LocalModels:
                 f"Deployment [{deployment_id}] uses model [{found.spec.model_id}] which does not "
                 f"match the model [{model_id}]"
             )
-        if record.task_type != TaskType.TEXT_EMBEDDING:
+        task_type = found.task_type or found.spec.task_type
+        if task_type is not None and task_type != record.task_type:
             raise BadRequest(
-                f"Deployed model [{found.spec.model_id}] with type [{TaskType.TEXT_EMBEDDING}] "
+                f"Deployed model [{found.spec.model_id}] with type [{MODEL_TYPES[task_type]}] "
                 f"does not match the requested task type [{record.task_type}]"
             )
         return found

@@ -14,7 +14,7 @@ from enum import IntEnum
 
 from inferry.domain import InputType
 from inferry.errors import DeadlineExceeded, InferenceError, QueueFull
-from inferry.modeling import Encoded, ShapeLadder
+from inferry.modeling import Answer, Encoded, ShapeLadder
 
 _PIECE_TEXTS = 64
 _PIECE_CHARACTERS = 32 * 1024
@@ -50,8 +50,8 @@ class Job:
     """The texts of one request. deadline: on the monotonic clock.
 
     ended: called once, when the last text has run (None) or when the job ends before.
-    rows: the answer so far, float32[texts, width]. tokens: that ran. cut: indices of texts that
-    were too long.
+    query: what each text is paired with. answers: those so far, in the order of the texts.
+    tokens: that ran. cut: indices of texts that were too long.
     """
 
     texts: Sequence[str] = field(repr=False)
@@ -59,7 +59,8 @@ class Job:
     lane: Lane
     deadline: float
     ended: Callable[[InferenceError | None], None] = field(repr=False)
-    rows: bytearray = field(default_factory=bytearray, repr=False)
+    query: str | None = field(default=None, repr=False)
+    answers: list[Answer] = field(default_factory=list, repr=False)
     tokens: int = 0
     cut: list[int] = field(default_factory=list)
     handed_out: int = 0
@@ -69,6 +70,7 @@ class Job:
 
     def __post_init__(self) -> None:
         self.left = len(self.texts)
+        self.answers = [b""] * self.left
         self.characters = sum(map(len, self.texts))
 
 
@@ -232,20 +234,16 @@ class Batcher:
                 return batch
         return []
 
-    def finish(self, batch: Sequence[Item], rows: memoryview, width: int) -> None:
-        """Take the rows of a batch: bytes of float32[texts, width]. Ends the jobs that are whole.
+    def finish(self, batch: Sequence[Item], answers: Sequence[Answer]) -> None:
+        """Take the answers of a batch, one for each text. Ends the jobs that are whole.
 
-        Rows of jobs that ended meanwhile are dropped.
+        Answers of jobs that ended meanwhile are dropped.
         """
-        stride = 4 * width
-        for place, item in enumerate(batch):
+        for item, answer in zip(batch, answers, strict=True):
             job = item.job
             if job.is_over:
                 continue
-            if not job.rows:
-                job.rows = bytearray(len(job.texts) * stride)
-            row = rows[place * stride : (place + 1) * stride]
-            job.rows[item.index * stride : (item.index + 1) * stride] = row
+            job.answers[item.index] = answer
             job.tokens += len(item.encoded.ids)
             if item.encoded.is_truncated:
                 job.cut.append(item.index)

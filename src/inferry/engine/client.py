@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from inferry.concurrency import Nursery
-from inferry.domain import Deadline, DenseEmbeddings, InputType, Usage
+from inferry.domain import (
+    Deadline,
+    DenseEmbeddings,
+    InputType,
+    RankedDocument,
+    Ranking,
+    Result,
+    SparseEmbeddings,
+    TaskType,
+    Usage,
+)
 from inferry.engine.batching import Lane
-from inferry.engine.messages import EMBED, Embed, Embedded
+from inferry.engine.messages import INFER, Infer, Inferred
 from inferry.errors import DeadlineExceeded, IllegalArgument, NotDeployed, WorkerLost
 from inferry.ipc import ChannelClosed, Peer, connect_peer
 from inferry.records import Change, DeploymentRecord, Drop, Put
@@ -19,11 +30,13 @@ from inferry.vectors import FloatVector
 
 _SEARCHES = (InputType.SEARCH, InputType.INTERNAL_SEARCH)
 
-_decode = msgspec.msgpack.Decoder(Embedded).decode
+_decode = msgspec.msgpack.Decoder(Inferred).decode
+_decode_weights = msgspec.msgpack.Decoder(dict[str, float]).decode
+_SCORE = struct.Struct("<d")
 
 
 class LocalEngine:
-    """Embeds with the deployments of this host, as far as `apply` made them known."""
+    """Runs texts on the deployments of this host, as far as `apply` made them known."""
 
     def __init__(self, nursery: Nursery) -> None:
         self._nursery = nursery
@@ -39,29 +52,31 @@ class LocalEngine:
             elif isinstance(change, Drop) and change.kind == "deployment":
                 self._deployments.pop(change.key, None)
 
-    async def embed(
+    async def infer(
         self,
         deployment_id: str,
         texts: Sequence[str],
         *,
+        query: str | None = None,
         input_type: InputType,
         deadline: Deadline,
-    ) -> DenseEmbeddings:
-        """Embed `texts`, at least one; searches go before everything else.
+    ) -> Result:
+        """Run `texts`, at least one; searches and rankings go before everything else.
 
         Raises `NotDeployed`, `WorkerLost` when the worker ended meanwhile, `QueueFull`,
         `DeadlineExceeded`, and `IllegalArgument` for a text that no tokenizer can read.
         """
-        lane = Lane.SEARCH if input_type in _SEARCHES else Lane.INGEST
-        body = _encode(Embed(lane, deadline.at, input_type, list(texts)))
+        is_search = query is not None or input_type in _SEARCHES
+        lane = Lane.SEARCH if is_search else Lane.INGEST
+        body = _encode(Infer(lane, deadline.at, input_type, list(texts), query))
         try:
             peer = await self._connected(deployment_id)
-            embedded = _decode(await peer.call(EMBED, body))
+            inferred = _decode(await peer.call(INFER, body))
         except ChannelClosed as error:
             raise WorkerLost(f"the worker of the deployment [{deployment_id}] has ended") from error
         except DeadlineExceeded as error:
             raise deadline.exceeded() from error
-        return _embeddings(embedded)
+        return _result(inferred)
 
     async def _connected(self, deployment_id: str) -> Peer:
         """Give the connection to a deployment, opened on first use and after it broke."""
@@ -83,23 +98,26 @@ class LocalEngine:
         self._peers = {path: peer for path, peer in self._peers.items() if not peer.is_closed}
 
 
-def _encode(call: Embed) -> bytes:
+def _encode(call: Infer) -> bytes:
     try:
         return msgspec.msgpack.encode(call)
     except UnicodeEncodeError as error:
         raise IllegalArgument("a text has a surrogate that stands alone") from error
 
 
-def _embeddings(embedded: Embedded) -> DenseEmbeddings:
-    """Give the rows, which share the memory of the message."""
-    stride = 4 * embedded.width
-    rows = embedded.rows
-    vectors = tuple(
-        FloatVector(rows[start : start + stride], embedded.width)
-        for start in range(0, len(rows), stride)
-    )
-    return DenseEmbeddings(
-        vectors,
-        usage=Usage(input_tokens=embedded.tokens),
-        truncated=tuple(embedded.truncated),
-    )
+def _result(inferred: Inferred) -> Result:
+    """Give what the answers mean; vectors share the memory of the message."""
+    usage, truncated = Usage(input_tokens=inferred.tokens), tuple(inferred.truncated)
+    match inferred.task_type:
+        case TaskType.SPARSE_EMBEDDING:
+            items = tuple(map(_decode_weights, inferred.answers))
+            return SparseEmbeddings(items, usage, truncated)
+        case TaskType.RERANK:
+            documents = tuple(
+                RankedDocument(index, *_SCORE.unpack(answer))
+                for index, answer in enumerate(inferred.answers)
+            )
+            return Ranking(documents, usage, truncated)
+        case _:
+            vectors = tuple(FloatVector(row, len(row) // 4) for row in inferred.answers)
+            return DenseEmbeddings(vectors, usage=usage, truncated=truncated)

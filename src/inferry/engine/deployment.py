@@ -210,6 +210,7 @@ class Deployment:
             progress="",
             socket=str(self._path),
             reason=None,
+            task_type=facts.task_type,
             dimensions=facts.dimensions,
             similarity=facts.similarity,
             precision=facts.precision,
@@ -226,8 +227,12 @@ class Deployment:
             source = await asyncio.to_thread(
                 library.fetch, model_id, self._report_download, self._stop_fetching
             )
-        wanted = self.spec.dimensions
-        return source if wanted is None else replace(source, dimensions=wanted)
+        spec = self.spec
+        return replace(
+            source,
+            task_type=spec.task_type or source.task_type,
+            dimensions=spec.dimensions or source.dimensions,
+        )
 
     def _report(self, progress: str) -> None:
         self.record = msgspec.structs.replace(self.record, progress=progress)

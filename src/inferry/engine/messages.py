@@ -1,14 +1,14 @@
 """What is said to a model worker and by it, over the channels of `inferry.ipc`.
 
 The supervisor loads, scales, checks and recalls over the worker's own channel, and lends cores. API
-processes connect to the socket that the worker listens on, and embed.
+processes connect to the socket that the worker listens on, and have texts run.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from inferry.domain import InputType
+from inferry.domain import InputType, TaskType
 from inferry.modeling import ModelSource, RuntimeOptions
 from inferry.sections import TelemetrySection
 
@@ -20,8 +20,8 @@ lately; `STATS` is answered with `WorkerStats`."""
 LEASE, HURRY, GIVE_BACK = "lease", "hurry", "give_back"
 """What a worker calls in the supervisor, see `inferry.engine.cores`; the bodies are a lane."""
 
-EMBED = "embed"
-"""What API processes call in a worker: `Embed`, answered with `Embedded`."""
+INFER = "infer"
+"""What API processes call in a worker: `Infer`, answered with `Inferred`."""
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True):
@@ -46,7 +46,8 @@ def decode_load(body: bytes) -> Load:
 class ModelFacts(msgspec.Struct, frozen=True, array_like=True):
     """What a loaded model is. cosine: of a reduced precision to f32."""
 
-    dimensions: int
+    task_type: TaskType
+    dimensions: int | None
     max_tokens: int
     similarity: str | None
     precision: str
@@ -73,22 +74,26 @@ class WorkerStats(msgspec.Struct, frozen=True):
     is_warm: bool
 
 
-class Embed(msgspec.Struct, frozen=True, array_like=True):
-    """Texts to embed, at least one. deadline: on the monotonic clock, which the host shares."""
+class Infer(msgspec.Struct, frozen=True, array_like=True):
+    """Texts to run, at least one. deadline: on the monotonic clock, which the host shares.
+
+    query: what each text is ranked by, None for models that take single texts.
+    """
 
     lane: int
     deadline: float
     input_type: InputType
     texts: list[str]
+    query: str | None = None
 
 
-class Embedded(msgspec.Struct, frozen=True, array_like=True):
-    """Their vectors. rows: float32[texts, width], little-endian. tokens: that were used.
+class Inferred(msgspec.Struct, frozen=True, array_like=True):
+    """What a model of `task_type` gave for each text, see `modeling.Answer`.
 
-    truncated: ascending indices of texts that were too long.
+    tokens: that were used. truncated: ascending indices of texts that were too long.
     """
 
-    width: int
-    rows: memoryview
+    task_type: TaskType
+    answers: list[memoryview]
     tokens: int
     truncated: list[int]

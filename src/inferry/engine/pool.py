@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from inferry.concurrency import run_all
+from inferry.domain import TaskType
 from inferry.engine.deployment import Deployment, Workshop, not_deployed
 from inferry.engine.messages import WorkerStats
+from inferry.modeling import ModelLibrary
 from inferry.records import DeploymentRecord, DeploymentSpec, Drop, Put
 
 _CHECK_EVERY_S = 10.0
@@ -56,12 +58,13 @@ class Pool:
             one.keeper.cancel()
         await run_all(one.deployment.end() for one in kept.values())
 
-    async def check(self, model_id: str) -> None:
+    async def check(self, model_id: str, task_type: TaskType | None = None) -> None:
         """Refuse a model that cannot be here, without loading or downloading it.
 
-        Raises `NotFound` with the command that provides it, `IllegalArgument`.
+        task_type: what it shall do, which is compared as far as its files are on this machine.
+        Raises `NotFound` with the command that provides it, `IllegalArgument`, `UnusableModel`.
         """
-        await asyncio.to_thread(self._workshop.library.find, model_id)
+        await asyncio.to_thread(_check, self._workshop.library, model_id, task_type)
 
     async def start(self, spec: DeploymentSpec, *, is_proven: bool = False) -> DeploymentRecord:
         """Start a model, or join its start, and give it when it runs.
@@ -146,6 +149,12 @@ class Pool:
             await asyncio.sleep(_WEIGH_EVERY_S)
             for kept in self._kept.values():
                 kept.deployment.check_memory()
+
+
+def _check(library: ModelLibrary, model_id: str, task_type: TaskType | None) -> None:
+    found = library.find(model_id)
+    if found is not None and task_type is not None:
+        library.check_task(replace(found, task_type=task_type))
 
 
 async def _stats_of(deployment: Deployment) -> DeploymentStats:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from inferry.engine.batching import Batcher, Item, Job, Lane, Limits, Piece
 from inferry.engine.leases import Leases, Lender
 from inferry.engine.messages import WorkerStats
-from inferry.errors import InternalError
+from inferry.errors import BadRequest, InternalError
 from inferry.modeling import TextModel
 from inferry.telemetry import get_logger
 
@@ -129,9 +129,9 @@ class Slots:
     def _tokenize(self) -> None:
         while (piece := self._next_piece()) is not None:
             try:
-                encoded = self._model.encode(piece.texts, piece.job.input_type)
+                encoded = self._model.encode(piece.texts, piece.job.input_type, piece.job.query)
             except BaseException as error:  # noqa: BLE001  a thread that ends ends the service
-                self._fail([piece.job], error)
+                self._fail(piece.job, error)
                 continue
             with self._lock:
                 self._batcher.add_encoded(piece, encoded)
@@ -187,25 +187,27 @@ class Slots:
 
     def _run_batch(self, batch: Sequence[Item]) -> None:
         try:
-            rows = self._model.run([item.encoded for item in batch]).data.cast("B")
-            if len(rows) != 4 * len(batch) * self._model.dimensions:
-                raise InternalError("the model gave another number of rows than it got texts")
+            answers = self._model.run([item.encoded for item in batch])
+            if len(answers) != len(batch):
+                raise InternalError("the model gave another number of answers than it got texts")
         except BaseException as error:  # noqa: BLE001  a thread that ends ends the service
             if len(batch) == 1:
-                self._fail([batch[0].job], error)
+                self._fail(batch[0].job, error)
                 return
             for item in batch:  # so that a text that breaks the model breaks no other request
                 self._run_batch([item])
             return
         with self._lock:
-            self._batcher.finish(batch, rows, self._model.dimensions)
+            self._batcher.finish(batch, answers)
             self._succeeded_at = time.monotonic()
 
-    def _fail(self, jobs: Sequence[Job], error: BaseException) -> None:
-        get_logger().error("the model failed on a text", exc_info=error)
+    def _fail(self, job: Job, error: BaseException) -> None:
+        """End a job: what the model refuses is its caller's to know, the rest is for the log."""
+        if not isinstance(error, BadRequest):
+            get_logger().error("the model failed on a text", exc_info=error)
+            error = InternalError("the model failed on a text of the request")
         with self._lock:
-            for job in jobs:
-                self._batcher.fail(job, InternalError("the model failed on a text of the request"))
+            self._batcher.fail(job, error)
 
     def _warm(self) -> None:
         try:

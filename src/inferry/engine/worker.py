@@ -18,31 +18,32 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from inferry.concurrency import Nursery
-from inferry.domain import InputType
+from inferry.domain import InputType, TaskType
 from inferry.engine.batching import Job, Lane
 from inferry.engine.hardening import harden
 from inferry.engine.messages import (
     CHECK,
-    EMBED,
     GIVE_BACK,
     HURRY,
+    INFER,
     LEASE,
     LOAD,
     RECALL,
     SCALE,
     STATS,
-    Embed,
-    Embedded,
+    Infer,
+    Inferred,
     ModelFacts,
     decode_load,
 )
 from inferry.engine.slots import Slots
 from inferry.errors import InferenceError, InternalError
 from inferry.ipc import ChannelClosed, Handler, Peer, listen_for_peers, open_peer
-from inferry.modeling import LoadModel, TextModel
+from inferry.modeling import LoadModel
 from inferry.telemetry import configure_logging, get_logger
 
 _CHECK_TEXT = "Is anybody there?"
+_CHECK_QUERY = "a"  # fits every model
 _CHECK_EVERY_S = 10.0
 
 
@@ -69,6 +70,7 @@ class Worker:
         self._nursery = Nursery()
         self._supervisor: Peer | None = None
         self._slots: Slots | None = None
+        self._takes_pairs = False
 
     async def serve(self, control: socket.socket) -> None:
         """Serve until the supervisor's channel closes; then the process ends."""
@@ -94,13 +96,19 @@ class Worker:
         lender = _RemoteLender(self._supervisor, self._nursery, self._granted)
         slots = Slots(model, lender, streams=order.options.streams, allocations=order.allocations)
         self._slots = slots
+        self._takes_pairs = model.task_type is TaskType.RERANK
         slots.start()
         gc.collect()
         gc.freeze()  # what stands now stays
-        handlers = {EMBED: _Embedder(slots, model).embed}
+        handlers = {INFER: _Inference(slots, model.task_type).run}
         await listen_for_peers(self._listening, handlers, nursery=self._nursery)
         facts = ModelFacts(
-            model.dimensions, model.max_tokens, model.similarity, model.precision, model.cosine
+            model.task_type,
+            model.dimensions,
+            model.max_tokens,
+            model.similarity,
+            model.precision,
+            model.cosine,
         )
         return msgspec.msgpack.encode(facts)
 
@@ -116,7 +124,10 @@ class Worker:
         """Run a text, unless one has run lately."""
         slots = self._running
         if not slots.has_run_since(time.monotonic() - _CHECK_EVERY_S):
-            await _finished(slots, Lane.CHECK, [_CHECK_TEXT], InputType.UNSPECIFIED, math.inf)
+            query = _CHECK_QUERY if self._takes_pairs else None
+            await _finished(
+                slots, Infer(Lane.CHECK, math.inf, InputType.UNSPECIFIED, [_CHECK_TEXT], query)
+            )
         return b""
 
     async def _stats(self, _: bytes) -> bytes:
@@ -132,28 +143,24 @@ class Worker:
         return self._slots
 
 
-class _Embedder:
+class _Inference:
     """Answers the calls of API processes."""
 
-    def __init__(self, slots: Slots, model: TextModel) -> None:
+    def __init__(self, slots: Slots, task_type: TaskType) -> None:
         self._slots = slots
-        self._model = model
-        self._decode = msgspec.msgpack.Decoder(Embed).decode
+        self._task_type = task_type
+        self._decode = msgspec.msgpack.Decoder(Infer).decode
         self._encode = msgspec.msgpack.Encoder().encode
 
-    async def embed(self, body: bytes) -> bytes:
-        """Embed texts; what the caller gives up is dropped."""
+    async def run(self, body: bytes) -> bytes:
+        """Run texts; what the caller gives up is dropped."""
         call = self._decode(body)
-        job = await _finished(
-            self._slots, Lane(call.lane), call.texts, call.input_type, call.deadline
-        )
-        answer = Embedded(self._model.dimensions, memoryview(job.rows), job.tokens, job.cut)
-        return self._encode(answer)
+        job = await _finished(self._slots, call)
+        answers = [memoryview(answer) for answer in job.answers]
+        return self._encode(Inferred(self._task_type, answers, job.tokens, job.cut))
 
 
-async def _finished(
-    slots: Slots, lane: Lane, texts: list[str], input_type: InputType, deadline: float
-) -> Job:
+async def _finished(slots: Slots, call: Infer) -> Job:
     """Run texts and give their job when it is whole. Raises what ended it before."""
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
@@ -162,7 +169,7 @@ async def _finished(
         """Wake the caller; called by other threads."""
         loop.call_soon_threadsafe(_wake, waiter, error)
 
-    job = Job(texts, input_type, lane, deadline, end)
+    job = Job(call.texts, call.input_type, Lane(call.lane), call.deadline, end, call.query)
     slots.submit(job)
     try:
         await waiter

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from inferry.modeling import Truncation
 from inferry.models.sources import HubId
 
 _PLATFORM = "_linux-x86_64"
@@ -16,13 +17,14 @@ class BuiltInModel:
     """A built-in model.
 
     hub_id: where it comes from, None where the weights are the vendor's and the operator has to
-    say. package: a Python package that carries it as data. prompts: those that its id promises.
-    checksums: SHA-256 of the published files.
+    say. package: a Python package that carries it as data. prompts, truncation: those that its id
+    promises. checksums: SHA-256 of the published files.
     """
 
     hub_id: HubId | None = None
     package: str | None = None
     prompts: Mapping[str, str] | None = None
+    truncation: Truncation = "second"
     checksums: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -47,7 +49,7 @@ BUILT_IN: Mapping[str, BuiltInModel] = MappingProxyType(
             prompts={"query": "query: ", "passage": "passage: "},
         ),
         ".elser_model_2": BuiltInModel(),
-        ".rerank-v1": BuiltInModel(),
+        ".rerank-v1": BuiltInModel(truncation="balanced"),
     }
 )
 

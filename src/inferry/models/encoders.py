@@ -5,7 +5,7 @@ Keys and defaults are those of the configuration classes of transformers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Literal, TypeAlias
@@ -14,7 +14,7 @@ import msgspec
 
 from inferry.models.folder import ModelFolder
 
-Family: TypeAlias = Literal["bert", "roberta", "distilbert", "mpnet"]
+Family: TypeAlias = Literal["bert", "roberta", "distilbert", "mpnet", "deberta"]
 Activation: TypeAlias = Literal["gelu", "gelu_tanh", "relu", "silu"]
 
 _FAMILIES: Mapping[str, Family] = MappingProxyType(
@@ -25,6 +25,7 @@ _FAMILIES: Mapping[str, Family] = MappingProxyType(
         "camembert": "roberta",
         "distilbert": "distilbert",
         "mpnet": "mpnet",
+        "deberta-v2": "deberta",
     }
 )
 _ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
@@ -43,11 +44,28 @@ _Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 @dataclass(frozen=True, slots=True)
+class Distances:
+    """How DeBERTa's attention sees the distance of two tokens, each kind of it added to the scores.
+
+    buckets: distances that are told apart to either side; far ones share by logarithm where
+    farthest is not 0, the first distance that shares the last bucket. content_to_position: by the
+    one that looks; position_to_content: by the one that is seen. is_normalized: their embeddings.
+    """
+
+    buckets: int
+    farthest: int
+    content_to_position: bool
+    position_to_content: bool
+    is_normalized: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Encoder:
     """The measures of an encoder.
 
     inner: width within the feed-forward part. positions: rows of the table of positions.
     padding_id: what does not count as a position, in the families where something does not.
+    distances: of DeBERTa, which need not have positions beside them: has_positions.
     """
 
     family: Family
@@ -61,6 +79,8 @@ class Encoder:
     positions: int
     token_types: int = 0
     padding_id: int | None = None
+    distances: Distances | None = None
+    has_positions: bool = True
 
     @property
     def max_tokens(self) -> int:
@@ -97,6 +117,29 @@ class _DistilBert(msgspec.Struct):
     activation: str = "gelu"
 
 
+class _DebertaV2(msgspec.Struct):
+    """pos_att_type: a list, or its members with a bar between them."""
+
+    vocab_size: _Count
+    hidden_size: _Count = 1536
+    num_hidden_layers: _Count = 24
+    num_attention_heads: _Count = 24
+    intermediate_size: _Count = 6144
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-7
+    max_position_embeddings: _Count = 512
+    type_vocab_size: _Natural = 0
+    relative_attention: bool = False
+    max_relative_positions: int = -1
+    position_buckets: int = -1
+    pos_att_type: str | list[str] | None = None
+    position_biased_input: bool = True
+    share_att_key: bool = False
+    norm_rel_ebd: str = "none"
+    embedding_size: _Count | None = None
+    conv_kernel_size: int = 0
+
+
 class _Named(msgspec.Struct):
     model_type: str = ""
 
@@ -106,8 +149,7 @@ def read_encoder(folder: ModelFolder, path: str) -> Encoder | None:
     family = _FAMILIES.get(folder.read_json(path, _Named).model_type)
     if family is None:
         return None
-    read = _read_distilbert if family == "distilbert" else _read_bert
-    encoder = read(folder, path, family)
+    encoder = _READERS[family](folder, path, family)
     if encoder is None:
         return None
     if encoder.width % encoder.heads:
@@ -154,6 +196,56 @@ def _read_distilbert(folder: ModelFolder, path: str, family: Family) -> Encoder 
         epsilon=1e-12,  # fixed in the architecture
         positions=config.max_position_embeddings,
     )
+
+
+def _read_deberta(folder: ModelFolder, path: str, family: Family) -> Encoder | None:
+    """Read DeBERTa v2 or v3; None for its rarer forms."""
+    config = folder.read_json(path, _DebertaV2)
+    kinds = config.pos_att_type or []
+    kinds = kinds.lower().split("|") if isinstance(kinds, str) else kinds
+    is_usual = (
+        config.relative_attention
+        and config.share_att_key
+        and set(kinds) <= {"c2p", "p2c"}
+        and config.embedding_size in (None, config.hidden_size)
+        and config.conv_kernel_size == 0
+        and config.norm_rel_ebd in ("none", "layer_norm")
+    )
+    if not is_usual:
+        return None
+    positions = config.max_position_embeddings
+    farthest = config.max_relative_positions if config.max_relative_positions > 0 else positions
+    return Encoder(
+        family=family,
+        vocabulary=config.vocab_size,
+        width=config.hidden_size,
+        layers=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+        inner=config.intermediate_size,
+        activation=_activation(config.hidden_act, folder, path),
+        epsilon=config.layer_norm_eps,
+        positions=positions,
+        token_types=config.type_vocab_size,
+        distances=Distances(
+            buckets=config.position_buckets if config.position_buckets > 0 else farthest,
+            farthest=farthest if config.position_buckets > 0 else 0,
+            content_to_position="c2p" in kinds,
+            position_to_content="p2c" in kinds,
+            is_normalized=config.norm_rel_ebd == "layer_norm",
+        ),
+        has_positions=config.position_biased_input,
+    )
+
+
+_READERS: Mapping[Family, Callable[[ModelFolder, str, Family], Encoder | None]] = MappingProxyType(
+    {
+        "bert": _read_bert,
+        "roberta": _read_bert,
+        "mpnet": _read_bert,
+        "distilbert": _read_distilbert,
+        "deberta": _read_deberta,
+    }
+)
 
 
 def _activation(name: str, folder: ModelFolder, path: str) -> Activation:

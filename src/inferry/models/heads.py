@@ -1,7 +1,6 @@
-"""What comes after the encoder: the modules of sentence-transformers, read into values.
+"""What makes a dense vector of token states: the modules of sentence-transformers, as values.
 
-A class path is told by its last part, since the packages before it moved between releases. Old and
-new keys of the pooling are both read.
+Old and new keys of the pooling are both read.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from inferry.models.folder import ModelFolder
+from inferry.models.layout import Module
 from inferry.models.weights import Tensor, Weights
 
 PoolingMode: TypeAlias = Literal[
@@ -93,22 +93,6 @@ class Head:
     def includes_prompt(self) -> bool:
         """Whether the tokens of the prompt are pooled."""
         return all(step.include_prompt for step in self.steps if isinstance(step, Pooling))
-
-
-class Module(msgspec.Struct, frozen=True):
-    """A row of `modules.json`. path: its folder."""
-
-    type: str
-    path: str = ""
-
-    @property
-    def kind(self) -> str:
-        """The class without the packages before it."""
-        return self.type.rsplit(".", 1)[-1]
-
-    def file(self, name: str) -> str:
-        """Give the path of a file of this module."""
-        return f"{self.path}/{name}" if self.path else name
 
 
 class _Pooling(msgspec.Struct):

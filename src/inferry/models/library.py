@@ -33,6 +33,7 @@ from inferry.models.hub_folders import (
     find_in_shared_cache,
     shared_cache,
 )
+from inferry.models.layout import read_layout, task_of
 from inferry.models.sources import Folder, HubId, Source, parse_hub_id, parse_source
 from inferry.sections import ModelsSection
 
@@ -106,6 +107,11 @@ class Library:
         if found is None:
             self.check_download(entry, is_request=True)
         return found
+
+    def check_task(self, source: ModelSource) -> None:
+        """Compare what is asked of a folder with its files; see `modeling.ModelLibrary`."""
+        folder = ModelFolder(source)
+        task_of(folder, read_layout(folder), source)
 
     def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
         """Download what `find` does not have; see `modeling.ModelLibrary`."""
@@ -243,6 +249,7 @@ class Library:
             folder,
             within=Path(top) if top else cache_of_snapshot(folder),
             prompts=entry.built_in.prompts,
+            truncation=entry.built_in.truncation,
             checksums=entry.checksums,
         )
 

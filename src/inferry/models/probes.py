@@ -53,8 +53,8 @@ class KeptRows:
         name = hashlib.sha256(repr((fingerprint, PROBES)).encode()).hexdigest()
         self._file = cache_dir / f"{name}.npy" if cache_dir else None
 
-    def get(self, width: int, compute: Callable[[], Rows]) -> Rows:
-        """Read float32[probes, width], or compute and keep them.
+    def get(self, shape: tuple[int, int], compute: Callable[[], Rows]) -> Rows:
+        """Read float32[shape], or compute and keep them.
 
         A folder that cannot be written costs the next start a computation, no more.
         """
@@ -64,7 +64,7 @@ class KeptRows:
             return compute()
         with suppress(OSError, ValueError, EOFError):
             kept: Rows = np.load(self._file, allow_pickle=False)
-            if kept.shape == (len(PROBES), width) and kept.dtype == np.float32:
+            if kept.shape == shape and kept.dtype == np.float32:
                 return kept
         rows = compute()
         with suppress(OSError):

@@ -12,15 +12,17 @@ from pathlib import PurePosixPath
 
 from inferry.models.encoders import read_encoder
 from inferry.models.folder import PICKLES, ModelFolder
-from inferry.models.heads import Module
+from inferry.models.layout import Module, read_layout
 
 GRAPHS = ("openvino/openvino_model.xml", "openvino_model.xml", "onnx/model.onnx", "model.onnx")
 """Graphs that a folder may bring ready made, the best one first."""
 
 _DESCRIPTION = re.compile(
-    r"config|modules|tokenizer|tokenizer_config|config_sentence_transformers|sentence_.+_config"
+    r"config|modules|tokenizer|tokenizer_config|router_config|config_sentence_transformers"
+    r"|sentence_.+_config"
 )
-_WEIGHTLESS = ("Normalize", "Dropout", "Pooling")
+_POOLINGS = ("Pooling", "SpladePooling")
+_WEIGHTLESS = ("Normalize", "Dropout", *_POOLINGS)
 _SHARD = re.compile(r"model-\d+-of-(\d+)\.safetensors")
 
 
@@ -33,13 +35,21 @@ def missing_files(folder: ModelFolder, listing: Collection[str]) -> list[str]:
     lacking = _lacking(folder, _descriptions(listing, {"."}))
     if lacking:
         return lacking
-    modules = folder.find_json("modules.json", list[Module]) or [Module("Transformer")]
+    modules = folder.find_json("modules.json", list[Module]) or []
     lacking = _lacking(folder, _descriptions(listing, {_place(module) for module in modules}))
     if lacking:
         return lacking
-    transformer, rest = modules[0], modules[1:]
+    layout = read_layout(folder)
+    transformer, rest = layout.encoder, layout.rest
+    tables = (layout.table,) if layout.table else ()
+    places = {_place(module) for module in (*layout.modules, *tables)}
+    lacking = _lacking(folder, _descriptions(listing, places))
+    if lacking:
+        return lacking
     needed = [transformer.file("config.json"), transformer.file("tokenizer.json")]
-    needed += [one.file("config.json") for one in rest if one.kind == "Pooling" and one.path]
+    needed += [one.file("config.json") for one in rest if one.kind in _POOLINGS and one.path]
+    for table in tables:
+        needed += [table.file("tokenizer.json"), table.file("model.safetensors")]
     needed += _weights(folder, transformer, listing)
     for module in rest:
         if module.kind not in _WEIGHTLESS:

@@ -1,14 +1,19 @@
-"""A model folder, loaded: texts to tokens, tokens to one vector per text."""
+"""A model folder, loaded: texts to tokens, tokens to one answer per text."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING
 
-from inferry.domain import InputType
+from inferry.domain import InputType, TaskType
+from inferry.errors import BadRequest
 from inferry.modeling import (
+    MODEL_TYPES,
+    Answer,
     Encoded,
     ModelSource,
     Network,
@@ -18,55 +23,103 @@ from inferry.modeling import (
     ShapeLadder,
 )
 from inferry.models.folder import ModelFolder
-from inferry.models.pipeline import Pipeline, read_pipeline
+from inferry.models.layout import Module
+from inferry.models.packing import pack_scores, pack_vectors, pack_weights, wire_tokens
+from inferry.models.pipeline import Pipeline, max_tokens, read_pipeline
 from inferry.models.probes import PROBES, KeptRows, least_cosine
+from inferry.models.sparse import TokenTable
 from inferry.models.tokenizers import Tokenizer, read_tokenizer
 from inferry.models.weights import Weights
 
 if TYPE_CHECKING:
-    from inferry.modeling import Rows
+    from inferry.modeling import Ids, Rows
 
+_SEARCHES = (InputType.SEARCH, InputType.INTERNAL_SEARCH)
 _ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _LEAST_COSINE = 0.999  # below this `auto` stays at f32
 
 
-class EmbeddingModel:
-    """A `TextModel` of one network."""
+class FolderModel:
+    """A `TextModel` of one network.
+
+    table: what searches are looked up in, None where they run as all texts.
+    """
 
     def __init__(
         self,
         pipeline: Pipeline,
-        tokenizer: Tokenizer,
+        tokenizers: Tokenizers,
         network: Network,
         precision: Precision = "f32",
         *,
         weights: Weights | None = None,
+        table: TokenTable | None = None,
     ) -> None:
-        self.dimensions = pipeline.head.width
+        is_dense = pipeline.task_type is TaskType.TEXT_EMBEDDING
+        self.task_type = pipeline.task_type
+        self.width = pipeline.head.width
+        self.dimensions = pipeline.head.width if is_dense else None
         self.max_tokens = pipeline.max_tokens
         self.similarity = pipeline.similarity
         self.precision = precision
         self.cosine: float | None = None
         self.ladder = ShapeLadder(_ROWS, _length_steps(pipeline.max_tokens))
         self._pipeline = pipeline
-        self._tokenizer = tokenizer
+        self._tokenizer = tokenizers.texts
+        self._query_tokenizer = tokenizers.queries
         self._network = network
         self._weights = weights  # kept, since the network reads from their memory
+        self._table = table
+        self._pack = _packing(pipeline, tokenizers.texts)
         self._cold = deque(_shapes(self.ladder))
         # Tokens of a prompt that is not pooled: it is the same text every time.
         self._skipped = {
-            prompt: 0 if pipeline.head.includes_prompt or not prompt else tokenizer.count(prompt)
+            prompt: self._tokenizer.count(prompt)
+            if prompt and not pipeline.head.includes_prompt
+            else 0
             for prompt in pipeline.prompts.values()
         }
 
-    def encode(self, texts: Sequence[str], input_type: InputType) -> list[Encoded]:
-        """Put the prompt of `input_type` before each text, tokenize, and cut at `max_tokens`."""
+    def encode(
+        self, texts: Sequence[str], input_type: InputType, query: str | None = None
+    ) -> list[Encoded]:
+        """Put the prompt of `input_type` before each text, tokenize, and cut at `max_tokens`.
+
+        A pair has no prompt. Raises `BadRequest` for a query too much or too little, and where a
+        pair cannot be cut.
+        """
+        if self.task_type is TaskType.RERANK:
+            if query is None:
+                raise BadRequest(f"a model of type [{MODEL_TYPES[self.task_type]}] needs a query")
+            return self._tokenizer.encode_pairs(query, texts, self._pipeline.truncation)
+        if query is not None:
+            raise BadRequest(f"a model of type [{MODEL_TYPES[self.task_type]}] takes no query")
         prompt = self._pipeline.prompts[input_type]
         prompted = [prompt + text for text in texts] if prompt else texts
+        if self._query_tokenizer is not None and input_type in _SEARCHES:
+            return self._query_tokenizer.encode_bare(prompted)
         return self._tokenizer.encode(prompted, skipped=self._skipped[prompt])
 
-    def run(self, batch: Sequence[Encoded]) -> Rows:
-        """Pad to a shape of the ladder and run; float32[texts, dimensions]."""
+    def run(self, batch: Sequence[Encoded]) -> Sequence[Answer]:
+        """Pad, run and finish the texts of `batch`; one answer for each."""
+        return self._pack(self.rows(batch))
+
+    def rows(self, batch: Sequence[Encoded]) -> Rows:
+        """Give what the network, or the table, says of each text: float32[texts, width]."""
+        import numpy as np
+
+        looked_up = [place for place, text in enumerate(batch) if text.is_looked_up]
+        if not looked_up or self._table is None:
+            return self._run_network(batch)
+        rows = np.empty((len(batch), self.width), np.float32)
+        rows[looked_up] = self._table.rows([batch[place].ids for place in looked_up])
+        others = [place for place, text in enumerate(batch) if not text.is_looked_up]
+        if others:
+            rows[others] = self._run_network([batch[place] for place in others])
+        return rows
+
+    def _run_network(self, batch: Sequence[Encoded]) -> Rows:
+        """Pad to a shape of the ladder and run."""
         import numpy as np
 
         shape = self.ladder.pad(len(batch), max(len(text.ids) for text in batch))
@@ -76,21 +129,41 @@ class EmbeddingModel:
         for row, text in enumerate(batch):
             ids[row, : len(text.ids)] = text.ids
             mask[row, : len(text.ids)] = 1
+        marks = self._marks(batch, mask)
+        return self._network.run(ids, mask, marks)[: len(batch)]
+
+    def _marks(self, batch: Sequence[Encoded], mask: Ids) -> Ids | None:
+        """Give what else the graph wants to know of the tokens: types of pairs, or what counts."""
+        import numpy as np
+
+        if self.task_type is TaskType.RERANK:
+            types = np.zeros_like(mask)
+            for row, text in enumerate(batch):
+                types[row, : len(text.types)] = text.types
+            return types
         if self._pipeline.head.includes_prompt:
-            return self._network.run(ids, mask, None)[: len(batch)]
+            return None
         pooled = mask.copy()
         for row, text in enumerate(batch):
             pooled[row, : min(text.skipped, len(text.ids) - 1)] = 0
-        return self._network.run(ids, mask, pooled)[: len(batch)]
+        return pooled
 
     def warm(self, stop: Event) -> None:
         """Run each shape of the ladder once, small ones first; goes on where it stopped."""
         while self._cold and not stop.is_set():
             rows, length = self._cold.popleft()
-            self.run([Encoded([self._pipeline.padding_id] * length, length)] * rows)
+            self.rows([Encoded([self._pipeline.padding_id] * length, length)] * rows)
 
 
-def load_model(source: ModelSource, options: RuntimeOptions, *, runtime: Runtime) -> EmbeddingModel:
+@dataclass(frozen=True, slots=True)
+class Tokenizers:
+    """Those of a model. queries: of searches that are looked up, None where they run."""
+
+    texts: Tokenizer
+    queries: Tokenizer | None = None
+
+
+def load_model(source: ModelSource, options: RuntimeOptions, *, runtime: Runtime) -> FolderModel:
     """Read a folder, compile it on `runtime`, and verify a reduced precision.
 
     Raises `UnusableModel`, which says what is wrong and where.
@@ -98,33 +171,64 @@ def load_model(source: ModelSource, options: RuntimeOptions, *, runtime: Runtime
     folder = ModelFolder(source)
     folder.check_digests()
     pipeline = read_pipeline(folder, source)
+    path = pipeline.transformer.file("tokenizer.json")
     tokenizer = read_tokenizer(
-        folder,
-        pipeline.transformer.file("tokenizer.json"),
-        max_tokens=pipeline.max_tokens,
-        lowers_case=pipeline.lowers_case,
+        folder, path, max_tokens=pipeline.max_tokens, lowers_case=pipeline.lowers_case
     )
     if pipeline.encoder and tokenizer.vocabulary > pipeline.encoder.vocabulary:
         raise folder.unusable(
-            pipeline.transformer.file("tokenizer.json"),
+            path,
             f"has [{tokenizer.vocabulary}] tokens, the encoder [{pipeline.encoder.vocabulary}]",
         )
-    return _compile(folder, pipeline, tokenizer, options, runtime)
+    if pipeline.task_type is TaskType.RERANK and pipeline.max_tokens <= tokenizer.specials_of_pairs:
+        raise folder.unusable(path, f"leaves no room for pairs in [{pipeline.max_tokens}] tokens")
+    if pipeline.table is None:
+        return _compile(folder, pipeline, Tokenizers(tokenizer), None, options, runtime)
+    queries, table = _read_table(folder, pipeline.table, pipeline)
+    return _compile(folder, pipeline, Tokenizers(tokenizer, queries), table, options, runtime)
 
 
-def _compile(
+def _read_table(
+    folder: ModelFolder, module: Module, pipeline: Pipeline
+) -> tuple[Tokenizer, TokenTable]:
+    """Read what searches are looked up in: a weight for each token of the vocabulary."""
+    path = module.file("tokenizer.json")
+    limit = max_tokens(folder, module)
+    queries = read_tokenizer(folder, path, max_tokens=limit, lowers_case=False)
+    if queries.vocabulary > pipeline.head.width:
+        raise folder.unusable(
+            path, f"has [{queries.vocabulary}] tokens, the model [{pipeline.head.width}]"
+        )
+    return queries, TokenTable(folder, module, pipeline.head.width)
+
+
+def _packing(pipeline: Pipeline, tokenizer: Tokenizer) -> Callable[[Rows], Sequence[Answer]]:
+    """Give what makes answers of rows."""
+    match pipeline.task_type:
+        case TaskType.SPARSE_EMBEDDING:
+            return partial(pack_weights, tokens=wire_tokens(tokenizer.tokens()))
+        case TaskType.RERANK:
+            return pack_scores
+        case _:
+            return pack_vectors
+
+
+def _compile(  # noqa: PLR0917 - what is known by then
     folder: ModelFolder,
     pipeline: Pipeline,
-    tokenizer: Tokenizer,
+    tokenizers: Tokenizers,
+    table: TokenTable | None,
     options: RuntimeOptions,
     runtime: Runtime,
-) -> EmbeddingModel:
+) -> FolderModel:
     """Compile at the precision that is wanted, or at f32 where `auto` finds the other too rough."""
     from inferry.models.graphs.build import BuiltGraph, build_graph
 
-    def compiled(graph: BuiltGraph, precision: Precision) -> tuple[EmbeddingModel, Rows]:
+    def compiled(graph: BuiltGraph, precision: Precision) -> tuple[FolderModel, Rows]:
         network = runtime.compile(graph.model, options, precision)
-        model = EmbeddingModel(pipeline, tokenizer, network, precision, weights=graph.weights)
+        model = FolderModel(
+            pipeline, tokenizers, network, precision, weights=graph.weights, table=table
+        )
         rows = _probe(model)
         if graph.weights:  # the first runs packed most of them, which are not read again
             graph.weights.forget()
@@ -135,26 +239,35 @@ def _compile(
     if wanted == "f32":
         return _finite(folder, *compiled(graph, "f32"))
     kept = KeptRows(options.cache_dir, folder.fingerprint())
-    reference = kept.get(pipeline.head.width, lambda: compiled(graph, "f32")[1])
+    shape = (len(PROBES), pipeline.head.width)
+    reference = kept.get(shape, lambda: compiled(graph, "f32")[1])
     if wanted == "int8":
         graph = build_graph(folder, pipeline, quantized=True)
     model, rows = compiled(graph, wanted)
-    model.cosine = least_cosine(rows, reference)
+    model.cosine = _closeness(pipeline, rows, reference)
     is_close = model.cosine >= _LEAST_COSINE  # not so for NaN either
     if options.precision == "auto" and not is_close:
         return _finite(folder, *compiled(graph, "f32"))
     return _finite(folder, model, rows)
 
 
-def _probe(model: EmbeddingModel) -> Rows:
-    """Run the probes one by one: float32[probes, dimensions]."""
+def _closeness(pipeline: Pipeline, rows: Rows, reference: Rows) -> float:
+    """Give the least cosine of rows; of scores, which are no vectors, that of all together."""
+    if pipeline.task_type is TaskType.RERANK:
+        return least_cosine(rows.T, reference.T)
+    return least_cosine(rows, reference)
+
+
+def _probe(model: FolderModel) -> Rows:
+    """Run the probes one by one: float32[probes, width]."""
     import numpy as np
 
-    probes = model.encode(PROBES, InputType.UNSPECIFIED)
-    return np.concatenate([model.run([probe]) for probe in probes])
+    query = PROBES[0] if model.task_type is TaskType.RERANK else None
+    probes = model.encode(PROBES, InputType.UNSPECIFIED, query)
+    return np.concatenate([model.rows([probe]) for probe in probes])
 
 
-def _finite(folder: ModelFolder, model: EmbeddingModel, rows: Rows) -> EmbeddingModel:
+def _finite(folder: ModelFolder, model: FolderModel, rows: Rows) -> FolderModel:
     """Give the model, if `rows` of it are finite. Raises `UnusableModel`."""
     import numpy as np
 

@@ -9,8 +9,9 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from inferry.modeling import Encoded
+from inferry.modeling import Encoded, Truncation
 from inferry.models.folder import ModelFolder
+from inferry.models.pairs import Frame, cut_pair
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as FastTokenizer
@@ -30,32 +31,79 @@ class Tokenizer:
         self._fast = fast
         before, self._trailing = _special_tokens(fast)
         self.specials = len(before) + len(self._trailing)
+        self._frame = _frame_of_pairs(fast)
+
+    @property
+    def specials_of_pairs(self) -> int:
+        """How many special tokens a pair has."""
+        return self._frame.specials
 
     @property
     def vocabulary(self) -> int:
         """How many tokens there are."""
         return int(self._fast.get_vocab_size(with_added_tokens=True))
 
+    def tokens(self) -> list[str]:
+        """Give every token, by its id; an id that none has has an empty one."""
+        tokens = [""] * self.vocabulary
+        for token, number in self._fast.get_vocab(with_added_tokens=True).items():
+            if number < len(tokens):
+                tokens[number] = token
+        return tokens
+
     def encode(self, texts: Sequence[str], *, skipped: int = 0) -> list[Encoded]:
         """Tokenize each text. skipped: leading tokens that shall not be pooled."""
+        return [self._cut(ids, skipped) for ids in self._ids(texts, has_specials=True)]
+
+    def encode_bare(self, texts: Sequence[str]) -> list[Encoded]:
+        """Tokenize each text without special tokens, to be looked up."""
+        cut = self.max_tokens
+        return [
+            Encoded(ids[:cut], len(ids), is_looked_up=True)
+            for ids in self._ids(texts, has_specials=False)
+        ]
+
+    def encode_pairs(
+        self, query: str, documents: Sequence[str], truncation: Truncation
+    ) -> list[Encoded]:
+        """Tokenize `query` with each of `documents`, and cut one of them or both.
+
+        Raises `IllegalArgument` where what is not to be cut leaves no room.
+        """
+        frame = self._frame
+        room = self.max_tokens - frame.specials
+        first, *others = self._ids([query, *documents], has_specials=False)
+        pairs = []
+        for other in others:
+            kept, beside = cut_pair(len(first), len(other), room, truncation)
+            ids, types = frame.put(first[:kept], other[:beside])
+            tokens = len(first) + len(other) + frame.specials
+            pairs.append(Encoded(ids, tokens, types=types))
+        return pairs
+
+    def _ids(self, texts: Sequence[str], *, has_specials: bool) -> list[list[int]]:
+        """Tokenize; of a text that is far longer than the model takes only the beginning."""
         readable = [_without_lone_surrogates(text) for text in texts]
         limit = self.max_tokens * _CHARACTERS_PER_TOKEN
         read = [_beginning(text, limit) for text in readable]
-        encoded = [one.ids for one in self._fast.encode_batch_fast(read)]
+        batch = self._fast.encode_batch_fast(read, add_special_tokens=has_specials)
+        encoded = [one.ids for one in batch]
         for place, (text, part) in enumerate(zip(readable, read, strict=True)):
             if len(part) < len(text):
-                encoded[place] = self._read_on(text, encoded[place], limit)
-        return [self._cut(ids, skipped) for ids in encoded]
+                encoded[place] = self._read_on(text, encoded[place], limit, has_specials)
+        return encoded
 
     def count(self, text: str) -> int:
         """Count the tokens of `text` and those before it, but not those that end a sequence."""
         return len(self._fast.encode(text).ids) - len(self._trailing)
 
-    def _read_on(self, text: str, ids: list[int], limit: int) -> list[int]:
+    def _read_on(self, text: str, ids: list[int], limit: int, has_specials: bool) -> list[int]:  # noqa: FBT001 - private
         """Tokenize more and more of a long text until its first `max_tokens` tokens are settled."""
         while len(ids) < self.max_tokens + self.specials + _UNSETTLED and limit < len(text):
             limit *= _GROWTH
-            ids = self._fast.encode_batch_fast([_beginning(text, limit)])[0].ids
+            beginning = [_beginning(text, limit)]
+            batch = self._fast.encode_batch_fast(beginning, add_special_tokens=has_specials)
+            ids = batch[0].ids
         return ids
 
     def _cut(self, ids: list[int], skipped: int) -> Encoded:
@@ -104,6 +152,20 @@ def _special_tokens(fast: FastTokenizer) -> tuple[list[int], list[int]]:
     whole = fast.post_process(one_token.to_encoding())
     place = whole.special_tokens_mask.index(0)
     return whole.ids[:place], whole.ids[place + 1 :]
+
+
+def _frame_of_pairs(fast: FastTokenizer) -> Frame:
+    """Find what is put around the texts of a pair, by way of a pair of one token each."""
+    from tokenizers import PreTokenizedString, Token
+
+    texts = []
+    for number in range(2):
+        one_token = PreTokenizedString("a")
+        one_token.tokenize(lambda _, number=number: [Token(number, "a", (0, 1))])
+        texts.append(one_token.to_encoding())
+    whole = fast.post_process(texts[0], texts[1])
+    first, second = (at for at, mark in enumerate(whole.special_tokens_mask) if not mark)
+    return Frame(tuple(whole.ids), tuple(whole.type_ids), first, second)
 
 
 def _beginning(text: str, limit: int) -> str:

@@ -18,6 +18,7 @@ import msgspec
 from inferry.models.folder import ModelFolder
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 _MAX_HEADER_BYTES = 100 * 1024 * 1024  # the limit of the reference implementation
@@ -45,6 +46,14 @@ class Tensor:
 
     dtype: str
     numbers: NDArray[Any]
+
+    def as_float32(self) -> NDArray[np.float32]:
+        """Give the numbers as float32."""
+        import numpy as np
+
+        if self.dtype == "BF16":  # the upper half of a float32
+            return (self.numbers.astype(np.uint32) << 16).view(np.float32)
+        return self.numbers.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ _DENSE = (
         choices=("cosine", "dot_product", "l2_norm"),
         listed=False,
     ),
-    Field("element_type", "str", choices=("float",), listed=False),
+    Field("element_type", "str", choices=("float", "byte", "bit"), listed=False),
 )
 _RERANK = (
     Field("long_document_strategy", "str", choices=("truncate", "chunk"), listed=False),

@@ -15,10 +15,13 @@ from inferry.domain import (
     Endpoint,
     InferenceRequest,
     InputType,
+    RankedDocument,
+    Ranking,
     TaskType,
     Usage,
 )
 from inferry.errors import (
+    BadRequest,
     DeadlineExceeded,
     InvalidRequest,
     NotDeployed,
@@ -26,6 +29,7 @@ from inferry.errors import (
     QueueFull,
     WorkerLost,
 )
+from inferry.services.elasticsearch import SERVICE
 from inferry.vectors import vectors_to_json
 from tests.core.engines import ToldEngine
 from tests.core.outbounds import LOCAL
@@ -137,3 +141,65 @@ async def test_only_texts_are_taken(engine) -> None:
         await runner(engine)(request("a", image))
 
     assert engine.asked == []
+
+
+# --- other tasks and element types ---------------------------------------------------------------
+
+
+def rerank_request(*documents, **more) -> InferenceRequest:
+    ranked = Endpoint("e", TaskType.RERANK, "elasticsearch", {})
+    return InferenceRequest(ranked, Deadline.after(60, "60s", "e"), documents, **more)
+
+
+def rerank_runner(engine: ToldEngine) -> Run:
+    ranked = Endpoint("e", TaskType.RERANK, "elasticsearch", {})
+    task = SERVICE.tasks[TaskType.RERANK]
+    return compose_local(
+        ranked,
+        LOCAL,
+        task,  # type: ignore[arg-type]
+        engine=engine,
+        start=engine.start,
+    ).run
+
+
+async def test_documents_are_ranked_by_the_query(engine) -> None:
+    scores = (0.5, -2.0, 3.25)
+    ranked = tuple(RankedDocument(index, score) for index, score in enumerate(scores))
+    engine.result = Ranking(ranked, Usage(input_tokens=9))
+    request = rerank_request("a", "b", "c", query="q", top_n=2, return_documents=True)
+
+    result = await rerank_runner(engine)(request)
+
+    assert engine.queries == ["q"]
+    assert isinstance(result, Ranking)
+    assert result.documents == (RankedDocument(2, 3.25, "c"), RankedDocument(0, 0.5, "a"))
+
+
+async def test_only_texts_are_ranked_by(engine) -> None:
+    image = (ContentItem("image", "base64", "aGk="),)
+
+    with pytest.raises(InvalidRequest, match="texts only"):
+        await rerank_runner(engine)(rerank_request("a", query=image))
+
+
+async def test_a_model_of_another_task_is_told(engine) -> None:
+    with pytest.raises(BadRequest) as caught:
+        await rerank_runner(engine)(rerank_request("a", query="q"))
+
+    assert str(caught.value) == (
+        "The model that runs the inference endpoint [e] does not match its task type [rerank]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("element_type", "expected"), [("byte", [b"[127]", b"[127]"]), ("float", [b"[1.0]", b"[2.0]"])]
+)
+async def test_vectors_have_the_element_type_of_the_endpoint(
+    engine, element_type, expected
+) -> None:
+    result = await runner(engine, element_type=element_type)(request())
+
+    assert isinstance(result, DenseEmbeddings)
+    assert result.element_type == element_type
+    assert vectors_to_json(result.vectors) == expected

@@ -5,41 +5,65 @@ Work that is lost with its worker is sent once more, and a model that does not r
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TypeAlias
 
 from inferry.concurrency import within
 from inferry.core.deployment_settings import deployment_of
 from inferry.core.runners.checks import check_result
 from inferry.core.runners.runner import Run
-from inferry.domain import Endpoint, InferenceRequest, Result
-from inferry.errors import InvalidRequest, NotDeployed, WorkerLost
+from inferry.domain import (
+    DenseEmbeddings,
+    ElementType,
+    Endpoint,
+    InferenceRequest,
+    Ranking,
+    Result,
+    SparseEmbeddings,
+    TaskType,
+)
+from inferry.errors import BadRequest, InvalidRequest, NotDeployed, WorkerLost
 from inferry.protocols import Engine
+from inferry.vectors import FloatVector, JsonVector, bit_vector, byte_vector
 
 Start: TypeAlias = Callable[[str], Awaitable[None]]
 """Starts the local model of an endpoint, or joins its start; returns when it runs."""
 
 _MOST_LOSSES = 2
+_RESULTS: Mapping[TaskType, type[Result]] = MappingProxyType(
+    {
+        TaskType.TEXT_EMBEDDING: DenseEmbeddings,
+        TaskType.SPARSE_EMBEDDING: SparseEmbeddings,
+        TaskType.RERANK: Ranking,
+    }
+)
+_VECTORS: Mapping[ElementType, Callable[[FloatVector], JsonVector]] = MappingProxyType(
+    {ElementType.BYTE: byte_vector, ElementType.BIT: bit_vector}
+)
 
 
 def run_local(endpoint: Endpoint, engine: Engine, start: Start) -> Run:
     """Give the runner of an endpoint whose model runs here."""
     inference_id = endpoint.inference_id
     deployment_id = deployment_of(inference_id, endpoint.service_settings)
+    finish = _finishing(endpoint)
 
     async def run(request: InferenceRequest) -> Result:
-        texts = _texts(request)
+        texts, query = _texts(request), _query(request)
         losses = 0
         with within(request.deadline):
             while True:
                 try:
-                    result = await engine.embed(
+                    result = await engine.infer(
                         deployment_id,
                         texts,
+                        query=query,
                         input_type=request.input_type,
                         deadline=request.deadline,
                     )
-                    return check_result(result, request, dimensions=None)
+                    return check_result(finish(result), request, dimensions=None)
                 except NotDeployed:
                     await start(inference_id)
                 except WorkerLost as error:
@@ -51,6 +75,33 @@ def run_local(endpoint: Endpoint, engine: Engine, start: Start) -> Run:
                         ) from error
 
     return run
+
+
+def _finishing(endpoint: Endpoint) -> Callable[[Result], Result]:
+    """Give what makes the result of a model that of an endpoint: vectors of its element type."""
+    expected = _RESULTS[endpoint.task_type]
+    element_type = ElementType(str(endpoint.service_settings.get("element_type", "float")))
+    encode = _VECTORS.get(element_type)
+
+    def finish(result: Result) -> Result:
+        if not isinstance(result, expected):
+            raise BadRequest(
+                f"The model that runs the inference endpoint [{endpoint.inference_id}] does not"
+                f" match its task type [{endpoint.task_type}]"
+            )
+        if encode is None or not isinstance(result, DenseEmbeddings):
+            return result
+        rows = (vector for vector in result.vectors if isinstance(vector, FloatVector))
+        return replace(result, vectors=tuple(map(encode, rows)), element_type=element_type)
+
+    return finish
+
+
+def _query(request: InferenceRequest) -> str | None:
+    """Give what documents are ranked by, which must be a text."""
+    if request.query is None or isinstance(request.query, str):
+        return request.query
+    raise InvalidRequest("Local models take texts only, not content of other types")
 
 
 def _texts(request: InferenceRequest) -> list[str]:

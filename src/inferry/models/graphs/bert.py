@@ -13,7 +13,7 @@ from inferry.models.graphs.blocks import Blocks, LayerNames, visible_tokens
 def build_bert(blocks: Blocks, ids: Node, mask: Node) -> Node:
     """Give the states behind the last layer."""
     embedded = op.add(blocks.words(ids), blocks.first_positions(ids))
-    embedded = op.add(embedded, blocks.token_type())
+    embedded = op.add(embedded, blocks.token_types())
     states = blocks.layer_norm(embedded, "embeddings.LayerNorm")
     return blocks.layers(states, visible_tokens(mask), layer_names(blocks.encoder.layers))
 

@@ -6,11 +6,13 @@ for padding.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import openvino as ov
+from numpy.typing import NDArray
 from openvino import Node
 from openvino import opset15 as op
 
@@ -18,7 +20,20 @@ from inferry.models.encoders import Activation, Encoder
 from inferry.models.weights import Tensor, Weights
 
 # What libraries put before the names of an encoder's tensors when they save it.
-_PREFIXES = ("", "bert.", "roberta.", "distilbert.", "mpnet.", "model.", "0.auto_model.")
+_PREFIXES = (
+    "",
+    "bert.",
+    "roberta.",
+    "distilbert.",
+    "mpnet.",
+    "deberta.",
+    "model.",
+    "0.auto_model.",
+)
+
+Bias: TypeAlias = Callable[[Node, Node, "LayerNames"], Node]
+"""Gives what is added to the scores of two tokens: float32[batch, heads, tokens, tokens], of the
+queries and keys of a layer: float32[batch, heads, tokens, width of a head]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +51,26 @@ class LayerNames:
 
 
 class Blocks:
-    """Builds the parts of one encoder."""
+    """Builds the parts of one encoder.
 
-    def __init__(self, encoder: Encoder, weights: Weights) -> None:
+    types: the token type of each token, None where all have the first. prefix: before the names of
+    the tensors, None to find it.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        weights: Weights,
+        types: Node | None = None,
+        *,
+        prefix: str | None = None,
+    ) -> None:
         self.encoder = encoder
         self._weights = weights
+        self._types = types
         known = "embeddings.word_embeddings.weight"
-        self._prefix = next((start for start in _PREFIXES if start + known in weights), "")
+        found = (start for start in _PREFIXES if start + known in weights)
+        self._prefix = next(found, "") if prefix is None else prefix
 
     def table(self, name: str, rows: int, width: int = 0) -> Node:
         """Give the rows of an embedding as they are stored. width: 0 for that of the states."""
@@ -74,16 +102,33 @@ class Blocks:
         rows = self.table("embeddings.position_embeddings", self.encoder.positions)
         return as_float(op.gather(rows, op.add(places, op.constant(padding_id)), integers(0)))
 
-    def token_type(self) -> Node:
-        """Give the embedding of the first token type, which single texts have: [1, width]."""
+    def has(self, name: str) -> bool:
+        """Tell whether the encoder has a tensor of this name."""
+        return self._prefix + name in self._weights
+
+    def behind(self) -> Blocks:
+        """Give what builds the parts behind the encoder, whose names no prefix has."""
+        return Blocks(self.encoder, self._weights, prefix="")
+
+    def token_types(self) -> Node:
+        """Give the embedding of each token's type: [batch, tokens, width].
+
+        That of the first type, which single texts have, is [1, width].
+        """
         rows = self.table("embeddings.token_type_embeddings", self.encoder.token_types)
+        if self._types is not None and self.encoder.token_types > 1:
+            return as_float(op.gather(rows, self._types, integers(0)))
         return op.slice(as_float(rows), integers([0]), integers([1]), integers([1]), integers([0]))
 
     def linear(self, states: Node, name: str, given: int, wanted: int) -> Node:
         """Multiply by a weight [wanted, given] and add its bias."""
-        weight = self._tensor(f"{name}.weight", wanted, given)
+        weight = self.tensor(f"{name}.weight", wanted, given)
         product = op.matmul(states, weight, transpose_a=False, transpose_b=True)
-        return op.add(product, self._tensor(f"{name}.bias", wanted))
+        return op.add(product, self.tensor(f"{name}.bias", wanted))
+
+    def numbers(self, name: str, *shape: int) -> NDArray[np.float32]:
+        """Give a tensor as float32, to compute with it before the graph runs."""
+        return self._weights.get(self._prefix + name, *shape).as_float32()
 
     def layer_norm(self, states: Node, name: str) -> Node:
         """Normalize each state, with the scale and shift called `name`."""
@@ -92,18 +137,26 @@ class Blocks:
             scale, shift = f"{name}.gamma", f"{name}.beta"
         width = self.encoder.width
         return normalized(
-            states, self._tensor(scale, width), self._tensor(shift, width), self.encoder.epsilon
+            states, self.tensor(scale, width), self.tensor(shift, width), self.encoder.epsilon
         )
 
-    def layers(self, states: Node, visible: Node, names: Iterable[LayerNames]) -> Node:
+    def layers(
+        self,
+        states: Node,
+        visible: Node | Bias,
+        names: Iterable[LayerNames],
+        *,
+        scale: float | None = None,
+    ) -> Node:
         """Run the layers: attention, then two linear maps, each added to its input and normalized.
 
         visible: what attention may see, broadcast to [batch, heads, tokens, tokens]; a boolean, or
-        float32 that is added to the scores.
+        float32 that is added to the scores, or what gives that for a layer. scale: by which scores
+        are multiplied before, None for the usual one over the root of the width of a head.
         """
         width, inner = self.encoder.width, self.encoder.inner
         for layer in names:
-            attended = self._attention(states, visible, layer)
+            attended = self._attention(states, visible, layer, scale)
             attended = self.linear(attended, layer.attended, width, width)
             states = self.layer_norm(op.add(attended, states), layer.attended_norm)
             between = self.linear(states, layer.inner, width, inner)
@@ -112,7 +165,9 @@ class Blocks:
             states = self.layer_norm(op.add(between, states), layer.outer_norm)
         return states
 
-    def _attention(self, states: Node, visible: Node, layer: LayerNames) -> Node:
+    def _attention(
+        self, states: Node, visible: Node | Bias, layer: LayerNames, scale: float | None
+    ) -> Node:
         width, heads = self.encoder.width, self.encoder.heads
         split = integers([0, 0, heads, width // heads])
         parts = [
@@ -122,11 +177,14 @@ class Blocks:
             )
             for name in (layer.query, layer.key, layer.value)
         ]
-        attended = op.scaled_dot_product_attention(*parts, visible)
+        mask = visible(parts[0], parts[1], layer) if callable(visible) else visible
+        factor = None if scale is None else op.constant(np.float32(scale))
+        attended = op.scaled_dot_product_attention(*parts, mask, factor)
         attended = op.transpose(attended, integers([0, 2, 1, 3]))
         return op.reshape(attended, integers([0, 0, width]), special_zero=True)
 
-    def _tensor(self, name: str, *shape: int) -> Node:
+    def tensor(self, name: str, *shape: int) -> Node:
+        """Give a tensor of float32."""
         return as_float(constant_of(self._weights.get(self._prefix + name, *shape)))
 
 

@@ -1,4 +1,4 @@
-"""A model folder as one OpenVINO graph: token ids and mask in, one vector per text out.
+"""A model folder as one OpenVINO graph: token ids and mask in, one row of numbers per text out.
 
 The families that we know are built from `model.safetensors`, so that all of their models run the
 same verified graph. For others the folder's own graph is read.
@@ -7,8 +7,9 @@ same verified graph. For others the folder's own graph is read.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import assert_never
 
 import openvino as ov
 from openvino import Node
@@ -17,13 +18,19 @@ from openvino import opset15 as op
 from inferry.models.encoders import Family
 from inferry.models.folder import ModelFolder
 from inferry.models.graphs.bert import build_bert
-from inferry.models.graphs.blocks import Blocks
+from inferry.models.graphs.blocks import Blocks, as_float
+from inferry.models.graphs.deberta import build_deberta
 from inferry.models.graphs.distilbert import build_distilbert
 from inferry.models.graphs.files import find_graph, read_graph
 from inferry.models.graphs.head import build_head, finish
+from inferry.models.graphs.masked_lm import build_token_logits, pool_splade
 from inferry.models.graphs.mpnet import build_mpnet
 from inferry.models.graphs.roberta import build_roberta
+from inferry.models.graphs.score import build_label_logits, score
+from inferry.models.heads import Head
 from inferry.models.pipeline import Pipeline
+from inferry.models.scoring import ScoreHead
+from inferry.models.sparse import SpladeHead
 from inferry.models.weights import Weights
 
 _FAMILIES: Mapping[Family, Callable[[Blocks, Node, Node], Node]] = MappingProxyType(
@@ -32,6 +39,7 @@ _FAMILIES: Mapping[Family, Callable[[Blocks, Node, Node], Node]] = MappingProxyT
         "roberta": build_roberta,
         "distilbert": build_distilbert,
         "mpnet": build_mpnet,
+        "deberta": build_deberta,
     }
 )
 
@@ -53,40 +61,46 @@ def build_graph(folder: ModelFolder, pipeline: Pipeline, *, quantized: bool = Fa
     """Build the graph of a folder, or of its int8 file. Raises `UnusableModel`.
 
     Its inputs are int32[batch, tokens]: token ids, mask and, where the head leaves out tokens of
-    the prompt, those that are pooled. Its output is float32[batch, head.width].
+    the prompt, those that are pooled, or the token types of pairs. Its output is
+    float32[batch, head.width].
     """
-    ids, mask = (op.parameter([-1, -1], ov.Type.i32, name) for name in ("ids", "mask"))
-    pooled = mask
-    if not pipeline.head.includes_prompt:
-        pooled = op.parameter([-1, -1], ov.Type.i32, "pooled")
-    found, weights = _encode(folder, pipeline, ids, mask, quantized=quantized)
-    width = found.get_partial_shape()[-1]
-    if found.get_partial_shape().rank.get_length() == 3:
-        if width.is_static and width.get_length() != pipeline.width:
-            raise folder.unusable(
-                "",
-                f"its graph gives states of width [{width}], its configuration says"
-                f" [{pipeline.width}]",
-            )
-        rows = build_head(pipeline.head, found, pooled)
-    else:
-        rows = finish(pipeline.head, found)
-    inputs = [ids, mask] if pooled is mask else [ids, mask, pooled]
-    return BuiltGraph(ov.Model([rows], inputs, "text"), weights)
+    inputs = _Inputs(_parameter("ids"), _parameter("mask"))
+    if isinstance(pipeline.head, ScoreHead):
+        inputs = replace(inputs, types=_parameter("types"))
+    elif not pipeline.head.includes_prompt:
+        inputs = replace(inputs, pooled=_parameter("pooled"))
+    rows, weights = _build(folder, pipeline, inputs, quantized=quantized)
+    return BuiltGraph(ov.Model([rows], inputs.given(), "text"), weights)
 
 
-def _encode(
-    folder: ModelFolder, pipeline: Pipeline, ids: Node, mask: Node, *, quantized: bool
-) -> tuple[ov.Output, Weights | None]:
-    """Choose the graph of the encoder: our own where we know the family, else a file's."""
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What a graph is given. types: of pairs. pooled: the tokens that count, None for all."""
+
+    ids: Node
+    mask: Node
+    types: Node | None = None
+    pooled: Node | None = None
+
+    def given(self) -> list[Node]:
+        """List those that there are."""
+        every = (self.ids, self.mask, self.types, self.pooled)
+        return [one for one in every if one is not None]
+
+
+def _build(
+    folder: ModelFolder, pipeline: Pipeline, inputs: _Inputs, *, quantized: bool
+) -> tuple[Node, Weights | None]:
+    """Choose the graph: our own where we know the family, else a file's."""
     transformer, encoder = pipeline.transformer, pipeline.encoder
     path = transformer.file("model.safetensors")
     is_there = folder.has(path) or folder.has(f"{path}.index.json")
     graph = find_graph(folder, transformer, quantized=quantized)
     if encoder and not quantized and (is_there or graph is None):
         weights = Weights(folder, path)
-        blocks = Blocks(encoder, weights)
-        return _FAMILIES[encoder.family](blocks, ids, mask).output(0), weights
+        blocks = Blocks(encoder, weights, inputs.types)
+        states = _FAMILIES[encoder.family](blocks, inputs.ids, inputs.mask).output(0)
+        return _build_head(blocks, pipeline, states, inputs), weights
     if graph is None:
         kind = "int8 graph" if quantized else "graph"
         raise folder.unusable(
@@ -98,4 +112,47 @@ def _encode(
                 else f", and none is built of its [{transformer.file('config.json')}]"
             ),
         )
-    return read_graph(folder, graph, ids, mask), None
+    found = read_graph(folder, graph, inputs.ids, inputs.mask, inputs.types)
+    return _finish(folder, pipeline, found, inputs), None
+
+
+def _build_head(blocks: Blocks, pipeline: Pipeline, states: ov.Output, inputs: _Inputs) -> Node:
+    """Put the head on states of tokens that our own graph gives."""
+    match pipeline.head:
+        case Head() as head:
+            return build_head(head, states, inputs.pooled or inputs.mask)
+        case SpladeHead() as head:
+            return pool_splade(head, build_token_logits(blocks, states), inputs.mask)
+        case ScoreHead() as head:
+            return score(head, build_label_logits(blocks, states, head.labels))
+    assert_never(pipeline.head)
+
+
+def _finish(folder: ModelFolder, pipeline: Pipeline, found: ov.Output, inputs: _Inputs) -> Node:
+    """Put the head on what a graph gives that was read."""
+    has_states = found.get_partial_shape().rank.get_length() == 3
+    match pipeline.head:
+        case Head() as head:
+            if not has_states:
+                return finish(head, found)
+            _check_width(folder, found, pipeline.width, "states")
+            return build_head(head, found, inputs.pooled or inputs.mask)
+        case SpladeHead() as head:
+            _check_width(folder, found, head.width, "logits")
+            return pool_splade(head, found, inputs.mask) if has_states else as_float(found)
+        case ScoreHead() as head:
+            _check_width(folder, found, head.labels, "logits")
+            return score(head, found)
+    assert_never(pipeline.head)
+
+
+def _check_width(folder: ModelFolder, found: ov.Output, expected: int, what: str) -> None:
+    width = found.get_partial_shape()[-1]
+    if width.is_static and width.get_length() != expected:
+        raise folder.unusable(
+            "", f"its graph gives {what} of width [{width}], its configuration says [{expected}]"
+        )
+
+
+def _parameter(name: str) -> Node:
+    return op.parameter([-1, -1], ov.Type.i32, name)

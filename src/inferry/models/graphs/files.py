@@ -14,7 +14,7 @@ from openvino import opset15 as op
 
 from inferry.models.folder import ModelFolder
 from inferry.models.graphs.blocks import integers
-from inferry.models.heads import Module
+from inferry.models.layout import Module
 from inferry.models.selection import GRAPHS
 
 _QUANTIZED = (
@@ -26,7 +26,7 @@ _QUANTIZED = (
     "onnx/model_int8.onnx",
     "onnx/model_quantized.onnx",
 )
-_STATES = ("last_hidden_state", "token_embeddings")
+_OUTPUTS = ("last_hidden_state", "token_embeddings", "logits")
 _VECTOR = "sentence_embedding"
 
 
@@ -36,10 +36,12 @@ def find_graph(folder: ModelFolder, transformer: Module, *, quantized: bool) -> 
     return next((path for path in paths if folder.has(path)), None)
 
 
-def read_graph(folder: ModelFolder, path: str, ids: Node, mask: Node) -> ov.Output:
-    """Give what a graph makes of `ids` and `mask`: states of tokens, else a vector per text.
+def read_graph(
+    folder: ModelFolder, path: str, ids: Node, mask: Node, types: Node | None = None
+) -> ov.Output:
+    """Give what a graph makes of `ids` and `mask`: states of tokens, else a row per text.
 
-    Raises `UnusableModel`.
+    types: the token types of pairs. Raises `UnusableModel`.
     """
     files = [folder.file(path)]
     if path.endswith(".xml"):
@@ -49,7 +51,7 @@ def read_graph(folder: ModelFolder, path: str, ids: Node, mask: Node) -> ov.Outp
     except RuntimeError as error:
         raise folder.unusable(path, f"cannot be read: {_last_line(error)}") from error
     for parameter in model.get_parameters():
-        given = _input(parameter.output(0).get_names(), ids, mask)
+        given = _input(parameter.output(0).get_names(), ids, mask, types)
         if given is None:
             names = sorted(parameter.output(0).get_names())
             raise folder.unusable(path, f"has the input {names}, which texts do not give")
@@ -63,21 +65,21 @@ def _output(folder: ModelFolder, path: str, model: ov.Model) -> ov.Output:
     outputs = [result.input_value(0) for result in model.get_results()]
     named = {name: one for one in outputs for name in one.get_names()}
     ranked = {one.get_partial_shape().rank.get_length(): one for one in outputs}
-    wanted = [*(named.get(name) for name in _STATES), ranked.get(3), named.get(_VECTOR)]
+    wanted = [*(named.get(name) for name in _OUTPUTS), ranked.get(3), named.get(_VECTOR)]
     found = next((one for one in [*wanted, ranked.get(2)] if one is not None), None)
     if found is None:
         raise folder.unusable(path, "gives neither states of tokens nor a vector per text")
     return found
 
 
-def _input(names: Collection[str], ids: Node, mask: Node) -> Node | None:
+def _input(names: Collection[str], ids: Node, mask: Node, types: Node | None) -> Node | None:
     """Give what an input of one of these names takes."""
     if "input_ids" in names:
         return ids
     if "attention_mask" in names:
         return mask
     if "token_type_ids" in names:
-        return op.multiply(mask, op.constant(np.int32(0)))
+        return op.multiply(mask, op.constant(np.int32(0))) if types is None else types
     if "position_ids" in names:
         tokens = op.gather(op.shape_of(ids), integers(1), integers(0))
         places = op.range(integers(0), tokens, integers(1), output_type="i32")

@@ -11,7 +11,7 @@ from inferry.models.graphs.blocks import Blocks, visible_tokens
 
 def build_roberta(blocks: Blocks, ids: Node, mask: Node) -> Node:
     """Give the states behind the last layer."""
-    embedded = op.add(blocks.words(ids), blocks.token_type())
+    embedded = op.add(blocks.words(ids), blocks.token_types())
     embedded = op.add(embedded, blocks.counted_positions(ids))
     states = blocks.layer_norm(embedded, "embeddings.LayerNorm")
     return blocks.layers(states, visible_tokens(mask), layer_names(blocks.encoder.layers))
