@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     Ids: TypeAlias = NDArray[np.int32]
     """int32[texts, tokens]: token ids, or 1 and 0 for what counts and what does not."""
 
-MODEL_FILE, VOCABULARY_FILE, METADATA_FILE = "model.pt", "vocabulary.json", "metadata.json"
-"""What a folder has whose model is a TorchScript module: it, its vocabulary, and what it is for."""
-
 Precision: TypeAlias = Literal["f32", "bf16", "int8"]
 Truncation: TypeAlias = Literal["first", "second", "balanced"]
 """Which text of a pair that is too long is cut: the query, the document, or both alike."""
@@ -49,6 +46,37 @@ MODEL_TYPES: Mapping[TaskType, str] = MappingProxyType(
 models do."""
 
 
+METADATA_FILE = "metadata.json"
+"""What the model of a folder is for whose weights are a TorchScript module."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleFiles:
+    """A TorchScript module and its vocabulary: the SHA-256 of each, by which its file is named."""
+
+    module: str
+    vocabulary: str
+
+    @property
+    def module_file(self) -> str:
+        """Name the file of the module."""
+        return f"{self.module}.pt"
+
+    @property
+    def vocabulary_file(self) -> str:
+        """Name the file of the vocabulary."""
+        return f"{self.vocabulary}.json"
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """Give the SHA-256 of both files by name."""
+        return {self.module_file: self.module, self.vocabulary_file: self.vocabulary}
+
+    def prepared_in(self, cache_dir: Path) -> Path:
+        """Give the folder of what has been made of the module, there once it is whole."""
+        return cache_dir / f"module-{self.module[:32]}-{self.vocabulary[:16]}"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSource:
     """A model folder on this machine. Nothing outside of it is read.
@@ -60,6 +88,7 @@ class ModelSource:
     prompts: what stands before texts, by the names of `prompts` in the model's own configuration
     (`query`, `document`, ...), which they replace; None leaves the model's own.
     truncation: of pairs. checksums: SHA-256 that files must have, by their path in the folder.
+    module: where the folder has a TorchScript module, None for other layouts.
     """
 
     name: str
@@ -70,6 +99,7 @@ class ModelSource:
     prompts: Mapping[str, str] | None = None
     truncation: Truncation = "second"
     checksums: Mapping[str, str] = field(default_factory=dict)
+    module: ModuleFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +240,11 @@ class LoadModel(Protocol):
 
     def __call__(self, source: ModelSource, options: RuntimeOptions) -> TextModel:
         """Read, compile and verify. Raises `UnusableModel`, which says what is wrong and where."""
+
+
+PrepareModel: TypeAlias = Callable[[ModelSource, RuntimeOptions], None]
+"""Makes of a TorchScript module what a `LoadModel` reads, once, and keeps it in `cache_dir`. That
+takes PyTorch, and the memory of several models. Raises `UnusableModel`."""
 
 
 class ModelLibrary(Protocol):

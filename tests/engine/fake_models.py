@@ -86,6 +86,17 @@ def load(source: ModelSource, options: RuntimeOptions) -> FakeModel:
     return FakeModel(lambda texts: _obey(texts, folder))
 
 
+def prepare(source: ModelSource, options: RuntimeOptions) -> None:
+    """Note in the folder that it was prepared; one with a file `broken` is refused."""
+    if (source.folder / "broken").exists():
+        raise UnusableModel(f"the model [{source.name}] is broken")
+    assert source.module is not None
+    assert options.cache_dir is not None
+    with (source.folder / "prepared").open("a") as journal:
+        journal.write("once\n")
+    source.module.prepared_in(options.cache_dir).mkdir()
+
+
 def _obey(texts: list[str], folder: Path) -> None:
     with (folder / "ran").open("a") as journal:
         journal.write(f"{len(texts)}\n")

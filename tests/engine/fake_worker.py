@@ -4,8 +4,8 @@ import asyncio
 import sys
 
 from inferry.engine.worker import run_worker
-from tests.engine.fake_models import load
+from tests.engine.fake_models import load, prepare
 
 if __name__ == "__main__":
     control, listening = map(int, sys.argv[1:])
-    run_worker(control, listening, load, run=asyncio.run)
+    run_worker(control, listening, load, prepare=prepare, run=asyncio.run)

@@ -46,10 +46,11 @@ def test_parts_in_any_order_become_one_file(disk):
 
     whole = disk.put(1)
 
-    assert whole == StoredFile(hashlib.sha256(WHOLE).hexdigest(), len(WHOLE))
-    assert (disk.uploads.folder("m") / "model.pt").read_bytes() == WHOLE
+    name = f"{hashlib.sha256(WHOLE).hexdigest()}.pt"
+    assert whole == StoredFile(name.removesuffix(".pt"), len(WHOLE))
+    assert (disk.uploads.folder("m") / name).read_bytes() == WHOLE
     disk.uploads.drop_parts("m")
-    assert disk.files() == ["uploads/m/metadata.json", "uploads/m/model.pt"]
+    assert disk.files() == [f"uploads/m/{name}", "uploads/m/metadata.json"]
 
 
 def test_a_part_is_a_file_named_by_its_digest(disk):
@@ -97,13 +98,13 @@ def test_parts_of_another_length_than_announced_stay_parts(disk):
     results = [disk.put(0), disk.put(1), disk.put(2, b"longer than announced")]
 
     assert results == [None, None, None]
-    assert not (disk.uploads.folder("m") / "model.pt").exists()
+    assert not list(disk.uploads.folder("m").glob("*.pt"))
 
 
 def test_a_start_sweeps_away_what_belongs_to_no_model(disk):
     disk.put(0)
     disk.incoming.stage(b"of a process that died")
-    (disk.uploads.folder("m") / "model.pt.part").write_bytes(b"half")
+    (disk.uploads.folder("m") / "definition.part").write_bytes(b"half")
 
     disk.uploads.sweep({"m"})
     kept = disk.files()

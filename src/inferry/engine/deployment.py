@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from inferry.engine.messages import (
     HURRY,
     LEASE,
     LOAD,
+    PREPARE,
     RECALL,
     SCALE,
     STATS,
@@ -34,9 +36,9 @@ from inferry.engine.messages import (
     WorkerStats,
     encode_load,
 )
-from inferry.errors import InferenceError, InternalError, NotDeployed
+from inferry.errors import InferenceError, InternalError, NotDeployed, UnusableModel
 from inferry.ipc import ChannelClosed, Handler
-from inferry.modeling import ModelLibrary, ModelSource, Precision, RuntimeOptions
+from inferry.modeling import ModelLibrary, ModelSource, ModuleFiles, Precision, RuntimeOptions
 from inferry.protocols import Publish
 from inferry.records import DeploymentRecord, DeploymentSpec, Put
 from inferry.sections import TelemetrySection
@@ -45,6 +47,7 @@ from inferry.unix_sockets import listen_at
 
 _LONGEST_PAUSE_S = 60.0
 _CHECK_S = 10.0
+_PREPARE_S = 900.0
 _FAILED_CHECKS = 3
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -57,6 +60,7 @@ class Workshop:
 
     module: what a worker process runs. sockets, graphs: directories of sockets and of compiled
     graphs. memory_limit: bytes of one worker, 0 for no limit. loading: held while a model loads.
+    preparing: held while a TorchScript module is converted.
     """
 
     library: ModelLibrary
@@ -71,6 +75,9 @@ class Workshop:
     memory_limit: int = 0
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     loading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    preparing: defaultdict[ModuleFiles, asyncio.Lock] = field(
+        default_factory=lambda: defaultdict(asyncio.Lock)
+    )
 
 
 class Deployment:
@@ -86,6 +93,7 @@ class Deployment:
         self._path = workshop.sockets / socket_name
         self._listening: socket.socket | None = None
         self._child: Child | None = None
+        self._beginner: Child | None = None  # until it has loaded
         self._stop_fetching = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._outcome: Outcome = self._loop.create_future()
@@ -166,7 +174,7 @@ class Deployment:
 
     def check_memory(self) -> None:
         """End a worker that has grown above the limit; it is started again."""
-        limit, child = self._workshop.memory_limit, self._child
+        limit, child = self._workshop.memory_limit, self._child or self._beginner
         if child is None or not limit:
             return
         resident = _resident_bytes(child.process.pid)
@@ -191,9 +199,10 @@ class Deployment:
         source = await self._find()
         self._report("waiting for other models to load")
         async with self._workshop.loading:
-            self._report("loading the model")
             if self._listening is None:
                 self._listening = listen_at(self._path)
+            await self._prepare(source, self._listening)
+            self._report("loading the model")
             child, facts = await self._load(source, self._listening)
         self._child = child
         self._failed_checks = 0
@@ -241,6 +250,32 @@ class Deployment:
         """Note how far a download is; called by its thread."""
         self._loop.call_soon_threadsafe(self._report, f"downloading the model, {progress}")
 
+    async def _prepare(self, source: ModelSource, listening: socket.socket) -> None:
+        """Have a worker of its own make what is loaded of a TorchScript module, once for all."""
+        shop, module = self._workshop, source.module
+        if module is None:
+            return
+        async with shop.preparing[module]:
+            if module.prepared_in(shop.graphs).is_dir():
+                return
+            self._report("converting the model")
+            started_at = time.monotonic()
+            options = RuntimeOptions(threads=shop.cores.total, cache_dir=shop.graphs)
+            try:
+                async with asyncio.timeout(_PREPARE_S):
+                    child, _ = await self._order(PREPARE, source, options, listening)
+            except TimeoutError as error:
+                raise UnusableModel(
+                    f"The model [{source.name}] cannot be used: to convert it took more than"
+                    f" [{_PREPARE_S:g}s]"
+                ) from error
+            await child.end()
+            get_logger().info(
+                "model converted",
+                model_id=self.spec.model_id,
+                seconds=round(time.monotonic() - started_at, 2),
+            )
+
     async def _load(
         self, source: ModelSource, listening: socket.socket
     ) -> tuple[Child, ModelFacts]:
@@ -253,8 +288,16 @@ class Deployment:
             precision=shop.precision,  # type: ignore[arg-type]  # checked with the configuration
             cache_dir=shop.graphs,
         )
+        child, facts = await self._order(LOAD, source, options, listening)
+        return child, msgspec.msgpack.decode(facts, type=ModelFacts)
+
+    async def _order(
+        self, name: str, source: ModelSource, options: RuntimeOptions, listening: socket.socket
+    ) -> tuple[Child, bytes]:
+        """Start a worker and give it its order; one that does not carry it out is ended."""
+        shop = self._workshop
         order = Load(source, options, self.spec.num_allocations, shop.telemetry)
-        holder = Holder(threads, self._recall)
+        holder = Holder(options.threads, self._recall)
         child = await start_child(
             shop.module,
             [listening],
@@ -263,8 +306,9 @@ class Deployment:
             environment=environment_of_children(shop.environment),
         )
         shop.nursery.start(_release_with(child, shop.cores, holder))
+        self._beginner = child
         try:
-            facts = await child.peer.call(LOAD, encode_load(order))
+            return child, await child.peer.call(name, encode_load(order))
         except BaseException as error:
             await child.end()
             if isinstance(error, ChannelClosed):
@@ -273,7 +317,8 @@ class Deployment:
                     f"loaded the model [{source.name}]; the log of the server may say why"
                 ) from error
             raise
-        return child, msgspec.msgpack.decode(facts, type=ModelFacts)
+        finally:
+            self._beginner = None
 
     async def _note_failure(self, failure: InferenceError) -> None:
         """Publish that it does not run, and why."""

@@ -12,6 +12,9 @@ from inferry.domain import InputType, TaskType
 from inferry.modeling import ModelSource, RuntimeOptions
 from inferry.sections import TelemetrySection
 
+PREPARE = "prepare"
+"""What the supervisor calls in a worker of its own, which ends then: the body is that of `LOAD`."""
+
 LOAD, SCALE, CHECK, RECALL, STATS = "load", "scale", "check", "recall", "stats"
 """What the supervisor calls in a worker: `LOAD` first, answered with `ModelFacts`. The bodies of
 `SCALE` and `RECALL` are a number, allocations or a lane; `CHECK` runs a text, unless one has run

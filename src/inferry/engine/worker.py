@@ -28,6 +28,7 @@ from inferry.engine.messages import (
     INFER,
     LEASE,
     LOAD,
+    PREPARE,
     RECALL,
     SCALE,
     STATS,
@@ -39,7 +40,7 @@ from inferry.engine.messages import (
 from inferry.engine.slots import Slots
 from inferry.errors import InferenceError, InternalError
 from inferry.ipc import ChannelClosed, Handler, Peer, listen_for_peers, open_peer
-from inferry.modeling import LoadModel
+from inferry.modeling import LoadModel, PrepareModel
 from inferry.telemetry import configure_logging, get_logger
 
 _CHECK_TEXT = "Is anybody there?"
@@ -48,7 +49,12 @@ _CHECK_EVERY_S = 10.0
 
 
 def run_worker(
-    control: int, listening: int, load: LoadModel, *, run: Callable[..., object]
+    control: int,
+    listening: int,
+    load: LoadModel,
+    *,
+    prepare: PrepareModel,
+    run: Callable[..., object],
 ) -> None:
     """Be a worker until the supervisor is gone; never returns.
 
@@ -57,16 +63,17 @@ def run_worker(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; not our business
     harden()
-    worker = Worker(socket.socket(fileno=listening), load)
+    worker = Worker(socket.socket(fileno=listening), load, prepare)
     run(worker.serve(socket.socket(fileno=control)))
 
 
 class Worker:
     """What the supervisor and the API processes call, see `inferry.engine.messages`."""
 
-    def __init__(self, listening: socket.socket, load: LoadModel) -> None:
+    def __init__(self, listening: socket.socket, load: LoadModel, prepare: PrepareModel) -> None:
         self._listening = listening
         self._load_model = load
+        self._prepare_model = prepare
         self._nursery = Nursery()
         self._supervisor: Peer | None = None
         self._slots: Slots | None = None
@@ -76,6 +83,7 @@ class Worker:
         """Serve until the supervisor's channel closes; then the process ends."""
         handlers: Mapping[str, Handler] = {
             LOAD: self._load,
+            PREPARE: self._prepare,
             SCALE: self._scale,
             CHECK: self._check,
             RECALL: self._recall,
@@ -86,6 +94,12 @@ class Worker:
         )
         await self._supervisor.closed()
         os._exit(0)  # a batch that runs is of no use to anybody any more
+
+    async def _prepare(self, body: bytes) -> bytes:
+        order = decode_load(body)
+        configure_logging(order.telemetry)
+        await asyncio.to_thread(self._prepare_model, order.source, order.options)
+        return b""
 
     async def _load(self, body: bytes) -> bytes:
         order = decode_load(body)

@@ -2,9 +2,9 @@
 
     INCOMING/RANDOM                 what a process has received and nobody has taken over yet
     UPLOADS/MODEL_ID/parts/00017-SHA256   a part of a definition that is not whole yet
-    UPLOADS/MODEL_ID/model.pt       the definition: a TorchScript module
-    UPLOADS/MODEL_ID/vocabulary.json
-    UPLOADS/MODEL_ID/metadata.json  the configuration; a package of a repository has the same
+    UPLOADS/MODEL_ID/SHA256.pt      the definition: a TorchScript module
+    UPLOADS/MODEL_ID/SHA256.json    the vocabulary
+    UPLOADS/MODEL_ID/metadata.json  the configuration
 
 A file appears under its name when it is whole and on disk, so that a crash leaves what can be told
 from its name, or what the next start sweeps away.
@@ -26,7 +26,7 @@ from inferry.commands import StagedFile
 from inferry.config import Config
 from inferry.domain import Json
 from inferry.errors import AlreadyExists, StoreFailure
-from inferry.modeling import METADATA_FILE, MODEL_FILE, VOCABULARY_FILE
+from inferry.modeling import METADATA_FILE
 from inferry.records import Announced, StoredFile
 
 _PARTS = "parts"
@@ -127,13 +127,13 @@ class Uploads:
         """Take over the vocabulary."""
         folder = self.folder(model_id)
         with _explained(folder):
-            self._incoming.path(staged).replace(folder / VOCABULARY_FILE)
+            self._incoming.path(staged).replace(folder / f"{staged.sha256}.json")
             _sync_folder(folder)
         return StoredFile(staged.sha256, staged.size_bytes)
 
     def _join(self, model_id: str, parts: Iterable[Path]) -> StoredFile:
         folder = self.folder(model_id)
-        unfinished = folder / f"{MODEL_FILE}{_UNFINISHED}"
+        unfinished = folder / f"definition{_UNFINISHED}"
         digest, size_bytes = hashlib.sha256(), 0
         with _writing(unfinished), unfinished.open("wb") as file:
             for part in parts:
@@ -142,9 +142,10 @@ class Uploads:
                     size_bytes += file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(folder / MODEL_FILE)
+        whole = StoredFile(digest.hexdigest(), size_bytes)
+        unfinished.replace(folder / f"{whole.sha256}.pt")
         _sync_folder(folder)
-        return StoredFile(digest.hexdigest(), size_bytes)
+        return whole
 
     def sweep(self, known: Collection[str]) -> None:
         """Remove what a crash left behind: all that is of no model in `known`."""
