@@ -35,7 +35,7 @@ VENDORS = {
     "botocore": ("services/auth.py", "outbound/streams.py"),
     "cryptography": ("security/", "services/auth.py"),
     "httptools": ("api/http/protocol.py",),
-    "httpx2": ("models/hub.py",),  # of huggingface_hub
+    "httpx2": ("models/hub.py", "models/gated_transport.py"),  # of huggingface_hub
     "huggingface_hub": ("models/hub.py",),
     "icu": ("models/segmentation.py",),
     "msgspec": ("",),
@@ -52,7 +52,7 @@ VENDORS = {
     "typer": ("cli/",),
     "uvicorn": ("app.py", "supervisor.py", "api/http/protocol.py", "api/http/answers.py"),
     "uvloop": ("app.py", "model_worker.py", "supervisor.py"),
-    "yarl": ("outbound/",),
+    "yarl": ("egress.py", "outbound/"),
 }
 
 BANNED_NAMES = ("utils", "helpers", "common", "misc", "manager", "base")

@@ -29,6 +29,7 @@ from inferry.api.elastic.routes import elastic_routes
 from inferry.api.extensions import extension_routes
 from inferry.api.health import health_routes
 from inferry.api.http.protocol import HttpLimits, protocol_factory
+from inferry.api.http.request_body import BodyLimits
 from inferry.api.openai.routes import openai_routes
 from inferry.api.openapi import openapi_routes
 from inferry.api.security.routes import security_routes
@@ -54,7 +55,9 @@ from inferry.outbound.limiter import LeasingLimiter
 from inferry.protocols import Writer
 from inferry.records import Change
 from inferry.security.gate import CredentialGate, Gate, OpenGate, Principal
+from inferry.security.lockouts import Lockouts
 from inferry.security.users import Passwords
+from inferry.service import Service
 from inferry.services.catalog import load_services
 from inferry.store.blobs import incoming_of
 from inferry.telemetry import Metrics, configure_logging
@@ -88,11 +91,13 @@ class Door:
         """Say why requests are not welcome, None while they are."""
         return "the server is shutting down" if self._is_shut else self.warning or None
 
-    def authenticate(self, headers: Mapping[str, str], uri: str) -> Coroutine[Any, Any, Principal]:
+    def authenticate(
+        self, headers: Mapping[str, str], uri: str, *, address: str
+    ) -> Coroutine[Any, Any, Principal]:
         """Ask the gate. Raises `ShuttingDown`."""
         if self._is_shut:
             raise ShuttingDown("the server is shutting down, send the request to another one")
-        return self._gate.authenticate(headers, uri)
+        return self._gate.authenticate(headers, uri, address=address)
 
     def recall(self, headers: Mapping[str, str]) -> Principal | None:
         """Ask the gate; nobody is known any more once it is shut."""
@@ -111,6 +116,7 @@ class Parts:
     application: Application
     snapshot: Snapshot
     access: Access
+    lockouts: Lockouts
     trained_models: TrainedModelCatalogue
     engine: LocalEngine
     door: Door
@@ -120,6 +126,7 @@ class Parts:
         """Serve `changes` from now on: one step without an await, so that no request sees half."""
         self.snapshot.apply(changes)
         self.access.apply(changes)
+        self.lockouts.apply(changes)
         self.trained_models.apply(changes)
         self.engine.apply(changes)
 
@@ -262,39 +269,13 @@ async def build(
 ) -> Parts:
     """Make the parts, empty of records, and tie them together; `stack` closes what is open."""
     config = bootstrap.config
-    snapshot, access, metrics = Snapshot(), Access(), Metrics()
+    snapshot, access, lockouts, metrics = Snapshot(), Access(), Lockouts(), Metrics()
     services = load_services()
     writer = RemoteWriter(peer)
-    limiter = LeasingLimiter(
-        writer.submit, nursery=nursery, queue_capacity=config.outbound.queue_capacity
-    )
-    outbound = await stack.enter_async_context(
-        open_client(config.outbound, allow_private_networks=config.allows_private_networks)
-    )
-    timeouts = Timeouts(config.inference.timeout_s, config.inference.completion_timeout_s)
-    max_bytes = config.cache.max_bytes
-    cache = EmbeddingCache(max_bytes) if max_bytes else None
     engine = LocalEngine(nursery)
     trained_models = TrainedModelCatalogue()
-    inference = Inference(
-        snapshot,
-        services,
-        compose=partial(
-            compose,
-            outbound=outbound,
-            limiter=limiter,
-            count=metrics.count_upstream,
-            cache=cache,
-            pending=PendingBytes(config.outbound.max_pending_bytes),
-        ),
-        compose_local=partial(
-            compose_local, engine=engine, start=partial(_start_deployment, writer), cache=cache
-        ),
-        writer=writer,
-        metrics=metrics,
-        timeouts=timeouts,
-        nursery=nursery,
-    )
+    runs = _Runs(config, services, writer, engine, metrics, nursery)
+    inference = await _inference(snapshot, runs, stack)
     routes = [
         *elastic_routes(snapshot, inference, writer, services, diagnostics=_numbers),
         *openai_routes(snapshot, inference),
@@ -308,14 +289,59 @@ async def build(
     if config.auth.enabled:
         passwords = Passwords()
         stack.callback(passwords.close)
-        gate = CredentialGate(access, passwords)
+        gate = CredentialGate(access, passwords, lockouts, writer.submit)
         routes += security_routes(access, writer, gate, render_error)
     door = Door(gate)
     routes += health_routes(metrics, door.why_not_ready)
     routes += docs_routes()
     routes += openapi_routes(routes, version=__version__)
-    application = Application(routes, door, max_body_bytes=config.server.max_body_bytes)
-    return Parts(config, application, snapshot, access, trained_models, engine, door, metrics)
+    application = Application(routes, door, bodies=_body_limits(config))
+    return Parts(
+        config, application, snapshot, access, lockouts, trained_models, engine, door, metrics
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """What running endpoints needs beside the endpoints."""
+
+    config: Config
+    services: Mapping[str, Service]
+    writer: Writer
+    engine: LocalEngine
+    metrics: Metrics
+    nursery: Nursery
+
+
+async def _inference(snapshot: Snapshot, runs: _Runs, stack: AsyncExitStack) -> Inference:
+    """Make what runs endpoints; `stack` closes its connections."""
+    config, writer, nursery = runs.config, runs.writer, runs.nursery
+    limiter = LeasingLimiter(
+        writer.submit, nursery=nursery, queue_capacity=config.outbound.queue_capacity
+    )
+    outbound = await stack.enter_async_context(
+        open_client(config.outbound, allow_private_networks=config.allows_private_networks)
+    )
+    max_bytes = config.cache.max_bytes
+    cache = EmbeddingCache(max_bytes) if max_bytes else None
+    start = partial(_start_deployment, writer)
+    return Inference(
+        snapshot,
+        runs.services,
+        compose=partial(
+            compose,
+            outbound=outbound,
+            limiter=limiter,
+            count=runs.metrics.count_upstream,
+            cache=cache,
+            pending=PendingBytes(config.outbound.max_pending_bytes),
+        ),
+        compose_local=partial(compose_local, engine=runs.engine, start=start, cache=cache),
+        writer=writer,
+        metrics=runs.metrics,
+        timeouts=Timeouts(config.inference.timeout_s, config.inference.completion_timeout_s),
+        nursery=nursery,
+    )
 
 
 async def _start_deployment(writer: Writer, inference_id: str) -> None:
@@ -337,6 +363,14 @@ async def _follow(certificate: Certificate) -> None:
     while True:
         await asyncio.sleep(_LOOK_AT_CERTIFICATE_S)
         certificate.refresh()
+
+
+def _body_limits(config: Config) -> BodyLimits:
+    return BodyLimits(
+        max_bytes=config.server.max_body_bytes,
+        timeout_s=config.limits.body_timeout_s,
+        max_held_bytes=config.limits.max_pending_body_bytes,
+    )
 
 
 def _server_config(parts: Parts, certificate: Certificate | None) -> uvicorn.Config:

@@ -296,6 +296,16 @@ class DeleteRole(Command, frozen=True):
     name: str
 
 
+class NoteFailedLogin(Command, frozen=True):
+    """Count a failed login; the reply is the seconds that the pair is locked out, 0 if it is not.
+
+    pair: of user and address, as `security.lockouts` makes it.
+    """
+
+    Reply: ClassVar[Any] = float
+    pair: bytes
+
+
 # --- rate limits -------------------------------------------------------------------------------
 
 

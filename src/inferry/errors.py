@@ -20,6 +20,7 @@ dialect renders the tree in its own way.
     ├── Conflict                    in use, or not ours to change
     │   └── VersionConflict         somebody else changed it meanwhile
     ├── NotAuthenticated            who are you?
+    ├── LockedOut                   too many failed logins
     ├── NotAuthorized               you may not
     ├── RegionDenied                the region policy forbids it
     ├── MethodNotAllowed            the path is known, the method is not one of its own
@@ -160,6 +161,11 @@ class NotAuthenticated(InferenceError):
     """No credentials, or wrong ones. `detail` tells which credential failed and why."""
 
     detail: str | None = field(default=None, kw_only=True)
+
+
+@dataclass(eq=False)
+class LockedOut(InferenceError):
+    """Too many failed logins of this user from this address."""
 
 
 @dataclass(eq=False)

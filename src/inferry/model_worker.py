@@ -48,6 +48,8 @@ def _torchscript(source: ModelSource) -> Runtime:
 @contextmanager
 def _extra(name: str, source: ModelSource) -> Iterator[None]:
     """Say which extra is missing where an import fails."""
+    # By this package OpenVINO tells Google Analytics what it is used for; it can do without.
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
         yield
     except ImportError as error:

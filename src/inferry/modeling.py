@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +47,9 @@ MODEL_TYPES: Mapping[TaskType, str] = MappingProxyType(
 """What models that do a task are called in their `inference_config`, for the tasks that local
 models do."""
 
+
+GRAPHS_DIRECTORY = "graphs"
+"""Where, in the data directory, workers keep what they made of models."""
 
 METADATA_FILE = "metadata.json"
 """What the model of a folder is for whose weights are a TorchScript module."""
@@ -89,6 +94,7 @@ class ModelSource:
     (`query`, `document`, ...), which they replace; None leaves the model's own.
     truncation: of pairs. checksums: SHA-256 that files must have, by their path in the folder.
     module: where the folder has a TorchScript module, None for other layouts.
+    is_program: it can do what a program can, as TorchScript does, and not only hold numbers.
     """
 
     name: str
@@ -100,6 +106,13 @@ class ModelSource:
     truncation: Truncation = "second"
     checksums: Mapping[str, str] = field(default_factory=dict)
     module: ModuleFiles | None = None
+    is_program: bool = False
+
+
+def cache_of_folder(directory: Path, folder: Path) -> Path:
+    """Name the place below `directory` for what workers keep of the model of a folder."""
+    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()
+    return directory / digest[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +126,21 @@ class RuntimeOptions:
     streams: int = 1
     precision: Precision | Literal["auto"] = "auto"
     cache_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """How far a worker is held to its own model. missing: what is not, and why; empty if all is."""
+
+    missing: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a model that is a program may run."""
+        return not self.missing
+
+    def __str__(self) -> str:
+        return f"not whole: {self.missing}" if self.missing else "whole"
 
 
 @dataclass(frozen=True, slots=True)

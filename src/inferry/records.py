@@ -193,6 +193,22 @@ class ApiKeyRecord(msgspec.Struct, frozen=True, tag="api_key"):
         return self.id
 
 
+class LockoutRecord(msgspec.Struct, frozen=True, tag="lockout"):
+    """A pair of user and address that failed to log in too often; never stored.
+
+    pair: as `security.lockouts` makes it. until_s: when it ends, on the monotonic clock.
+    """
+
+    pair: bytes
+    until_s: float
+    revision: int = 1
+
+    @property
+    def key(self) -> str:
+        """The record's key among its kind."""
+        return self.pair.hex()
+
+
 class RegionPolicyRecord(msgspec.Struct, frozen=True, tag="region_policy"):
     """The one region policy. `policy` is the document as the caller gave it."""
 
@@ -229,6 +245,7 @@ Record: TypeAlias = (
     | RoleRecord
     | UserRecord
     | ApiKeyRecord
+    | LockoutRecord
     | RegionPolicyRecord
     | ReferenceRecord
     | TrainedModelRecord

@@ -278,6 +278,22 @@ class LimitsSection(Section, frozen=True):
     header_timeout_s: Annotated[
         Duration, Meta(gt=0, description="Time to send the headers of a request.")
     ] = 30.0
+    body_timeout_s: Annotated[
+        Duration,
+        Meta(
+            gt=0,
+            description="Time to send a body; one that takes longer must go on with at least a "
+            "kilobyte a second.",
+        ),
+    ] = 60.0
+    max_pending_body_bytes: Annotated[
+        Size,
+        Meta(
+            gt=0,
+            description="Memory for the bodies of requests under way, after decompression, "
+            "per API process; more is 429.",
+        ),
+    ] = 256 * MIB
     idle_timeout_s: Annotated[
         Duration, Meta(gt=0, description="How long a connection may rest between requests.")
     ] = 75.0

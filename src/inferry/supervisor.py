@@ -33,7 +33,7 @@ from inferry.bootstrap import (
     read_private,
     write_private,
 )
-from inferry.commands import Command, TakeTokens
+from inferry.commands import Command, NoteFailedLogin, TakeTokens
 from inferry.concurrency import Nursery, first_of
 from inferry.config import Config, Loaded
 from inferry.core.dry_run import sample_request
@@ -45,12 +45,15 @@ from inferry.engine.deployment import Workshop
 from inferry.engine.pool import Pool
 from inferry.errors import InferenceError, InternalError, StoreFailure
 from inferry.fleet import Fleet, Launch
+from inferry.modeling import GRAPHS_DIRECTORY
 from inferry.models.library import open_library
 from inferry.outbound.client import open_client
 from inferry.outbound.limiter import Buckets
+from inferry.process_limits import allow_descriptors
 from inferry.protocols import Outbound, Probe
 from inferry.records import Record
 from inferry.security.first_start import prepare
+from inferry.security.lockouts import FailedLogins
 from inferry.security.users import Passwords
 from inferry.security.vault import open_vault
 from inferry.security.writer import SecurityWriter
@@ -65,7 +68,6 @@ LOCAL_KEY_FILE = "local-api-key"
 _STORE_FILE = "inferry.db"
 _METRICS_DIRECTORY = "metrics"
 _WORKERS_DIRECTORY = "workers"
-_GRAPHS_DIRECTORY = "graphs"
 _CLUSTER_UUID = "cluster_uuid"
 _WATCH_EVERY_S = 5.0
 
@@ -79,6 +81,7 @@ def serve(loaded: Loaded, *, no_auth: bool) -> int:
 
     config = _without_auth(loaded.config) if no_auth else loaded.config
     configure_logging(config.telemetry)
+    allow_descriptors()
     try:
         with ExitStack() as stack:
             certificate_of(config)  # tell here, and not in every child, why it cannot be used
@@ -110,15 +113,18 @@ def _bind(config: Config) -> list[socket.socket]:
 
 @dataclass(frozen=True, slots=True)
 class _Writers:
-    """What decides about writes. security: None without authentication."""
+    """What decides about writes. security, logins: None without authentication."""
 
     registry: Registry
     security: SecurityWriter | None
+    logins: FailedLogins | None
 
     def records(self) -> Iterator[Record]:
         """Give every record that is served, as of the first step."""
         if self.security is not None:
             yield from self.security.records()
+        if self.logins is not None:
+            yield from self.logins.records()
         yield from self.registry.records()
 
 
@@ -188,6 +194,8 @@ class _Supervisor:
         }
         if writers.security is not None:
             handlers |= writers.security.handlers()
+        if writers.logins is not None:
+            handlers[NoteFailedLogin] = writers.logins.note
 
         async def run(command: Command) -> Any:
             return await handlers[type(command)](command)
@@ -222,16 +230,17 @@ class _Supervisor:
     ) -> _Writers:
         """Make what carries out commands, with what the store holds."""
         records = await store.load()
-        security = None
+        security, logins = None, None
         if self._config.auth.enabled:
             passwords = Passwords()
             stack.callback(passwords.close)
             records = await self._first_start(store, records, passwords)
             security = SecurityWriter(store, fleet.publish, passwords, records=records)
+            logins = FailedLogins(fleet.publish)
         registry = await self._registry(store, fleet, engine, jobs, stack)
         registry.load(records)
         await asyncio.to_thread(self._uploads.sweep, registry.trained_models())
-        return _Writers(registry, security)
+        return _Writers(registry, security, logins)
 
     async def _first_start(
         self, store: SqlStore, records: list[Record], passwords: Passwords
@@ -306,10 +315,12 @@ class _Engine:
                 cores=Cores(config.engine.threads or len(os.sched_getaffinity(0))),
                 module="inferry.model_worker",
                 sockets=directory / _WORKERS_DIRECTORY,
-                graphs=directory / _GRAPHS_DIRECTORY,
+                graphs=directory / GRAPHS_DIRECTORY,
                 telemetry=config.telemetry,
                 precision=config.engine.precision,
                 memory_limit=config.engine.memory_limit,
+                private=directory,
+                allow_unsandboxed=config.engine.allow_unsandboxed,
             )
         )
         # Starts end first: what is cut off is no failure, and goes on with the next server.

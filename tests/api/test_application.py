@@ -11,6 +11,7 @@ import pytest
 from inferry.api.application import Application
 from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
+from inferry.api.http.request_body import BodyLimits
 from inferry.errors import NotAuthenticated, NotAuthorized, NotFound
 from inferry.security.gate import Principal
 
@@ -20,7 +21,7 @@ LARGE = b'{"a":[' + b",".join([b"1.5"] * 1000) + b"]}"
 class StubGate:
     """Lets `friend` in, who may do everything but `forbidden`."""
 
-    async def authenticate(self, headers, uri):
+    async def authenticate(self, headers, uri, *, address):
         if headers.get("authorization") != "friend":
             raise NotAuthenticated(f"missing authentication credentials for [{uri}]")
         return Principal("friend")
@@ -144,7 +145,7 @@ def application():
         route("POST", "/echo/{name}", echo, takes_body=True, parameters=frozenset({"x"})),
         route("POST", "/small", echo, takes_body=True, max_body_bytes=10),
     ]
-    return Application(routes, StubGate(), max_body_bytes=10_000)
+    return Application(routes, StubGate(), bodies=BodyLimits(max_bytes=10_000))
 
 
 async def test_a_request_reaches_its_handler(application):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from inferry.domain import InputType, TaskType
 from inferry.errors import IllegalArgument, UnusableModel
@@ -62,7 +61,7 @@ class FakeModel:
         texts = [bytes(one.ids).decode() for one in batch]
         self.before_run(texts)
         self.ran.append(texts)
-        return [np.array(row_of(text), dtype=np.float32).tobytes() for text in texts]
+        return [struct.pack("<4f", *row_of(text)) for text in texts]
 
     def warm(self, stop: threading.Event) -> None:
         self.warmings += 1

@@ -42,7 +42,7 @@ class Asking:
 
 @pytest.fixture
 def downloads(hub, directory) -> Downloads:
-    return Downloads(HubAccess(hub.url), directory, dict(os.environ))
+    return Downloads(HubAccess(hub.url, allow_private_networks=True), directory, dict(os.environ))
 
 
 @contextmanager
@@ -86,7 +86,9 @@ def test_the_environment_of_other_programs_does_not_count(hub, repository, direc
     monkeypatch.setenv("HF_HUB_USER_AGENT_ORIGIN", "marker")
     environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
 
-    Asking(Downloads(HubAccess(hub.url), directory, environment)).fetch()
+    Asking(
+        Downloads(HubAccess(hub.url, allow_private_networks=True), directory, environment)
+    ).fetch()
 
     assert {one.headers["user-agent"].partition("/")[0] for one in hub.asked} == {"inferry"}
     assert not [one for one in hub.asked if "authorization" in one.headers]
@@ -137,7 +139,13 @@ def test_what_another_process_downloads_meanwhile_is_waited_for(
 
 def test_a_failure_comes_with_its_cause(directory):
     with pytest.raises(UpstreamUnreachable, match="cannot be reached") as raised:
-        Asking(Downloads(HubAccess("http://127.0.0.1:1"), directory, dict(os.environ))).fetch()
+        Asking(
+            Downloads(
+                HubAccess("http://127.0.0.1:1", allow_private_networks=True),
+                directory,
+                dict(os.environ),
+            )
+        ).fetch()
 
     assert "refused" in str(raised.value.__cause__)
 

@@ -43,7 +43,7 @@ class Asking:
 @pytest.fixture
 def asking(hub, directory, library_client) -> Callable[..., Asking]:
     def ask(**changes: Any) -> Asking:
-        access = replace(HubAccess(hub.url), **changes)
+        access = replace(HubAccess(hub.url, allow_private_networks=True), **changes)
         return Asking(Order(access, TINY, str(directory), "org/tiny", {}))
 
     return ask

@@ -18,7 +18,7 @@ SMALL = {
 }
 
 
-class _Traced(torch.nn.Module):
+class _Traced(torch.nn.Module):  # type: ignore[misc]  # a class without types
     """A model with its inputs in the order of the wire. pick: what is given of its output."""
 
     def __init__(self, model: Any, names: tuple[str, ...], pick: Callable[[Any], Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from inferry.engine.runtimes.openvino import OpenVino
 from inferry.engine.runtimes.torchscript import TorchScript
 from inferry.errors import UnusableModel
 from inferry.modeling import RuntimeOptions
+from inferry.models.torchscript.encoding import EncodedText
 from inferry.models.torchscript.model import load_module
 from inferry.models.torchscript.preparation import prepare_module, read_verdict
 from tests.models.torchscript.uploads import write_upload
@@ -142,7 +145,7 @@ def mean(found):
     return torch.nn.functional.normalize(found[0].mean(dim=1), dim=-1)
 
 
-FAMILIES = {
+FAMILIES: dict[str, tuple[Any, Any, dict[str, Any], int, dict[str, Any]]] = {
     "bert": (transformers.BertModel, transformers.BertConfig, BERT, 4, {}),
     "mpnet": (transformers.MPNetModel, transformers.MPNetConfig, MPNET, 2, {}),
     "roberta": (
@@ -297,7 +300,7 @@ def test_row_1_scores_of_pairs_are_those_of_the_module_with_token_types_of_zero(
         ),
     }
     model_class, config_class, vocabulary, inputs = config[kind]
-    more = FAMILIES[kind][4]
+    more: Any = FAMILIES[kind][4]
     size = len(vocabulary["vocabulary"])
     model = random_model(model_class, config_class, size, num_labels=1, **more)
     source = write_upload(
@@ -341,6 +344,7 @@ def test_row_13_windows_of_a_long_document_are_combined(combine, tmp_path):
     (encoded,) = trial.model.encode([TEXTS[-1]], InputType.UNSPECIFIED, "who is he")
     (answer,) = trial.model.run([encoded])
 
+    assert isinstance(encoded, EncodedText)
     scores = [float(trial.expected(piece.ids)[0]) for piece in encoded.pieces]
     assert len(scores) > 3
     expected = max(scores) if combine == "max" else sum(scores) / len(scores)
@@ -348,7 +352,7 @@ def test_row_13_windows_of_a_long_document_are_combined(combine, tmp_path):
     assert not encoded.is_truncated
 
 
-class Scripted(torch.nn.Module):
+class Scripted(torch.nn.Module):  # type: ignore[misc]  # a class without types
     """Control flow that depends on numbers, which no graph has."""
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -376,7 +380,7 @@ def test_row_2_a_hand_made_module_without_special_tokens_works(tmp_path):
         np.testing.assert_allclose(vector, trial.expected(text.ids), atol=CLOSE)
 
 
-class Different(torch.nn.Module):
+class Different(torch.nn.Module):  # type: ignore[misc]  # a class without types
     """What gives other numbers each time: no graph is equal to it."""
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -407,7 +411,7 @@ def test_a_quantized_module_gives_its_vectors(tmp_path):
         np.testing.assert_allclose(vector, trial.expected(text.ids), atol=1e-4)
 
 
-class Five(torch.nn.Module):
+class Five(torch.nn.Module):  # type: ignore[misc]  # a class without types
     def forward(self, a: torch.Tensor) -> torch.Tensor:
         return a
 
@@ -432,7 +436,7 @@ def test_a_module_that_knows_fewer_positions_than_it_says_takes_shorter_texts(tm
     np.testing.assert_allclose(vectors[0], trial.expected(encoded[0].ids), atol=CLOSE)
 
 
-class Failing(torch.nn.Module):
+class Failing(torch.nn.Module):  # type: ignore[misc]  # a class without types
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return ids.reshape(7, 7)
 
@@ -447,7 +451,7 @@ def test_a_module_that_fails_is_refused(tmp_path):
 
 
 def test_a_module_that_opens_files_is_refused(tmp_path):
-    class Reading(torch.nn.Module):
+    class Reading(torch.nn.Module):  # type: ignore[misc]  # a class without types
         def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             return torch.from_file("/etc/passwd", size=1, dtype=torch.uint8)
 
@@ -465,4 +469,5 @@ def test_a_converted_module_at_reduced_precision_is_held_against_f32(tmp_path):
     trial = Trial(source, tmp_path, precision="bf16")
 
     assert trial.model.precision == "bf16"
+    assert trial.model.cosine is not None
     assert trial.model.cosine > 0.99

@@ -13,9 +13,9 @@ import pytest
 
 from inferry.calls import Credential, Event, HttpCall, HttpReply
 from inferry.domain import Deadline, Endpoint, TaskType
+from inferry.egress import EgressRules
 from inferry.errors import BadRequest, Retry, UpstreamError, UpstreamUnreachable
 from inferry.outbound.client import open_client
-from inferry.outbound.egress import EgressRules
 from inferry.outbound.resolver import AddressRefused, CheckingResolver, open_socket
 from inferry.protocols import Exchange
 from inferry.sections import OutboundSection

@@ -13,6 +13,7 @@ from inferry.core.access import Access
 from inferry.errors import VersionConflict
 from inferry.records import Change, Put, Record, RoleDescriptor
 from inferry.security.gate import CredentialGate
+from inferry.security.lockouts import FailedLogins, Lockouts
 from inferry.security.users import Passwords
 from inferry.security.writer import SecurityWriter
 
@@ -75,10 +76,15 @@ class House:
         self.access = Access()
         self.passwords = passwords
         self.writer = SecurityWriter(self.store, self._publish, passwords, now=self.clock)
-        self.gate = CredentialGate(self.access, passwords, now=self.clock)
+        self.lockouts = Lockouts(monotonic=self.clock)
+        self.logins = FailedLogins(self._publish, monotonic=self.clock)
+        self.gate = CredentialGate(
+            self.access, passwords, self.lockouts, self.logins.note, now=self.clock
+        )
 
     async def _publish(self, changes: Sequence[Change]) -> None:
         self.access.apply(changes)
+        self.lockouts.apply(changes)
 
     async def add_user(self, username: str, *roles: str, password: str = "s3cret-pass") -> None:
         await self.writer.put_user(PutUser(username, list(roles), password=password))

@@ -26,6 +26,7 @@ from inferry.security.api_keys import Secret
 from inferry.security.gate import OpenGate, Principal
 
 URI = "/_inference/_all?pretty"
+ADDRESS = "192.0.2.1"
 GET = "cluster:monitor/xpack/inference/get"
 PUT = "cluster:admin/xpack/inference/put"
 REFUSAL = (
@@ -43,7 +44,7 @@ def authorization(scheme: str, content: str) -> dict[str, str]:
 
 
 async def enter(house, headers: dict[str, str]) -> Principal:
-    principal: Principal = await house.gate.authenticate(headers, URI)
+    principal: Principal = await house.gate.authenticate(headers, URI, address=ADDRESS)
     return principal
 
 
@@ -296,7 +297,7 @@ async def test_a_remembered_key_enters_without_waiting_for_anything(house):
     headers = authorization("ApiKey", await house.add_key("ann"))
     await enter(house, headers)
 
-    entering = house.gate.authenticate(headers, URI)
+    entering = house.gate.authenticate(headers, URI, address=ADDRESS)
 
     with pytest.raises(StopIteration):
         entering.send(None)
@@ -387,7 +388,7 @@ async def test_a_principal_that_did_not_pass_the_gate_may_nothing(house):
 async def test_the_open_gate_lets_everyone_do_everything():
     gate = OpenGate()
 
-    principal = await gate.authenticate({"authorization": "nonsense"}, URI)
+    principal = await gate.authenticate({"authorization": "nonsense"}, URI, address=ADDRESS)
 
     assert principal.kind == "anonymous"
     gate.authorize(principal, PUT)

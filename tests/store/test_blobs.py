@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from inferry.errors import AlreadyExists, StoreFailure
+from inferry.modeling import cache_of_folder
 from inferry.records import Announced, StoredFile
 from inferry.store.blobs import Incoming, Uploads
 
@@ -23,9 +24,13 @@ class Disk:
 
     def __init__(self, directory: Path) -> None:
         self.incoming = Incoming(directory / "incoming")
-        self.uploads = Uploads(directory / "uploads", self.incoming)
+        self.uploads = self.uploads_of(directory, self.incoming)
         self.directory = directory
         self.uploads.create("m", {"model_type": "pytorch"})
+
+    @staticmethod
+    def uploads_of(directory: Path, incoming: Incoming) -> Uploads:
+        return Uploads(directory / "uploads", incoming, directory / "graphs")
 
     def put(self, part: int, content: bytes | None = None) -> StoredFile | None:
         staged = self.incoming.stage(PARTS[part] if content is None else content)
@@ -75,8 +80,8 @@ def test_a_part_that_differs_from_the_one_before_is_refused_and_the_first_stays(
 def test_row_10_an_upload_cut_after_any_part_goes_on_where_it_stopped(disk, cut):
     for part in range(cut + 1):
         disk.put(part)
-    again = Uploads(disk.directory / "uploads", disk.incoming)  # as after a new start
-    again.sweep({"m"})
+    after_a_new_start = Disk.uploads_of(disk.directory, disk.incoming)
+    after_a_new_start.sweep({"m"})
 
     results = [disk.put(part) for part in range(len(PARTS))]
 
@@ -88,6 +93,16 @@ def test_row_10_an_upload_cut_after_any_part_goes_on_where_it_stopped(disk, cut)
 def test_an_upload_cut_after_any_part_leaves_nothing_once_it_is_deleted(disk, cut):
     for part in range(cut + 1):
         disk.put(part)
+
+    disk.uploads.remove("m")
+
+    assert disk.files() == []
+
+
+def test_what_workers_made_of_a_model_goes_with_it(disk):
+    made = cache_of_folder(disk.directory / "graphs", disk.uploads.folder("m"))
+    made.mkdir(parents=True)
+    (made / "graph.xml").touch()
 
     disk.uploads.remove("m")
 

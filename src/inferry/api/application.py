@@ -20,7 +20,7 @@ from inferry.api.http.compression import accepts_gzip
 from inferry.api.http.direct import DIRECT, Direct, Pairs, Whole
 from inferry.api.http.media_types import MediaTypes, Negotiated
 from inferry.api.http.rendering import check_rendering
-from inferry.api.http.request_body import BodyReader, Receive, has_body
+from inferry.api.http.request_body import BodyLimits, BodyReader, Receive, has_body
 from inferry.api.http.responding import PRODUCT, Responder, Send, transform
 from inferry.api.parameters import check_parameters, parse_query
 from inferry.api.routes import Match, RouteTable
@@ -44,21 +44,13 @@ _SAFE_VALUE: Final = re.compile(r"[\x20-\x7e\x80-\xff]{1,256}")
 class Application:
     """Serves a route table behind a gate.
 
-    max_body_bytes: of a request, inflated. body_timeout_s: how long a client may pause while it
-    sends a body.
+    bodies: what those of requests may take.
     """
 
-    def __init__(
-        self,
-        routes: Iterable[Route],
-        gate: Gate,
-        *,
-        max_body_bytes: int,
-        body_timeout_s: float = 60.0,
-    ) -> None:
+    def __init__(self, routes: Iterable[Route], gate: Gate, *, bodies: BodyLimits) -> None:
         self._table = RouteTable(routes)
         self._gate = gate
-        self._bodies = BodyReader(max_bytes=max_body_bytes, timeout_s=body_timeout_s)
+        self._bodies = BodyReader(bodies)
         self._media_types = MediaTypes()
         self._responder = Responder()
         self._log = get_logger(component="api")
@@ -126,7 +118,7 @@ class Application:
     async def _answer_unrouted(self, refusal: InferenceError, request: Request) -> Answer:
         if request.method == "OPTIONS" and isinstance(refusal, MethodNotAllowed):
             return Answer(headers={"Allow": refusal.allowed})
-        await self._gate.authenticate(request.headers, request.uri)
+        await self._gate.authenticate(request.headers, request.uri, address=request.address)
         raise refusal
 
     async def _run(
@@ -140,19 +132,25 @@ class Application:
         route = found.route
         request.path_values = found.values
         if not route.is_open:
-            request.principal = await self._gate.authenticate(request.headers, request.uri)
-        self._admit(route, agreed, request)
-        if has_body(request.headers):
-            if not route.takes_body:
-                where = f"{request.method} {request.path}"
-                raise IllegalArgument(f"request [{where}] does not support having a body")
-            request.body = await self._bodies.read(
-                request.headers, receive, max_bytes=route.max_body_bytes, direct=direct
+            request.principal = await self._gate.authenticate(
+                request.headers, request.uri, address=request.address
             )
-        try:
+        self._admit(route, agreed, request)
+        if not has_body(request.headers):
             return await route.answer(request)
-        except RecursionError as error:  # what reads or passes on a body gave up on its depth
-            raise UnreadableBody(f"[1:1] {TOO_DEEP}") from error
+        if not route.takes_body:
+            where = f"{request.method} {request.path}"
+            raise IllegalArgument(f"request [{where}] does not support having a body")
+        with self._bodies.hold() as held:
+            request.body = await self._bodies.read(
+                request.headers, receive, held, max_bytes=route.max_body_bytes, direct=direct
+            )
+            try:
+                return await route.answer(request)
+            except RecursionError as error:  # what reads or passes on a body gave up on its depth
+                raise UnreadableBody(f"[1:1] {TOO_DEEP}") from error
+            finally:
+                request.body = b""  # a stream would hold it to its end
 
     def _admit(self, route: Route, agreed: Negotiated, request: Request) -> None:
         """Refuse what the caller may not do, or asks for in a way that cannot be."""
@@ -191,6 +189,7 @@ def _request_of(scope: Scope) -> Request:
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     path = scope["raw_path"].decode("latin-1")
     query = scope["query_string"]
+    client = scope.get("client")
     return Request(
         method=scope["method"],
         path=path,
@@ -198,6 +197,7 @@ def _request_of(scope: Scope) -> Request:
         headers=headers,
         query=parse_query(query) if query else {},
         principal=_NOBODY,
+        address=client[0] if client else "",
     )
 
 

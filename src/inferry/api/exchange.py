@@ -20,6 +20,7 @@ class Request:
     uri: raw, with the query string. headers: names in lower case. body: inflated, within the limit.
     path_values: what the placeholders of the route stand for, URL-decoded once.
     compatible_with: the Elasticsearch major version asked for (8 or 9), None without one.
+    address: of the client, where a trusted proxy told it; empty when it is not known.
     """
 
     method: str
@@ -31,6 +32,7 @@ class Request:
     path_values: Mapping[str, str] = field(default_factory=dict)
     body: bytes = field(default=b"", repr=False)
     compatible_with: int | None = None
+    address: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True):

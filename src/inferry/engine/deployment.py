@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import threading
 import time
@@ -38,7 +39,15 @@ from inferry.engine.messages import (
 )
 from inferry.errors import InferenceError, InternalError, NotDeployed, UnusableModel
 from inferry.ipc import ChannelClosed, Handler
-from inferry.modeling import ModelLibrary, ModelSource, ModuleFiles, Precision, RuntimeOptions
+from inferry.modeling import (
+    ModelLibrary,
+    ModelSource,
+    ModuleFiles,
+    Precision,
+    Protection,
+    RuntimeOptions,
+    cache_of_folder,
+)
 from inferry.protocols import Publish
 from inferry.records import DeploymentRecord, DeploymentSpec, Put
 from inferry.sections import TelemetrySection
@@ -49,6 +58,7 @@ _LONGEST_PAUSE_S = 60.0
 _CHECK_S = 10.0
 _PREPARE_S = 900.0
 _FAILED_CHECKS = 3
+_MOST_THREADS, _MOST_THREADS_PER_CORE = 256, 16  # far more than any runtime starts
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 Outcome: TypeAlias = "asyncio.Future[DeploymentRecord]"
@@ -58,8 +68,9 @@ Outcome: TypeAlias = "asyncio.Future[DeploymentRecord]"
 class Workshop:
     """What all deployments of a host share.
 
-    module: what a worker process runs. sockets, graphs: directories of sockets and of compiled
-    graphs. memory_limit: bytes of one worker, 0 for no limit. loading: held while a model loads.
+    module: what a worker process runs. sockets, graphs: directories of sockets and of what workers
+    keep, each in a folder of its own. private: what a worker may see nothing else of.
+    memory_limit: bytes of one worker, 0 for no limit. loading: held while a model loads.
     preparing: held while a TorchScript module is converted.
     """
 
@@ -73,11 +84,19 @@ class Workshop:
     telemetry: TelemetrySection
     precision: Precision | str = "auto"
     memory_limit: int = 0
+    private: Path | None = None
+    allow_unsandboxed: bool = False
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     loading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     preparing: defaultdict[ModuleFiles, asyncio.Lock] = field(
         default_factory=lambda: defaultdict(asyncio.Lock)
     )
+
+    def cache_of(self, source: ModelSource) -> Path:
+        """Make the folder that only workers of one model write to and read from."""
+        folder = cache_of_folder(self.graphs, source.folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
 
 
 class Deployment:
@@ -89,11 +108,12 @@ class Deployment:
     def __init__(self, spec: DeploymentSpec, workshop: Workshop, *, socket_name: str) -> None:
         self.record = DeploymentRecord(spec)
         self.restarts = 0
+        self.protection = Protection(missing="it has not started")
         self._workshop = workshop
         self._path = workshop.sockets / socket_name
         self._listening: socket.socket | None = None
         self._child: Child | None = None
-        self._beginner: Child | None = None  # until it has loaded
+        self._loading_child: Child | None = None
         self._stop_fetching = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._outcome: Outcome = self._loop.create_future()
@@ -172,18 +192,27 @@ class Deployment:
         else:
             self._failed_checks = 0
 
-    def check_memory(self) -> None:
-        """End a worker that has grown above the limit; it is started again."""
-        limit, child = self._workshop.memory_limit, self._child or self._beginner
-        if child is None or not limit:
+    def weigh(self) -> None:
+        """End a worker that takes more of the host than it may; it is started again."""
+        child, limit = self._child or self._loading_child, self._workshop.memory_limit
+        if child is None:
             return
-        resident = _resident_bytes(child.process.pid)
-        if resident > limit:
+        resident, threads = _weight(child.process.pid)
+        most_threads = _MOST_THREADS + _MOST_THREADS_PER_CORE * self._workshop.cores.total
+        if 0 < limit < resident:
             get_logger().error(
                 "a model worker is above [engine.memory_limit], ending it",
                 deployment_id=self.spec.deployment_id,
                 resident_bytes=resident,
                 limit_bytes=limit,
+            )
+            child.kill()
+        elif threads > most_threads:
+            get_logger().error(
+                "a model worker starts threads without end, ending it",
+                deployment_id=self.spec.deployment_id,
+                threads=threads,
+                most_threads=most_threads,
             )
             child.kill()
 
@@ -204,7 +233,7 @@ class Deployment:
             await self._prepare(source, self._listening)
             self._report("loading the model")
             child, facts = await self._load(source, self._listening)
-        self._child = child
+        self._child, self.protection = child, facts.protection
         self._failed_checks = 0
         get_logger().info(
             "deployment started",
@@ -212,6 +241,7 @@ class Deployment:
             pid=child.process.pid,
             precision=facts.precision,
             cosine=facts.cosine,
+            protection=str(facts.protection),
             seconds=round(time.monotonic() - child.started_at, 2),
         )
         await self._publish(
@@ -255,12 +285,13 @@ class Deployment:
         shop, module = self._workshop, source.module
         if module is None:
             return
+        cache_dir = shop.cache_of(source)
         async with shop.preparing[module]:
-            if module.prepared_in(shop.graphs).is_dir():
+            if module.prepared_in(cache_dir).is_dir():
                 return
             self._report("converting the model")
             started_at = time.monotonic()
-            options = RuntimeOptions(threads=shop.cores.total, cache_dir=shop.graphs)
+            options = RuntimeOptions(threads=shop.cores.total, cache_dir=cache_dir)
             try:
                 async with asyncio.timeout(_PREPARE_S):
                     child, _ = await self._order(PREPARE, source, options, listening)
@@ -286,7 +317,7 @@ class Deployment:
             threads=threads,
             streams=max(1, total // threads),
             precision=shop.precision,  # type: ignore[arg-type]  # checked with the configuration
-            cache_dir=shop.graphs,
+            cache_dir=shop.cache_of(source),
         )
         child, facts = await self._order(LOAD, source, options, listening)
         return child, msgspec.msgpack.decode(facts, type=ModelFacts)
@@ -296,7 +327,14 @@ class Deployment:
     ) -> tuple[Child, bytes]:
         """Start a worker and give it its order; one that does not carry it out is ended."""
         shop = self._workshop
-        order = Load(source, options, self.spec.num_allocations, shop.telemetry)
+        order = Load(
+            source,
+            options,
+            self.spec.num_allocations,
+            shop.telemetry,
+            private=shop.private,
+            allow_unsandboxed=shop.allow_unsandboxed,
+        )
         holder = Holder(options.threads, self._recall)
         child = await start_child(
             shop.module,
@@ -306,19 +344,20 @@ class Deployment:
             environment=environment_of_children(shop.environment),
         )
         shop.nursery.start(_release_with(child, shop.cores, holder))
-        self._beginner = child
+        self._loading_child = child
         try:
             return child, await child.peer.call(name, encode_load(order))
         except BaseException as error:
             await child.end()
             if isinstance(error, ChannelClosed):
+                self._note_forbidden_call(child)
                 raise InternalError(
                     f"the worker of the deployment [{self.spec.deployment_id}] ended while it "
                     f"loaded the model [{source.name}]; the log of the server may say why"
                 ) from error
             raise
         finally:
-            self._beginner = None
+            self._loading_child = None
 
     async def _note_failure(self, failure: InferenceError) -> None:
         """Publish that it does not run, and why."""
@@ -332,9 +371,20 @@ class Deployment:
         self._outcome.set_exception(failure)
         self._outcome.exception()  # whoever waits sees it; there may be nobody
 
+    def _note_forbidden_call(self, child: Child) -> None:
+        """Say so when the kernel ended a worker for a call that no model needs."""
+        if child.process.returncode == -signal.SIGSYS:
+            get_logger().error(
+                "a model tried what its sandbox forbids, and the kernel ended its worker",
+                deployment_id=self.spec.deployment_id,
+                model_id=self.spec.model_id,
+                pid=child.process.pid,
+            )
+
     async def _note_death(self, child: Child) -> None:
         """Publish that it starts again; who has sent work to the dead worker sends it once more."""
         await self._end_child()
+        self._note_forbidden_call(child)
         self.restarts += 1
         get_logger().error(
             "a model worker ended, starting another",
@@ -422,8 +472,11 @@ def _failure(error: InferenceError | OSError, spec: DeploymentSpec) -> Inference
     return failure
 
 
-def _resident_bytes(pid: int) -> int:
+def _weight(pid: int) -> tuple[int, int]:
+    """Give the resident bytes and the threads of a process, zeros of one that has just ended."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+        threads = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[17]
     except (OSError, IndexError):
-        return 0  # it has just ended
+        return 0, 0
+    return int(pages) * _PAGE_BYTES, int(threads)

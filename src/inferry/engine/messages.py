@@ -6,10 +6,12 @@ processes connect to the socket that the worker listens on, and have texts run.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from inferry.domain import InputType, TaskType
-from inferry.modeling import ModelSource, RuntimeOptions
+from inferry.modeling import ModelSource, Protection, RuntimeOptions
 from inferry.sections import TelemetrySection
 
 PREPARE = "prepare"
@@ -28,12 +30,18 @@ INFER = "infer"
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True):
-    """A model, how it is run, and where log lines go."""
+    """A model, how it is run, and where log lines go.
+
+    private: a directory of which the worker may see nothing but its model and its cache.
+    allow_unsandboxed: run a model that is a program even where that cannot be had.
+    """
 
     source: ModelSource
     options: RuntimeOptions
     allocations: int
     telemetry: TelemetrySection
+    private: Path | None = None
+    allow_unsandboxed: bool = False
 
 
 def encode_load(load: Load) -> bytes:
@@ -47,7 +55,10 @@ def decode_load(body: bytes) -> Load:
 
 
 class ModelFacts(msgspec.Struct, frozen=True, array_like=True):
-    """What a loaded model is. cosine: of a reduced precision to f32."""
+    """What a loaded model is. cosine: of a reduced precision to f32.
+
+    protection: how far the worker is held to it.
+    """
 
     task_type: TaskType
     dimensions: int | None
@@ -55,6 +66,7 @@ class ModelFacts(msgspec.Struct, frozen=True, array_like=True):
     similarity: str | None
     precision: str
     cosine: float | None
+    protection: Protection
 
 
 class WorkerStats(msgspec.Struct, frozen=True):

@@ -13,19 +13,20 @@ from inferry.concurrency import run_all
 from inferry.domain import TaskType
 from inferry.engine.deployment import Deployment, Workshop, not_deployed
 from inferry.engine.messages import WorkerStats
-from inferry.modeling import ModelLibrary
+from inferry.modeling import ModelLibrary, Protection
 from inferry.records import DeploymentRecord, DeploymentSpec, Drop, Put
 
 _CHECK_EVERY_S = 10.0
-_WEIGH_EVERY_S = 1.0
+_WEIGH_EVERY_S = 0.2  # a worker may take a gigabyte a second
 
 
 class DeploymentStats(msgspec.Struct, frozen=True):
-    """What a deployment is doing. worker: None while there is none."""
+    """What a deployment is doing. worker: None while there is none. protection: of the last one."""
 
     deployment: DeploymentRecord
     restarts: int
     worker: WorkerStats | None
+    protection: Protection
 
 
 @dataclass(eq=False, slots=True)
@@ -148,7 +149,7 @@ class Pool:
         while True:
             await asyncio.sleep(_WEIGH_EVERY_S)
             for kept in self._kept.values():
-                kept.deployment.check_memory()
+                kept.deployment.weigh()
 
 
 def _check(library: ModelLibrary, model_id: str, task_type: TaskType | None) -> None:
@@ -159,4 +160,4 @@ def _check(library: ModelLibrary, model_id: str, task_type: TaskType | None) -> 
 
 async def _stats_of(deployment: Deployment) -> DeploymentStats:
     worker = await deployment.stats()
-    return DeploymentStats(deployment.record, deployment.restarts, worker)
+    return DeploymentStats(deployment.record, deployment.restarts, worker, deployment.protection)

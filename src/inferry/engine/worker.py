@@ -20,7 +20,6 @@ import msgspec
 from inferry.concurrency import Nursery
 from inferry.domain import InputType, TaskType
 from inferry.engine.batching import Job, Lane
-from inferry.engine.hardening import harden
 from inferry.engine.messages import (
     CHECK,
     GIVE_BACK,
@@ -34,18 +33,49 @@ from inferry.engine.messages import (
     STATS,
     Infer,
     Inferred,
+    Load,
     ModelFacts,
     decode_load,
 )
+from inferry.engine.sandbox import confine, harden
 from inferry.engine.slots import Slots
-from inferry.errors import InferenceError, InternalError
+from inferry.errors import InferenceError, InternalError, UnusableModel
 from inferry.ipc import ChannelClosed, Handler, Peer, listen_for_peers, open_peer
-from inferry.modeling import LoadModel, PrepareModel
+from inferry.modeling import LoadModel, PrepareModel, Protection
 from inferry.telemetry import configure_logging, get_logger
 
 _CHECK_TEXT = "Is anybody there?"
 _CHECK_QUERY = "a"  # fits every model
 _CHECK_EVERY_S = 10.0
+
+
+def confine_for(order: Load) -> Protection:
+    """Give up whatever the model of `order` does not need, for good.
+
+    Raises as `check_protection`.
+    """
+    private = order.private
+    protection = confine(order.source, cache=order.options.cache_dir, private=private)
+    check_protection(order, protection)
+    return protection
+
+
+def check_protection(order: Load, protection: Protection) -> None:
+    """Warn where less than the whole was had; raises `UnusableModel` for a program, then."""
+    source = order.source
+    if protection.is_whole:
+        return
+    if source.is_program and not order.allow_unsandboxed:
+        raise UnusableModel(
+            f"The model [{source.name}] is a program, and such run in a sandbox only, which is "
+            f"{protection}. To run it without one, set [engine.allow_unsandboxed]"
+        )
+    get_logger().warning(
+        "a model runs without all of its sandbox",
+        model=source.name,
+        is_program=source.is_program,
+        missing=protection.missing,
+    )
 
 
 def run_worker(
@@ -55,25 +85,34 @@ def run_worker(
     *,
     prepare: PrepareModel,
     run: Callable[..., object],
+    confine: Callable[[Load], Protection] = confine_for,
 ) -> None:
     """Be a worker until the supervisor is gone; never returns.
 
     control, listening: inherited descriptors. run: runs a coroutine, as `asyncio.run` does.
+    confine: called before a model is loaded.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; not our business
     harden()
-    worker = Worker(socket.socket(fileno=listening), load, prepare)
+    worker = Worker(socket.socket(fileno=listening), load, prepare, confine)
     run(worker.serve(socket.socket(fileno=control)))
 
 
 class Worker:
     """What the supervisor and the API processes call, see `inferry.engine.messages`."""
 
-    def __init__(self, listening: socket.socket, load: LoadModel, prepare: PrepareModel) -> None:
+    def __init__(
+        self,
+        listening: socket.socket,
+        load: LoadModel,
+        prepare: PrepareModel,
+        confine: Callable[[Load], Protection],
+    ) -> None:
         self._listening = listening
         self._load_model = load
         self._prepare_model = prepare
+        self._confine = confine
         self._nursery = Nursery()
         self._supervisor: Peer | None = None
         self._slots: Slots | None = None
@@ -98,12 +137,14 @@ class Worker:
     async def _prepare(self, body: bytes) -> bytes:
         order = decode_load(body)
         configure_logging(order.telemetry)
+        self._confine(order)  # before there is a second thread
         await asyncio.to_thread(self._prepare_model, order.source, order.options)
         return b""
 
     async def _load(self, body: bytes) -> bytes:
         order = decode_load(body)
         configure_logging(order.telemetry)
+        protection = self._confine(order)  # before there is a second thread
         model = await asyncio.to_thread(self._load_model, order.source, order.options)
         if self._supervisor is None:
             raise InternalError("the channel is not open yet")
@@ -123,6 +164,7 @@ class Worker:
             model.similarity,
             model.precision,
             model.cosine,
+            protection,
         )
         return msgspec.msgpack.encode(facts)
 

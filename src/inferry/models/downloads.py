@@ -31,14 +31,15 @@ _SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class HubAccess:
-    """The hub, and how it is reached. allow_hosts: if any, all that may be connected to."""
+    """The hub, and how it is reached. The last two are rules of `egress`."""
 
     url: str
     token: str | None = field(default=None, repr=False)
     proxy: str | None = field(default=None, repr=False)
     ca_file: str | None = None
-    allow_hosts: tuple[str, ...] = ()
     connect_timeout_s: float = 5.0
+    allow_hosts: tuple[str, ...] = ()
+    allow_private_networks: bool = False
 
 
 @dataclass(frozen=True, slots=True)

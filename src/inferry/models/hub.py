@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from inferry import __version__
+from inferry.egress import EgressRules
 from inferry.errors import (
     BadRequest,
     InferenceError,
@@ -44,7 +45,6 @@ from inferry.models.folder import ModelFolder
 from inferry.models.hub_folders import HubFolders
 from inferry.models.selection import missing_files
 from inferry.models.sources import HubId
-from inferry.sections import is_allowed_host
 
 if TYPE_CHECKING:
     import httpx2
@@ -204,20 +204,22 @@ class _Hub:
 
 
 def _open_client(access: HubAccess) -> httpx2.Client:
-    """Make the library's client: our proxy and certificates, and no settings of anybody else."""
+    """Make the library's client: our gate, proxy and certificates, no settings of anybody else."""
     import httpx2
 
+    from inferry.models.gated_transport import GatedTransport
+
     hub = urlsplit(access.url)
+    rules = EgressRules(access.allow_private_networks, access.allow_hosts)
 
     def check(request: httpx2.Request) -> None:
         """Look at a request, also at one that follows a redirect."""
-        if access.allow_hosts and not is_allowed_host(request.url.host, access.allow_hosts):
-            raise BadRequest(f"Host [{request.url.host}] is not among [outbound.allow_hosts]")
         if hub.scheme == "https" and request.url.scheme != "https":
             raise BadRequest(
                 f"The hub [{access.url}] leads to [{request.url.host}] by plain http, which is not"
                 " followed"
             )
+        rules.check_url(str(request.url))
         if (request.url.scheme, request.url.netloc.decode()) != (hub.scheme, hub.netloc):
             request.headers.pop("authorization", None)
 
@@ -229,6 +231,8 @@ def _open_client(access: HubAccess) -> httpx2.Client:
         follow_redirects=True,
         max_redirects=_MAX_REDIRECTS,
         timeout=httpx2.Timeout(_READ_TIMEOUT_S, connect=access.connect_timeout_s),
+        # Through a proxy names are its business.
+        transport=None if access.proxy else GatedTransport(rules, context),
         proxy=access.proxy,
         trust_env=False,
         verify=context,

@@ -279,8 +279,9 @@ def open_library(config: Config, environment: Mapping[str, str]) -> Library:
         token=models.hub_token,
         proxy=outbound.proxy,
         ca_file=outbound.ca_file,
-        allow_hosts=outbound.allow_hosts,
         connect_timeout_s=outbound.connect_timeout_s,
+        allow_hosts=outbound.allow_hosts,
+        allow_private_networks=config.allows_private_networks,
     )
     return Library(
         models,

@@ -8,7 +8,7 @@ from pathlib import Path
 from inferry.errors import BadRequest, NotFound
 from inferry.modeling import METADATA_FILE, ModelSource, ModuleFiles
 
-_ID = re.compile(r"[a-z0-9](?:[a-z0-9_\-.]*[a-z0-9])?")
+_ID = re.compile(r"[a-z0-9](?:[a-z0-9_\-.]{0,62}[a-z0-9])?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -37,7 +37,9 @@ class UploadFolders:
         if vocabulary is None:
             raise NotFound(f"Could not find vocabulary document for trained model [{model_id}]")
         files = ModuleFiles(module, vocabulary)
-        return ModelSource(model_id, folder, checksums=files.checksums, module=files)
+        return ModelSource(
+            model_id, folder, checksums=files.checksums, module=files, is_program=True
+        )
 
 
 def _digest_in(folder: Path, suffix: str) -> str | None:

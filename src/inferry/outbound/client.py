@@ -21,6 +21,7 @@ from yarl import URL
 from inferry.calls import Event, HttpCall, HttpReply
 from inferry.concurrency import Nursery, time_limit
 from inferry.domain import Deadline
+from inferry.egress import EgressRules
 from inferry.errors import (
     BadRequest,
     InferenceError,
@@ -32,7 +33,6 @@ from inferry.errors import (
 from inferry.outbound.attempts import Attempts
 from inferry.outbound.clock import Clock, SystemClock
 from inferry.outbound.credentials import Credentials
-from inferry.outbound.egress import EgressRules
 from inferry.outbound.resolver import CheckingResolver, open_socket
 from inferry.outbound.retry import RetryPolicy, retry_after_s
 from inferry.outbound.streams import DECODERS, Decoder

@@ -9,8 +9,8 @@ from typing import Any
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
+from inferry.egress import EgressRules
 from inferry.errors import BadRequest
-from inferry.outbound.egress import EgressRules
 
 AddressInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
 
@@ -28,22 +28,9 @@ class CheckingResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """Resolve `host`; raises `BadRequest` when no address of it may be connected to."""
         found = await self._resolver.resolve(host, port, family)
-        allowed: list[ResolveResult] = []
-        refusal: BadRequest | None = None
-        for result in found:
-            try:
-                self._rules.check_address(
-                    ipaddress.ip_address(result["host"]),
-                    host=host,
-                    is_plain=self._is_plain,
-                )
-            except BadRequest as error:
-                refusal = error
-            else:
-                allowed.append(result)
-        if refusal is not None and not allowed:
-            raise refusal
-        return allowed
+        addresses = {ipaddress.ip_address(one["host"]): one for one in found}
+        allowed = self._rules.permitted(addresses, host=host, is_plain=self._is_plain)
+        return [addresses[address] for address in allowed]
 
     async def close(self) -> None:
         """Let go of what the resolver holds."""

@@ -10,22 +10,26 @@ import binascii
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
-from inferry.commands import KeyCriteria
+from inferry.commands import KeyCriteria, NoteFailedLogin
 from inferry.errors import NotAuthenticated, NotAuthorized
 from inferry.records import ApiKeyRecord, RoleDescriptor, RoleRecord, UserRecord
 from inferry.sections import is_loopback
 from inferry.security.api_keys import belongs, decode_secret, end_of, rights_of, select
+from inferry.security.lockouts import Lockouts, locked_out, pair_of
 from inferry.security.privileges import PRIVILEGES, Rights, granted_by
 from inferry.security.roles import BUILT_IN_ROLES, cluster_privileges
 from inferry.security.users import Passwords, realm_of
 
 MAX_REMEMBERED = 10_000
 NO_RIGHTS = Rights()
+
+NoteFailure: TypeAlias = Callable[[NoteFailedLogin], Awaitable[float]]
+"""Counts a failed login and gives the seconds that the pair is locked out, 0 if it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +53,13 @@ class Principal:
 class Gate(Protocol):
     """Decides for each request who it is and whether the action is allowed."""
 
-    async def authenticate(self, headers: Mapping[str, str], uri: str) -> Principal:
-        """Give the caller. headers: names in lower case.
+    async def authenticate(
+        self, headers: Mapping[str, str], uri: str, *, address: str
+    ) -> Principal:
+        """Give the caller, who is at `address`. headers: names in lower case.
 
-        Raises `NotAuthenticated` in the wire's words, `QueueFull` when too many passwords wait.
+        Raises `NotAuthenticated` in the wire's words, `LockedOut` after too many failures, and
+        `QueueFull` when too many passwords wait.
         """
 
     def recall(self, headers: Mapping[str, str]) -> Principal | None:
@@ -105,7 +112,9 @@ class OpenGate:
     def __init__(self) -> None:
         self._everyone = Principal("_anonymous", kind="anonymous", rights=Rights(["all"]))
 
-    async def authenticate(self, headers: Mapping[str, str], uri: str) -> Principal:
+    async def authenticate(
+        self, headers: Mapping[str, str], uri: str, *, address: str
+    ) -> Principal:
         """Give the anonymous caller. Raises `NotAuthorized` for a foreign `Host`."""
         host = headers.get("host", "")
         if host and not _is_of_this_machine(host):
@@ -129,19 +138,29 @@ class CredentialGate:
 
     Verified credentials are remembered under a digest with a key of this process, so that the
     usual request costs a digest and a look-up; whether they still hold is asked every time.
-    now: seconds since the epoch.
+    note: counts a failed login for the host. now: seconds since the epoch.
     """
 
     def __init__(
-        self, access: AccessRecords, passwords: Passwords, *, now: Callable[[], float] = time.time
+        self,
+        access: AccessRecords,
+        passwords: Passwords,
+        lockouts: Lockouts,
+        note: NoteFailure,
+        *,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._access = access
         self._passwords = passwords
+        self._lockouts = lockouts
+        self._note = note
         self._now = now
         self._digest_key = secrets.token_bytes(32)
         self._logins: dict[bytes, _Login] = {}
 
-    async def authenticate(self, headers: Mapping[str, str], uri: str) -> Principal:
+    async def authenticate(
+        self, headers: Mapping[str, str], uri: str, *, address: str
+    ) -> Principal:
         """Give the caller, see `Gate`."""
         header = headers.get("authorization")
         if header is None:
@@ -149,6 +168,8 @@ class CredentialGate:
         digest = self._digest(header)
         principal = self._recall(digest)
         if principal is not None:
+            if principal.kind == "realm":
+                self._check_lockout(principal.username, address)
             return principal
         scheme, _, content = header.strip().partition(" ")
         match scheme.lower():
@@ -159,7 +180,7 @@ class CredentialGate:
                     raise _refusal()
                 login = self._check_key(content.strip())
             case "basic":
-                login = await self._check_password(content.strip(), uri, digest)
+                login = await self._check_password(content.strip(), uri, digest, address)
             case _:
                 raise _refusal()
         self._remember(digest, login)
@@ -168,7 +189,10 @@ class CredentialGate:
     def recall(self, headers: Mapping[str, str]) -> Principal | None:
         """Give a known caller, see `Gate`."""
         header = headers.get("authorization")
-        return None if header is None else self._recall(self._digest(header))
+        known = None if header is None else self._recall(self._digest(header))
+        if known is not None and known.kind == "realm" and self._lockouts:
+            return None  # a lockout depends on the address, which is not asked here
+        return known
 
     def authorize(self, principal: Principal, action: str) -> None:
         """Return if allowed, see `Gate`."""
@@ -265,7 +289,7 @@ class CredentialGate:
         )
         return _Login(key, principal, self._access.version)
 
-    async def _check_password(self, encoded: str, uri: str, digest: bytes) -> _Login:
+    async def _check_password(self, encoded: str, uri: str, digest: bytes, address: str) -> _Login:
         try:
             decoded = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode()
         except (binascii.Error, ValueError) as error:
@@ -273,18 +297,33 @@ class CredentialGate:
         username, colon, password = decoded.partition(":")
         if not colon:
             raise _refusal()
+
+        def is_known() -> bool:
+            self._check_lockout(username, address)
+            return self._recall(digest) is not None
+
+        self._check_lockout(username, address)
         while True:
             user = self._access.user(username)
-            is_right = await self._passwords.verify(
-                password, user, is_known=lambda: self._recall(digest) is not None
-            )
+            is_right = await self._passwords.verify(password, user, is_known=is_known)
             if self._access.user(username) is user:
                 break  # else the user changed meanwhile, and it was the former one's password
         if not is_right or user is None:
+            left_s = await self._note(NoteFailedLogin(pair_of(username, address)))
+            if left_s > 0:
+                raise locked_out(username, address, left_s)
             raise NotAuthenticated(
                 f"unable to authenticate user [{username}] for REST request [{uri}]"
             )
         return _Login(user, self._user_principal(user), self._access.version)
+
+    def _check_lockout(self, username: str, address: str) -> None:
+        """Refuse who failed too often. Raises `LockedOut`."""
+        if not self._lockouts:
+            return
+        left_s = self._lockouts.left_s(pair_of(username, address))
+        if left_s > 0:
+            raise locked_out(username, address, left_s)
 
     def _user_principal(self, user: UserRecord) -> Principal:
         descriptors = {name: self.role(name) for name in sorted(set(user.roles))}

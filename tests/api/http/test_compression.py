@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from inferry.api.http.compression import accepts_gzip, compress, decompress
+from inferry.api.http.compression import accepts_gzip, compress, decompress, decompress_small
 from inferry.errors import BodyTooLarge, IllegalArgument
 
 
@@ -61,3 +61,12 @@ async def test_a_body_is_unpacked_to_its_limit_only(size):
 )
 def test_callers_say_whether_they_take_gzip(header, expected):
     assert accepts_gzip(header) is expected
+
+
+def test_a_small_body_is_unpacked_without_waiting():
+    assert decompress_small(gzip.compress(b"one"), max_bytes=100) == b"one"
+
+
+@pytest.mark.parametrize("size", [1001, 100_000, 50_000_000])
+def test_what_is_not_small_is_left_to_a_thread(size):
+    assert decompress_small(gzip.compress(b"\0" * size), max_bytes=1000) is None

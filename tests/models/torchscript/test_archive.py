@@ -96,7 +96,7 @@ def test_entries_that_share_their_bytes_are_refused(tmp_path):
             twin.compress_size = twin.file_size = shared.file_size
             twin.CRC, twin.header_offset = shared.CRC, shared.header_offset
             archive.filelist.append(twin)
-        archive._didModify = True
+        archive._didModify = True  # type: ignore[attr-defined]
 
     with pytest.raises(UnusableModel, match="share their bytes"):
         check(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from inferry.errors import Conflict, UnusableModel
@@ -11,8 +13,8 @@ from tests.models.torchscript.uploads import WORDS
 ANGLES = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
-def rules(**given):
-    usual = {
+def rules(**given: Any) -> Tokenization:
+    usual: dict[str, Any] = {
         "do_lower_case": True,
         "with_special_tokens": True,
         "max_sequence_length": 512,

@@ -49,6 +49,7 @@ RENDERINGS: Final[dict[type[InferenceError], Rendering]] = {
     errors.Conflict: Rendering(409, "status_exception"),
     errors.VersionConflict: Rendering(409, "version_conflict_engine_exception"),
     errors.NotAuthenticated: Rendering(401, "security_exception"),
+    errors.LockedOut: Rendering(429, "security_exception"),
     errors.NotAuthorized: Rendering(403, "security_exception"),
     errors.RegionDenied: Rendering(403, "status_exception"),
     errors.MethodNotAllowed: Rendering(405, None),

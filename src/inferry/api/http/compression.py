@@ -36,20 +36,28 @@ async def compress(body: bytes) -> bytes:
     return await asyncio.to_thread(_compress, body)
 
 
+def decompress_small(body: bytes, *, max_bytes: int) -> bytes | None:
+    """Unpack a gzip body that is small, packed and unpacked; None for any other.
+
+    Raises `IllegalArgument` for what is not gzip.
+    """
+    if len(body) > _INLINE:
+        return None
+    unpacker = zlib.decompressobj(_GZIP)
+    try:
+        start = unpacker.decompress(body, min(_INLINE, max_bytes + 1))
+    except zlib.error as error:
+        raise _broken() from error
+    is_whole = unpacker.eof and not unpacker.unused_data and len(start) <= max_bytes
+    return start if is_whole else None
+
+
 async def decompress(body: bytes, *, max_bytes: int) -> bytes:
-    """Unpack a gzip body.
+    """Unpack a gzip body, in a thread.
 
     Raises `BodyTooLarge` above `max_bytes`, without unpacking more, and `IllegalArgument` for what
     is not gzip.
     """
-    if len(body) <= _INLINE:
-        unpacker = zlib.decompressobj(_GZIP)
-        try:
-            start = unpacker.decompress(body, min(_INLINE, max_bytes + 1))
-        except zlib.error as error:
-            raise _broken() from error
-        if unpacker.eof and not unpacker.unused_data and len(start) <= max_bytes:
-            return start
     return await asyncio.to_thread(_decompress, body, max_bytes)
 
 

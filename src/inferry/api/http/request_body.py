@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
 
-from inferry.api.http.compression import decompress, too_large
+from inferry.api.http.compression import decompress, decompress_small, too_large
 from inferry.api.http.direct import Direct
 from inferry.concurrency import time_limit
-from inferry.errors import BadRequest, BodyTooLarge, UnsupportedMediaType
+from inferry.errors import BadRequest, BodyTooLarge, QueueFull, UnsupportedMediaType
 
 Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
+
+_SLOWEST_SENDER: Final = 1024  # bytes a second
+_INFLATED_AT_ONCE: Final = 2
+_RETRY_AFTER_S: Final = 1.0
 
 
 def has_body(headers: Mapping[str, str]) -> bool:
@@ -20,67 +27,145 @@ def has_body(headers: Mapping[str, str]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class BodyReader:
-    """Reads bodies. timeout_s: the longest pause of a client while it sends one."""
+class BodyLimits:
+    """What bodies may take.
+
+    max_bytes: of one, inflated. timeout_s: a client sends the whole body within it, or a kilobyte
+    for each of its seconds, and so on. max_held_bytes: of all bodies that are being received or
+    answered in a process.
+    """
 
     max_bytes: int
+    timeout_s: float = 60.0
+    max_held_bytes: int = 256 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Held:
+    """The bytes of a body that count until `BodyReader.hold` ends."""
+
+    size: int = 0
+
+
+@dataclass(slots=True)
+class _Pace:
+    """How fast a body must come. missing: bytes until the time is set anew."""
+
     timeout_s: float
+    ends_at: float = 0.0
+    missing: float = 0.0
+
+    def left_s(self) -> float:
+        now = time.monotonic()
+        if self.missing <= 0:
+            self.ends_at, self.missing = now + self.timeout_s, _SLOWEST_SENDER * self.timeout_s
+        return self.ends_at - now
+
+
+@dataclass(slots=True)
+class BodyReader:
+    """Reads the bodies of a process. held_bytes: those of the requests that are under way."""
+
+    limits: BodyLimits
+    held_bytes: int = 0
+    _inflating: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(_INFLATED_AT_ONCE)
+    )
+
+    @contextmanager
+    def hold(self) -> Iterator[Held]:
+        """Count, until the block ends, what is read for the `Held` that is given."""
+        held = Held()
+        try:
+            yield held
+        finally:
+            self.held_bytes -= held.size
 
     async def read(
         self,
         headers: Mapping[str, str],
         receive: Receive,
+        held: Held,
         *,
         max_bytes: int | None,
         direct: Direct | None = None,
     ) -> bytes:
         """Give the body; `max_bytes` lowers the limit.
 
-        Raises `BodyTooLarge`, `UnsupportedMediaType` for an encoding other than gzip, and
-        `BadRequest` for a body that is not complete or not gzip.
+        Raises `BodyTooLarge`, `UnsupportedMediaType` for an encoding other than gzip,
+        `BadRequest` for a body that is not complete, too slow or not gzip, and `QueueFull` when
+        those of other requests take too much memory.
         """
-        limit = self.max_bytes if max_bytes is None else min(max_bytes, self.max_bytes)
+        limit = (
+            self.limits.max_bytes if max_bytes is None else min(max_bytes, self.limits.max_bytes)
+        )
         body = direct.take_body() if direct is not None else None
         if body is None:
-            body = await self._receive(headers.get("content-length"), receive, limit)
+            body = await self._receive(headers.get("content-length"), receive, held, limit)
         elif len(body) > limit:
             raise BodyTooLarge(too_large(limit))
+        else:
+            self._count(held, len(body))
         encoding = headers.get("content-encoding")
         if encoding is None or not body:
             return body
         match encoding.strip().lower():
             case "gzip" | "x-gzip":
-                return await decompress(body, max_bytes=limit)
+                return await self._inflate(body, held, limit)
             case "identity":
                 return body
         raise UnsupportedMediaType(f"Content-Encoding header [{encoding}] is not supported")
 
-    async def _receive(self, announced: str | None, receive: Receive, limit: int) -> bytes:
+    async def _receive(
+        self, announced: str | None, receive: Receive, held: Held, limit: int
+    ) -> bytes:
         if announced is not None and (not announced.isdecimal() or int(announced[:20]) > limit):
             raise BodyTooLarge(too_large(limit))
-        message = await self._next(receive)
-        body: bytes = message["body"]
-        if not message["more_body"] and len(body) <= limit:
-            return body
-        parts = [body]
-        size = len(body)
-        while message["more_body"]:
-            if size > limit:
-                break
-            message = await self._next(receive)
+        parts: list[bytes] = []
+        pace = _Pace(self.limits.timeout_s)
+        more = True
+        while more:
+            message = await _next(receive, pace)
             parts.append(message["body"])
-            size += len(parts[-1])
-        if size > limit:
-            raise BodyTooLarge(too_large(limit))
-        return b"".join(parts)
+            self._count(held, len(parts[-1]))
+            if held.size > limit:
+                raise BodyTooLarge(too_large(limit))
+            more = message["more_body"]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _next(self, receive: Receive) -> dict[str, Any]:
-        """Wait for the next part."""
-        try:
-            with time_limit(self.timeout_s):
-                message = await receive()
-        except TimeoutError:
-            raise BadRequest("the request body did not arrive in time") from None
-        if message["type"] != "http.request":
-            raise BadRequest("the request body is not complete")
-        return message
+    async def _inflate(self, body: bytes, held: Held, limit: int) -> bytes:
+        """Unpack a body; large ones a few at a time, since how large is known afterwards only."""
+        inflated = decompress_small(body, max_bytes=limit)
+        if inflated is None:
+            async with self._inflating:
+                inflated = await decompress(body, max_bytes=limit)
+        self._count(held, len(inflated) - len(body))
+        return inflated
+
+    def _count(self, held: Held, size: int) -> None:
+        """Count bytes; a body that is alone is never refused, else it would be so for ever."""
+        others = self.held_bytes - held.size
+        if others and self.held_bytes + size > self.limits.max_held_bytes:
+            raise QueueFull(
+                f"the bodies of requests that are under way hold [{others}] bytes and may hold "
+                f"[{self.limits.max_held_bytes}], try again later",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        held.size += size
+        self.held_bytes += size
+
+
+async def _next(receive: Receive, pace: _Pace) -> dict[str, Any]:
+    """Wait for the next part."""
+    left_s = pace.left_s()
+    try:
+        if left_s <= 0:
+            raise TimeoutError
+        with time_limit(left_s):
+            message = await receive()
+    except TimeoutError:
+        raise BadRequest("the request body did not arrive in time") from None
+    if message["type"] != "http.request":
+        raise BadRequest("the request body is not complete")
+    pace.missing -= len(message["body"])
+    return message

@@ -52,6 +52,7 @@ WORDS: Mapping[type[InferenceError], Words] = MappingProxyType(
         errors.Conflict: Words(409, "invalid_request_error", "conflict"),
         errors.VersionConflict: Words(409, "invalid_request_error", "version_conflict"),
         errors.NotAuthenticated: Words(401, "invalid_request_error", "invalid_api_key"),
+        errors.LockedOut: Words(429, "rate_limit_error", "too_many_failed_logins"),
         errors.NotAuthorized: Words(403, "permission_error", "insufficient_permissions"),
         errors.RegionDenied: Words(403, "permission_error", "region_not_allowed"),
         errors.StreamingNotAllowed: Words(400, "invalid_request_error", "streaming_not_supported"),

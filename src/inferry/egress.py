@@ -1,4 +1,4 @@
-"""Where we may connect: the one gate of outgoing connections.
+"""Where we may connect: the one gate of outgoing connections, to providers and to hubs of models.
 
 Names and literal addresses are checked before a connection is tried, and what a name resolves to
 is checked by the resolver whose answer is connected to, so that no second look-up can differ.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import TypeAlias
@@ -100,6 +101,24 @@ class EgressRules:
                 f"Host [{host}] cannot be called by plain http: [{address}] is a public address, "
                 "use https"
             )
+
+    def permitted(self, found: Iterable[Address], *, host: str, is_plain: bool) -> list[Address]:
+        """Give those of the addresses of a name that may be connected to.
+
+        Raises what `check_address` says of the last one when there is none.
+        """
+        allowed: list[Address] = []
+        refusal: BadRequest | None = None
+        for address in found:
+            try:
+                self.check_address(address, host=host, is_plain=is_plain)
+            except BadRequest as error:
+                refusal = error
+            else:
+                allowed.append(address)
+        if refusal is not None and not allowed:
+            raise refusal
+        return allowed
 
     def _check_name(self, host: str) -> None:
         """Refuse names that say what they stand for; behind a proxy nothing else tells."""

@@ -6,8 +6,8 @@ import ipaddress
 
 import pytest
 
+from inferry.egress import EgressRules
 from inferry.errors import BadRequest
-from inferry.outbound.egress import EgressRules
 
 CLOSED = EgressRules(allow_private_networks=False)
 OPEN = EgressRules(allow_private_networks=True)

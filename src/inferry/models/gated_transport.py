@@ -1,0 +1,72 @@
+"""Connections of downloads, which go only to addresses that passed the gate."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+
+import httpx2
+
+from inferry.egress import Address, EgressRules
+
+
+class GatedTransport(httpx2.BaseTransport):
+    """Looks a name up, checks what it stands for, and connects to that.
+
+    Each origin has connections of its own, so that what one host has proven serves no other.
+    """
+
+    def __init__(
+        self,
+        rules: EgressRules,
+        context: ssl.SSLContext,
+        look_up: Callable[[str], Iterable[Address]] | None = None,
+    ) -> None:
+        """look_up: gives the addresses of a name, those of the system if left out."""
+        self._rules = rules
+        self._context = context
+        self._look_up = look_up or _look_up
+        self._transports: dict[tuple[str, str, int | None], httpx2.HTTPTransport] = {}
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send to the first address that takes a connection. Raises `BadRequest`."""
+        url, host = request.url, request.url.host
+        is_plain = url.scheme == "http"
+        refused: httpx2.TransportError | None = None
+        for address in self._rules.permitted(self._look_up(host), host=host, is_plain=is_plain):
+            pinned = httpx2.Request(
+                request.method,
+                url.copy_with(host=str(address)),
+                headers=request.headers,  # among them `Host` with the name
+                stream=request.stream,
+                # The certificate still has to be that of the name.
+                extensions={**request.extensions, "sni_hostname": host},
+            )
+            try:
+                return self._transport(url).handle_request(pinned)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                refused = error
+        raise refused or httpx2.ConnectError(f"[{host}] has no address")
+
+    def close(self) -> None:
+        """Close all connections."""
+        for transport in self._transports.values():
+            transport.close()
+
+    def _transport(self, url: httpx2.URL) -> httpx2.HTTPTransport:
+        origin = (url.scheme, url.host, url.port)
+        if origin not in self._transports:
+            self._transports[origin] = httpx2.HTTPTransport(verify=self._context, trust_env=False)
+        return self._transports[origin]
+
+
+def _look_up(host: str) -> list[Address]:
+    """Give the addresses of a name or a literal, in the order of the system."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise httpx2.ConnectError(f"[{host}] cannot be found") from error
+    literals = (str(address[0]).partition("%")[0] for _, _, _, _, address in found)
+    return list(dict.fromkeys(map(ipaddress.ip_address, literals)))
