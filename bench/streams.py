@@ -29,8 +29,8 @@ from bench.seed import NO_LIMIT
 from bench.ticking import EVENTS, EVERY_S, FIRST_S
 
 _MESSAGES = [{"role": "user", "content": "tell me a short story about a fox"}]
-_MANY = (1, 20, 100, 500)
-_HELD = 100  # more at a time is more than one core passes on without gathering events
+_MANY = (1, 20, 100, 300, 500)
+_HELD = 300  # what one core passes on without gathering events; 500 are shown
 _FIRST_RATIO, _GAP_RATIO, _ADDED_MS = 1.5, 1.5, 5.0
 
 

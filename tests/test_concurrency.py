@@ -5,7 +5,15 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from inferry.concurrency import Nursery, SingleFlight, first_of, run_all, time_limit, within
+from inferry.concurrency import (
+    IdleLimit,
+    Nursery,
+    SingleFlight,
+    first_of,
+    run_all,
+    time_limit,
+    within,
+)
 from inferry.domain import Deadline
 from inferry.errors import BadRequest, DeadlineExceeded
 
@@ -210,3 +218,48 @@ async def test_shared_work_goes_on_when_its_first_caller_leaves() -> None:
 
         assert await second == 7
         assert work.runs == 1
+
+
+async def test_a_wait_that_is_late_is_cancelled_and_told() -> None:
+    work = Work()
+    idle = IdleLimit(0.01, asyncio.get_running_loop())
+
+    with pytest.raises(TimeoutError):
+        await idle.wait(work.run())
+
+    assert work.was_cancelled
+    assert not task().cancelling()
+
+
+async def test_time_between_waits_does_not_count() -> None:
+    loop = asyncio.get_running_loop()
+    idle = IdleLimit(0.02, loop)
+    passed = asyncio.Event()
+    loop.call_later(0.06, passed.set)
+
+    await passed.wait()
+    result = await idle.wait(give(1))
+    idle.close()
+
+    assert result == 1
+
+
+async def test_a_wait_that_somebody_else_cancels_stays_cancelled() -> None:
+    work = Work()
+    idle = IdleLimit(60, asyncio.get_running_loop())
+
+    async with Nursery() as nursery:
+        waiting = nursery.start(idle.wait(work.run()))
+        await work.started.wait()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    idle.close()
+
+    assert work.was_cancelled
+
+
+def task() -> asyncio.Task[object]:
+    found = asyncio.current_task()
+    assert found is not None
+    return found

@@ -33,6 +33,7 @@ from inferry.api.http.request_body import BodyLimits
 from inferry.api.openai.routes import openai_routes
 from inferry.api.openapi import openapi_routes
 from inferry.api.security.routes import security_routes
+from inferry.api.trained_models.deployments import deployment_routes
 from inferry.api.trained_models.models import trained_model_routes
 from inferry.bootstrap import Bootstrap
 from inferry.commands import StartDeployment
@@ -280,6 +281,7 @@ async def build(
         *elastic_routes(snapshot, inference, writer, services, diagnostics=_numbers),
         *openai_routes(snapshot, inference),
         *trained_model_routes(trained_models, writer, incoming_of(config)),
+        *deployment_routes(trained_models, writer, node=bootstrap.node_name),
         *extension_routes(snapshot, writer),
         *cluster_routes(
             ClusterIdentity(bootstrap.node_name, bootstrap.cluster_uuid, config.server.version)

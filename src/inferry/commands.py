@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from inferry.records import RoleDescriptor, TrainedModelRecord
+from inferry.deployment_stats import DeploymentStats
+from inferry.records import DeploymentRecord, RoleDescriptor, TrainedModelRecord
 
 
 class Command(msgspec.Struct, frozen=True, tag=True):
@@ -84,6 +85,57 @@ class FetchSecrets(Command, frozen=True):
     Reply: ClassVar[Any] = dict[str, str]
     inference_id: str
     revision: int
+
+
+class StartModel(Command, frozen=True):
+    """Start a deployment of a model (`_start`); the reply is how it is then.
+
+    deployment_id: None for the model's own id. number_of_allocations: None for one, or for as many
+    as `adaptive_allocations` says. wait_for: starting, started or fully_allocated. timeout_s,
+    timeout: in seconds, and as the caller wrote it.
+    """
+
+    Reply: ClassVar[Any] = DeploymentRecord
+    model_id: str
+    deployment_id: str | None = None
+    number_of_allocations: int | None = None
+    threads_per_allocation: int = 1
+    queue_capacity: int = 10_000
+    cache_size: str | None = None
+    priority: str = "normal"
+    adaptive_allocations: dict[str, Any] | None = None
+    wait_for: str = "started"
+    timeout_s: float = 20.0
+    timeout: str = "20s"
+    actor: str | None = None
+
+
+class StopModel(Command, frozen=True):
+    """Stop deployments (`_stop`): ids and patterns between commas, or the id of a model with one.
+
+    force: also those that endpoints use.
+    """
+
+    expression: str
+    allow_no_match: bool = True
+    force: bool = False
+    actor: str | None = None
+
+
+class UpdateModel(Command, frozen=True):
+    """Change the allocations of a deployment (`_update`); the reply is how it is then."""
+
+    Reply: ClassVar[Any] = DeploymentRecord
+    deployment_id: str
+    number_of_allocations: int | None = None
+    adaptive_allocations: dict[str, Any] | None = None
+    actor: str | None = None
+
+
+class FetchStats(Command, frozen=True):
+    """Tell what every deployment has done."""
+
+    Reply: ClassVar[Any] = list[DeploymentStats]
 
 
 class StartDeployment(Command, frozen=True):

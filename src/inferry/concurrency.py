@@ -34,12 +34,13 @@ class time_limit:  # noqa: N801  read as what it does: `with time_limit(5):`
     """Cancel the body after `seconds` and raise `TimeoutError` then.
 
     `asyncio.timeout` for the way of every request: it cannot be moved, and costs half.
+    loop: the running one, where it is known: to ask for it is a call of the system in Python 3.11.
     """
 
     __slots__ = ("_cancellations", "_handle", "_task", "is_over")
 
-    def __init__(self, seconds: float) -> None:
-        self._task: asyncio.Task[Any] | None = asyncio.current_task()
+    def __init__(self, seconds: float, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._task: asyncio.Task[Any] | None = asyncio.current_task(loop)
         if self._task is None:
             raise RuntimeError("a time limit needs a task")
         self._cancellations = self._task.cancelling()
@@ -68,6 +69,50 @@ class time_limit:  # noqa: N801  read as what it does: `with time_limit(5):`
             self._task.cancel()
 
 
+class IdleLimit:
+    """Limits each of many waits, one after the other, at a fraction of what `time_limit` costs.
+
+    One timer looks how long the present wait has lasted. Close it, or the timer goes on.
+    """
+
+    __slots__ = ("_handle", "_is_over", "_loop", "_since", "_task", "seconds")
+
+    def __init__(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+        self.seconds = seconds
+        self._loop = loop
+        self._since: float | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._is_over = False
+        self._handle = loop.call_later(seconds, self._look)
+
+    async def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Give what `work` gives. Raises `TimeoutError`, and `work` is cancelled, if it is late."""
+        task = self._task = asyncio.current_task(self._loop)
+        assert task is not None
+        cancellations = task.cancelling()
+        self._since = self._loop.time()
+        try:
+            return await work
+        except asyncio.CancelledError as error:
+            if self._is_over and task.uncancel() <= cancellations:
+                raise TimeoutError from error
+            raise
+        finally:
+            self._since = self._task = None
+
+    def close(self) -> None:
+        """End the timer."""
+        self._handle.cancel()
+
+    def _look(self) -> None:
+        waited_s = 0.0 if self._since is None else self._loop.time() - self._since
+        if self._task is not None and waited_s >= self.seconds:
+            self._is_over = True
+            self._task.cancel()
+        else:
+            self._handle = self._loop.call_later(self.seconds - waited_s, self._look)
+
+
 @contextmanager
 def within(deadline: Deadline) -> Iterator[None]:
     """Cancel the body when `deadline` ends and raise `DeadlineExceeded` then."""
@@ -82,9 +127,11 @@ def within(deadline: Deadline) -> Iterator[None]:
         raise deadline.exceeded() from None
 
 
-def start_in(tasks: set[asyncio.Task[T]], work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+def start_in(
+    tasks: set[asyncio.Task[T]], work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop
+) -> asyncio.Task[T]:
     """Start `work` for an owner who keeps his tasks in `tasks`, which forgets it when it ends."""
-    task = asyncio.get_running_loop().create_task(work)
+    task = loop.create_task(work)
     tasks.add(task)
     task.add_done_callback(tasks.discard)
     return task

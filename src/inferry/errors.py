@@ -28,6 +28,7 @@ dialect renders the tree in its own way.
     ├── BodyTooLarge                above the size limit
     ├── DeadlineExceeded            our own time limit
     ├── StillStarting               a local model that is still loading when the time is over
+    ├── StartFailed                 a deployment that did not come up; the cause says why
     ├── QueueFull                   refused now instead of slow for all
     ├── WorkerLost                  the process that ran a local model ended meanwhile
     ├── ShuttingDown                the server drains
@@ -205,6 +206,11 @@ class DeadlineExceeded(InferenceError):
 @dataclass(eq=False)
 class StillStarting(InferenceError):
     """A local model is still loading; it goes on."""
+
+
+@dataclass(eq=False)
+class StartFailed(InferenceError):
+    """A deployment did not come up; `__cause__` is the failure itself."""
 
 
 @dataclass(eq=False)

@@ -10,6 +10,7 @@ import msgspec
 
 from inferry.calls import Event, HttpCall, HttpReply
 from inferry.commands import Command, StagedFile
+from inferry.deployment_stats import DeploymentStats
 from inferry.domain import Deadline, Endpoint, InputType, Json, Result, TaskType
 from inferry.records import (
     Announced,
@@ -123,8 +124,8 @@ class Deployments(Protocol):
         """Start a model, or join its start, and give it when it runs.
 
         A model that has never run and does not is forgotten again; one that `is_proven` is tried
-        until it is stopped. Goes on when the caller is cancelled. Raises what the start failed
-        with: `NotFound`, `UnusableModel`, `InternalError`, ...
+        until it is stopped; one that rests is given allocations. Goes on when the caller is
+        cancelled. Raises what the start failed with: `NotFound`, `UnusableModel`, ...
         """
 
     async def scale(self, spec: DeploymentSpec) -> None:
@@ -138,6 +139,9 @@ class Deployments(Protocol):
 
     def records(self) -> Iterable[DeploymentRecord]:
         """Give every deployment as it is now."""
+
+    async def stats(self) -> list[DeploymentStats]:
+        """Tell what every deployment has done."""
 
 
 class Incoming(Protocol):

@@ -42,7 +42,8 @@ class DeploymentSpec(msgspec.Struct, frozen=True):
     """A local model that is to run. dimensions: a width below the model's own, None for that.
 
     task_type: what it shall do, None for whatever its files say.
-    num_allocations: batches that run at once; num_threads: of each.
+    num_allocations: batches that run at once, none while it rests; num_threads: of each.
+    queue_capacity: texts that may wait. cache_size: as the caller wrote it; nothing is kept.
     """
 
     deployment_id: str
@@ -52,14 +53,35 @@ class DeploymentSpec(msgspec.Struct, frozen=True):
     adaptive_allocations: dict[str, Any] | None = None
     dimensions: int | None = None
     task_type: TaskType | None = None
+    queue_capacity: int = 10_000
+    cache_size: str | None = None
+    priority: str = "normal"
+
+
+class AssignmentRecord(msgspec.Struct, frozen=True, tag="assignment"):
+    """A deployment that somebody started for itself, rather than with an endpoint.
+
+    is_starting: it has not run yet; if it does not start, it goes again.
+    """
+
+    spec: DeploymentSpec
+    created_at_ms: int
+    is_starting: bool = False
+    revision: int = 1
+
+    @property
+    def key(self) -> str:
+        """The record's key among its kind."""
+        return self.spec.deployment_id
 
 
 class DeploymentRecord(msgspec.Struct, frozen=True, tag="deployment"):
     """A local model that runs, or is about to; never stored.
 
-    state: starting, started or failed. progress: of a start, for people. socket: path where its
-    worker answers or will in a moment, None where it does not. reason: why it failed. task_type,
-    dimensions, similarity and precision: of the model, as loaded.
+    state: starting, started or failed; started also while it rests, with no allocations. progress:
+    of a start, for people. socket: path where its worker answers or will in a moment, None where it
+    does not. reason: why it failed. task_type, dimensions, similarity and precision: of the model,
+    as loaded. started_at_ms: since the epoch. model_bytes: of the files of its folder.
     """
 
     spec: DeploymentSpec
@@ -71,6 +93,8 @@ class DeploymentRecord(msgspec.Struct, frozen=True, tag="deployment"):
     dimensions: int | None = None
     similarity: str | None = None
     precision: str | None = None
+    started_at_ms: int | None = None
+    model_bytes: int = 0
     revision: int = 1
 
     @property
@@ -241,6 +265,7 @@ class ReferenceRecord(msgspec.Struct, frozen=True, tag="reference"):
 
 Record: TypeAlias = (
     EndpointRecord
+    | AssignmentRecord
     | DeploymentRecord
     | RoleRecord
     | UserRecord

@@ -298,6 +298,7 @@ class _Supervisor:
             skip_validation=config.inference.skip_validate_and_start,
             timeout_s=config.inference.timeout_s,
             generative_timeout_s=config.inference.completion_timeout_s,
+            node=socket.gethostname(),
         )
 
 

@@ -21,6 +21,7 @@ from inferry.commands import DeleteEndpoint, PutEndpoint, StagedFile, UpdateEndp
 from inferry.concurrency import Nursery
 from inferry.core.registry import Registry
 from inferry.core.snapshot import Snapshot
+from inferry.deployment_stats import DeploymentStats
 from inferry.domain import (
     Completion,
     Deadline,
@@ -43,6 +44,7 @@ from inferry.errors import (
     VersionConflict,
 )
 from inferry.fields import Field
+from inferry.modeling import Protection
 from inferry.records import (
     Announced,
     Change,
@@ -302,6 +304,10 @@ class ToldDeployments:
         if self.running.pop(deployment_id, None) is not None:
             self._ended.pop(deployment_id, asyncio.Event()).set()
             await self._publish([Drop("deployment", deployment_id)])
+
+    async def stats(self) -> list[DeploymentStats]:
+        await asyncio.sleep(0)
+        return [DeploymentStats(one, 0, None, Protection()) for one in self.running.values()]
 
     def find(self, deployment_id: str) -> DeploymentRecord | None:
         return self.running.get(deployment_id)

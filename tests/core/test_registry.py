@@ -78,7 +78,7 @@ def test_every_command_of_the_registry_has_a_handler(house) -> None:
             word in one.__name__
             for word in (
                 *("Endpoint", "Region", "Reference", "FetchSecrets", "Deployment"),
-                *("TrainedModel", "DefinitionPart", "Vocabulary"),
+                *("TrainedModel", "DefinitionPart", "Vocabulary", "Model", "FetchStats"),
             )
         )
     }

@@ -15,6 +15,7 @@ import pytest
 
 from inferry.children import Child, start_child
 from inferry.concurrency import Nursery, run_all
+from inferry.deployment_stats import WorkerStats
 from inferry.domain import InputType, TaskType
 from inferry.engine.batching import Lane
 from inferry.engine.messages import (
@@ -31,7 +32,6 @@ from inferry.engine.messages import (
     Inferred,
     Load,
     ModelFacts,
-    WorkerStats,
     encode_load,
 )
 from inferry.errors import DeadlineExceeded, InternalError, UnusableModel
@@ -212,7 +212,7 @@ async def test_a_check_runs_the_model_unless_something_has_just_run(worker) -> N
     await worker.control(CHECK)
     await worker.control(CHECK)
 
-    assert (await worker.stats()).inference_count == 1
+    assert (await worker.stats()).batches == 1
 
 
 async def test_its_slots_can_be_scaled_as_far_as_it_has_streams(worker) -> None:

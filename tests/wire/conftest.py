@@ -22,6 +22,7 @@ from tests.server import Reply, Server, run_server, start_server
 JSON = "application/json"
 _ROUTES = {
     "text_embedding": "/v1/embeddings",
+    "embedding": "/v1/embeddings",
     "completion": "/v1/chat/completions",
     "chat_completion": "/v1/chat/completions",
 }

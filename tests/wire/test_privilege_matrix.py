@@ -19,6 +19,10 @@ MIGHTY = {"all", "superuser"}
 ALLOWED = {
     "cluster:monitor/xpack/inference/": KNOWN - {"no privilege", "monitor_ml", "manage_ml"},
     "cluster:monitor/xpack/ml/": {*MIGHTY, "monitor", "manage", "monitor_ml", "manage_ml"},
+    "cluster:admin/xpack/ml/inference/deployment/": {
+        *MIGHTY,
+        *("manage", "manage_ml", "manage_inference", "inference_admin"),
+    },
     "cluster:admin/xpack/ml/": {*MIGHTY, "manage", "manage_ml"},
     "cluster:admin/xpack/inference/": {
         *MIGHTY,
@@ -32,6 +36,7 @@ GRANTED_BY = {
     "cluster:monitor/xpack/inference/": "monitor_inference,manage_inference,monitor,manage,all",
     "cluster:admin/xpack/inference/": "manage_inference,manage,all",
     "cluster:monitor/xpack/ml/": "monitor_ml,manage_ml,monitor,manage,all",
+    "cluster:admin/xpack/ml/inference/deployment/": "manage_inference,manage_ml,manage,all",
     "cluster:admin/xpack/ml/": "manage_ml,manage,all",
     "cluster:admin/xpack/security/api_key/create": (
         "manage_own_api_key,manage_api_key,manage_security,all"

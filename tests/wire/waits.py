@@ -3,4 +3,4 @@
 import pytest
 
 LOCAL_MODELS = pytest.mark.xfail(strict=True, reason="waits for: local models")
-MORE_SERVICES = pytest.mark.xfail(strict=True, reason="waits for: services beyond openai")
+MULTIMODAL = pytest.mark.xfail(strict=True, reason="waits for: services that embed images")

@@ -37,6 +37,22 @@ def parse_flag(query: Mapping[str, str], name: str) -> bool:
     raise IllegalArgument(f"Failed to parse value [{value}] as only [true] or [false] are allowed.")
 
 
+def parse_number(
+    query: Mapping[str, str], name: str, default: int, *, at_least: int | None = 0
+) -> int:
+    """Read a whole number. Raises `IllegalArgument`, also for one below `at_least`."""
+    text = query.get(name, str(default))
+    try:
+        number = int(text)
+    except ValueError:
+        raise IllegalArgument(
+            f"Failed to parse int parameter [{name}] with value [{text[:_LONGEST_NAME]}]"
+        ) from None
+    if at_least is not None and number < at_least:
+        raise IllegalArgument(f"Parameter [{name}] cannot be < {at_least}")
+    return number
+
+
 def parse_timeout(text: str, name: str = "timeout") -> tuple[float, str]:
     """Give the seconds that `text` stands for, and the text; `-1` is the longest we know.
 

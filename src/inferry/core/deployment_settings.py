@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
+from inferry.allocations import BOTH, allocation_problems, is_enabled, thread_problems
+from inferry.commands import StartModel, UpdateModel
 from inferry.core.preconfigured import ELSER_MODEL_ID
 from inferry.domain import ElementType, Json, Settings, TaskType
 from inferry.errors import InvalidRequest, InvalidSettings
@@ -17,7 +21,7 @@ LOCAL_SERVICES = frozenset({"elasticsearch", "elser"})
 
 _ALLOCATIONS, _ADAPTIVE = "num_allocations", "adaptive_allocations"
 _ATTACHED = "deployment_id"
-_MAX_THREADS = 32
+_MAX_CAPACITY = 100_000
 
 
 def deployment_of(inference_id: str, settings: Settings) -> str:
@@ -37,13 +41,9 @@ def spec_of(record: EndpointRecord) -> DeploymentSpec:
     wanted, threads = settings.get(_ALLOCATIONS), settings.get("num_threads")
     dimensions = record.service_settings.get("dimensions")
     assert isinstance(threads, int)
-    problems = []
-    if threads > _MAX_THREADS or threads & (threads - 1):
-        problems.append(
-            f"[threads_per_allocation] must be a power of 2 less than or equal to {_MAX_THREADS}"
-        )
-    if wanted is not None and _is_enabled(adaptive):
-        problems.append("[number_of_allocations] cannot be set if adaptive allocations is enabled")
+    problems = thread_problems(threads)
+    if wanted is not None and is_enabled(adaptive):
+        problems.append(BOTH)
     if problems:
         raise InvalidRequest.of(problems)
     return DeploymentSpec(
@@ -55,6 +55,54 @@ def spec_of(record: EndpointRecord) -> DeploymentSpec:
         dimensions=dimensions if record.dimensions_set_by_user else None,
         task_type=TaskType(record.task_type),
     )
+
+
+def spec_of_start(command: StartModel) -> DeploymentSpec:
+    """Give the deployment that a `_start` asks for. Raises `InvalidRequest`, all problems at once.
+
+    One of low priority has one allocation of one thread.
+    """
+    adaptive, wanted = command.adaptive_allocations, command.number_of_allocations
+    threads, capacity = command.threads_per_allocation, command.queue_capacity
+    problems = [
+        *allocation_problems(wanted, adaptive),
+        *thread_problems(threads),
+        *(["[queue_capacity] must be a positive integer"] if capacity < 1 else []),
+        *(["[queue_capacity] must be less than 100000"] if capacity > _MAX_CAPACITY else []),
+        *(["[timeout] must be positive"] if command.timeout_s <= 0 else []),
+    ]
+    if command.priority == "low":
+        if wanted is not None and wanted > 1:
+            problems.append("[number_of_allocations] must be 1 when [priority] is low")
+        if threads > 1:
+            problems.append("[threads_per_allocation] must be 1 when [priority] is low")
+    if problems:
+        raise InvalidRequest.of(problems)
+    return DeploymentSpec(
+        command.deployment_id or command.model_id,
+        command.model_id,
+        wanted or _first_allocations(adaptive),
+        threads,
+        adaptive_allocations=adaptive,
+        queue_capacity=capacity,
+        cache_size=command.cache_size,
+        priority=command.priority,
+    )
+
+
+def spec_when_updated(spec: DeploymentSpec, command: UpdateModel) -> DeploymentSpec:
+    """Give a deployment with the allocations of an `_update`: one kind replaces the other.
+
+    Raises `InvalidRequest`, all problems at once.
+    """
+    adaptive, wanted = command.adaptive_allocations, command.number_of_allocations
+    problems = allocation_problems(wanted, adaptive)
+    if wanted is None and adaptive is None:
+        problems.append("[number_of_allocations] or [adaptive_allocations] must be set")
+    if problems:
+        raise InvalidRequest.of(problems)
+    allocations = wanted or max(spec.num_allocations, _first_allocations(adaptive))
+    return msgspec.structs.replace(spec, num_allocations=allocations, adaptive_allocations=adaptive)
 
 
 def model_of(record: EndpointRecord) -> str:
@@ -111,10 +159,6 @@ def with_allocations(stored: Settings, given: Settings) -> dict[str, Json]:
         raise InvalidSettings.of([problem])
     kept = {name: value for name, value in stored.items() if name not in (_ALLOCATIONS, _ADAPTIVE)}
     return {**kept, named[0]: given[named[0]]}
-
-
-def _is_enabled(adaptive: Json) -> bool:
-    return isinstance(adaptive, dict) and adaptive.get("enabled") is True
 
 
 def _first_allocations(adaptive: Json) -> int:

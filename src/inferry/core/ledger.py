@@ -17,6 +17,7 @@ from inferry.core.regions import SERVICES_WITH_REGION
 from inferry.errors import InferenceError
 from inferry.protocols import Publish, Store
 from inferry.records import (
+    AssignmentRecord,
     Change,
     Drop,
     EndpointRecord,
@@ -33,9 +34,10 @@ _unpack = msgspec.msgpack.Decoder(EndpointRecord).decode
 
 
 class Ledger:
-    """Endpoints, uploaded models, region policy and references as the store has them.
+    """Endpoints, uploaded models, assignments, region policy and references as the store has them.
 
-    locks: by endpoint id; hold one from a look at the endpoint to the change that rests on it.
+    locks: by the id of an endpoint or a deployment; hold one from a look at it to the change that
+    rests on the look.
     clock: seconds since the epoch.
     """
 
@@ -49,6 +51,7 @@ class Ledger:
         self._with_region: set[str] = set()
         self._local: set[str] = set()
         self.trained_models: dict[str, TrainedModelRecord] = {}
+        self.assignments: dict[str, AssignmentRecord] = {}
         self.region_policy: RegionPolicyRecord | None = None
         self.references = References()
 
@@ -123,6 +126,8 @@ class Ledger:
             self.references.put(record)
         elif isinstance(record, TrainedModelRecord):
             self.trained_models[record.model_id] = record
+        elif isinstance(record, AssignmentRecord):
+            self.assignments[record.key] = record
 
     def _drop(self, drop: Drop) -> None:
         if drop.kind == "endpoint":
@@ -135,6 +140,8 @@ class Ledger:
             self.references.drop(drop.key)
         elif drop.kind == "trained_model":
             self.trained_models.pop(drop.key, None)
+        elif drop.kind == "assignment":
+            self.assignments.pop(drop.key, None)
 
 
 def _public(change: Change) -> Change:

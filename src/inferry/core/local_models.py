@@ -114,22 +114,21 @@ class LocalModels:
     async def start(self, inference_id: str) -> DeploymentRecord:
         """Start the model of an endpoint that is to run, unless it runs.
 
-        Raises `NotFound`, and what the start failed with.
+        Only those of preconfigured endpoints are deployed by a run; others are with their PUT.
+        Raises `NotFound`, `NotDeployed`, and what the start failed with.
         """
-        record = self._ledger.endpoint(inference_id) or self._built_in.get(inference_id)
-        if record is None or record.service not in LOCAL_SERVICES:
-            raise endpoint_not_found(inference_id)
-        if is_attached(record.service_settings):
-            deployment_id = deployment_of(inference_id, record.service_settings)
+        record = self._local(inference_id)
+        deployment_id = deployment_of(inference_id, record.service_settings)
+        found = self._deployments.find(deployment_id)
+        if found is not None:  # it starts, or rests
+            return await self._deployments.start(found.spec)
+        is_lazy = self._skip_start or inference_id in self._built_in
+        if is_attached(record.service_settings) or not is_lazy:
             raise NotDeployed(
                 f"[{deployment_id}], which runs the inference endpoint [{inference_id}], "
                 "is not deployed"
             )
-        found = self._deployments.find(inference_id)
-        if found is None:
-            await self._check(record)
-        is_proven = inference_id not in self._built_in and not record.is_starting
-        return await self._deployments.start(spec_of(record), is_proven=is_proven)
+        return await self._bring_up(record)
 
     async def follow(self, record: EndpointRecord) -> None:
         """Give a deployment the allocations that its endpoint has now."""
@@ -226,9 +225,21 @@ class LocalModels:
             return None
         return current
 
+    def _local(self, inference_id: str) -> EndpointRecord:
+        """Give an endpoint whose model runs here. Raises `NotFound`."""
+        record = self._ledger.endpoint(inference_id) or self._built_in.get(inference_id)
+        if record is None or record.service not in LOCAL_SERVICES:
+            raise endpoint_not_found(inference_id)
+        return record
+
+    async def _bring_up(self, record: EndpointRecord) -> DeploymentRecord:
+        await self._check(record)
+        is_proven = record.inference_id not in self._built_in and not record.is_starting
+        return await self._deployments.start(spec_of(record), is_proven=is_proven)
+
     async def _start_at_boot(self, inference_id: str) -> None:
         try:
-            await self.start(inference_id)
+            await self._bring_up(self._local(inference_id))
         except InferenceError as error:
             get_logger().error(
                 "a local model did not start", inference_id=inference_id, reason=str(error)

@@ -18,6 +18,7 @@ from inferry.commands import (
     DeleteTrainedModel,
     Deletion,
     FetchSecrets,
+    FetchStats,
     PutDefinitionPart,
     PutEndpoint,
     PutReference,
@@ -25,10 +26,14 @@ from inferry.commands import (
     PutTrainedModel,
     PutVocabulary,
     StartDeployment,
+    StartModel,
+    StopModel,
     UpdateEndpoint,
+    UpdateModel,
 )
 from inferry.concurrency import Nursery
 from inferry.core.deployment_settings import LOCAL_SERVICES
+from inferry.core.deployments import DeploymentWriter
 from inferry.core.endpoint_writer import EndpointWriter, WriteRules
 from inferry.core.ledger import Ledger
 from inferry.core.local_models import LocalModels
@@ -36,7 +41,7 @@ from inferry.core.policy_writer import PolicyWriter
 from inferry.core.sealing import Sealer
 from inferry.core.trained_models import TrainedModelWriter
 from inferry.protocols import Deployments, Incoming, ModelFiles, Probe, Publish, Store, Vault
-from inferry.records import EndpointRecord, Record, TrainedModelRecord
+from inferry.records import DeploymentRecord, EndpointRecord, Record, TrainedModelRecord
 from inferry.service import Service
 from inferry.telemetry import get_logger
 
@@ -47,7 +52,7 @@ class Registry:
     files: of uploaded models; incoming: where API processes put what they receive.
     nursery: of commands; starts: of local models that start, whoever waits for them.
     skip_validation: store without a probe or a start. timeout_s, generative_timeout_s: of a PUT
-    that names none. clock: seconds since the epoch.
+    that names none. node: what this host is called. clock: seconds since the epoch.
     """
 
     def __init__(  # noqa: PLR0913 - wired in one place, by name
@@ -66,6 +71,7 @@ class Registry:
         skip_validation: bool = False,
         timeout_s: float = 30.0,
         generative_timeout_s: float = 120.0,
+        node: str = "local",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._nursery = nursery
@@ -81,6 +87,7 @@ class Registry:
         )
         self._policies = PolicyWriter(self._ledger, clock)
         self._trained_models = TrainedModelWriter(self._ledger, files, incoming, deployments)
+        self._deployments = DeploymentWriter(self._ledger, deployments, nursery=starts, node=node)
 
     def load(self, records: Iterable[Record]) -> None:
         """Take over what the store holds; records of other kinds are left alone.
@@ -95,8 +102,9 @@ class Registry:
             )
 
     def resume(self, preload: Iterable[str]) -> None:
-        """Start the local models of stored endpoints, and of those that `preload` names."""
+        """Start the local models of stored endpoints and deployments, and those of `preload`."""
         self._local.resume(self._stored_local, preload)
+        self._deployments.resume()
 
     def trained_models(self) -> Collection[str]:
         """Give the ids of the uploaded models."""
@@ -114,6 +122,10 @@ class Registry:
             DeleteEndpoint: self.delete_endpoint,
             FetchSecrets: self.fetch_secrets,
             StartDeployment: self.start_deployment,
+            StartModel: self.start_model,
+            StopModel: self.stop_model,
+            UpdateModel: self.update_model,
+            FetchStats: self._deployments.stats,
             PutTrainedModel: self.put_trained_model,
             PutDefinitionPart: self.put_definition_part,
             PutVocabulary: self.put_vocabulary,
@@ -160,6 +172,18 @@ class Registry:
         Raises `NotFound`, and what the start failed with.
         """
         await self._local.start(command.inference_id)
+
+    async def start_model(self, command: StartModel) -> DeploymentRecord:
+        """Start a deployment. Raises as `DeploymentWriter.start`."""
+        return await self._nursery.finish(self._deployments.start(command))
+
+    async def stop_model(self, command: StopModel) -> None:
+        """Stop deployments. Raises `NotFound`, `BadRequest`, and `Conflict` when one is in use."""
+        await self._nursery.finish(self._deployments.stop(command))
+
+    async def update_model(self, command: UpdateModel) -> DeploymentRecord:
+        """Change a deployment. Raises `NotFound`, `InvalidRequest`."""
+        return await self._nursery.finish(self._deployments.update(command))
 
     async def put_trained_model(self, command: PutTrainedModel) -> TrainedModelRecord:
         """Create a model whose parts come later, and give what is stored.

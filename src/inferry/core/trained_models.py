@@ -126,6 +126,8 @@ class TrainedModelWriter:
             if not command.force:
                 self._refuse_use(model_id, deployed)
             for deployment_id in deployed:
+                if deployment_id in self._ledger.assignments:
+                    await self._ledger.commit(Drop("assignment", deployment_id))
                 await self._deployments.stop(deployment_id)
             await self._ledger.commit(Drop("trained_model", model_id, expects=record.revision))
             await asyncio.to_thread(self._files.remove, model_id)

@@ -247,7 +247,8 @@ class Batcher:
             job.tokens += len(item.encoded.ids)
             if item.encoded.is_truncated:
                 job.cut.append(item.index)
-            self.tally.inference_count += 1
+            if job.lane is not Lane.CHECK:
+                self.tally.inference_count += 1
             job.left -= 1
             self._lanes[job.lane].texts -= 1
             if job.left == 0:

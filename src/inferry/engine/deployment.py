@@ -20,7 +20,9 @@ import msgspec
 from inferry.bootstrap import environment_of_children
 from inferry.children import Backoff, Child, start_child
 from inferry.concurrency import Nursery
+from inferry.deployment_stats import DeploymentStats, WorkerStats
 from inferry.engine.batching import Lane
+from inferry.engine.controller import Work
 from inferry.engine.cores import Cores, Holder
 from inferry.engine.messages import (
     CHECK,
@@ -34,9 +36,9 @@ from inferry.engine.messages import (
     STATS,
     Load,
     ModelFacts,
-    WorkerStats,
     encode_load,
 )
+from inferry.engine.tally_book import TallyBook
 from inferry.errors import InferenceError, InternalError, NotDeployed, UnusableModel
 from inferry.ipc import ChannelClosed, Handler
 from inferry.modeling import (
@@ -58,6 +60,7 @@ _LONGEST_PAUSE_S = 60.0
 _CHECK_S = 10.0
 _PREPARE_S = 900.0
 _FAILED_CHECKS = 3
+_NS_PER_MS = 1_000_000
 _MOST_THREADS, _MOST_THREADS_PER_CORE = 256, 16  # far more than any runtime starts
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -106,7 +109,7 @@ class Deployment:
     """
 
     def __init__(self, spec: DeploymentSpec, workshop: Workshop, *, socket_name: str) -> None:
-        self.record = DeploymentRecord(spec)
+        self.record = DeploymentRecord(spec, started_at_ms=time.time_ns() // _NS_PER_MS)
         self.restarts = 0
         self.protection = Protection(missing="it has not started")
         self._workshop = workshop
@@ -118,6 +121,12 @@ class Deployment:
         self._loop = asyncio.get_running_loop()
         self._outcome: Outcome = self._loop.create_future()
         self._failed_checks = 0
+        self._book = TallyBook()
+        self._scaling = asyncio.Lock()
+        self._wanted = asyncio.Event()
+        self._is_let_go = False
+        if spec.num_allocations:
+            self._wanted.set()
 
     @property
     def spec(self) -> DeploymentSpec:
@@ -141,6 +150,7 @@ class Deployment:
         """
         backoff = Backoff(longest_s=_LONGEST_PAUSE_S)
         while True:
+            await self._wanted.wait()
             died: Child | None = None
             try:
                 child = await self._bring_up()
@@ -152,6 +162,9 @@ class Deployment:
             else:
                 is_proven = True
                 await child.peer.closed()
+                if self._is_let_go:
+                    self._is_let_go = False
+                    continue
                 died = child
                 await self._note_death(child)
             await backoff.pause(died)
@@ -159,9 +172,24 @@ class Deployment:
                 self._outcome = self._loop.create_future()
 
     async def scale(self, spec: DeploymentSpec) -> None:
-        """Change the allocations, of a worker that runs at once."""
-        await self._publish(spec=spec)
-        await self._tell(SCALE, spec.num_allocations)
+        """Change the allocations, of a worker that runs at once; with none, the worker ends."""
+        async with self._scaling:
+            if not spec.num_allocations:
+                await self._rest(spec)
+            elif not self.spec.num_allocations:
+                await self._publish(spec=spec, state="starting")
+                self._wanted.set()
+            else:
+                await self._publish(spec=spec)
+                await self._tell(SCALE, spec.num_allocations)
+
+    async def wake(self) -> None:
+        """Give a deployment that rests its first allocations."""
+        spec = self.spec
+        if not spec.num_allocations:
+            adaptive = spec.adaptive_allocations or {}
+            least = adaptive.get("min_number_of_allocations") or 1
+            await self.scale(msgspec.structs.replace(spec, num_allocations=least))
 
     async def end(self, failure: InferenceError | None = None) -> None:
         """End the worker; whoever waits for a start gets `failure`."""
@@ -174,7 +202,8 @@ class Deployment:
 
     async def check(self) -> None:
         """Have the worker run a text, and count when it fails."""
-        if self.record.state == "starting" and not self.restarts:
+        is_new = self.record.state == "starting" and not self.restarts
+        if is_new or not self.spec.num_allocations:
             return
         try:
             if self._child is None:
@@ -216,10 +245,19 @@ class Deployment:
             )
             child.kill()
 
-    async def stats(self) -> WorkerStats | None:
-        """Ask the worker what it has done; None without one."""
+    async def stats(self) -> DeploymentStats:
+        """Ask the worker what it has done, and add what those before it had."""
         body = await self._tell(STATS)
-        return msgspec.msgpack.decode(body, type=WorkerStats) if body else None
+        worker = msgspec.msgpack.decode(body, type=WorkerStats) if body else None
+        totals = self._book.take(
+            worker, now_s=time.monotonic(), now_ms=time.time_ns() // _NS_PER_MS
+        )
+        return DeploymentStats(self.record, self.restarts, worker, self.protection, totals)
+
+    async def work(self) -> Work:
+        """Tell what was done since the last call."""
+        await self.stats()
+        return self._book.work()
 
     # --- starting ----------------------------------------------------------------------------
 
@@ -266,6 +304,8 @@ class Deployment:
             source = await asyncio.to_thread(
                 library.fetch, model_id, self._report_download, self._stop_fetching
             )
+        size = await asyncio.to_thread(_size_bytes, source.folder)
+        self.record = msgspec.structs.replace(self.record, model_bytes=size)
         spec = self.spec
         return replace(
             source,
@@ -332,6 +372,7 @@ class Deployment:
             options,
             self.spec.num_allocations,
             shop.telemetry,
+            self.spec.queue_capacity,
             private=shop.private,
             allow_unsandboxed=shop.allow_unsandboxed,
         )
@@ -370,6 +411,18 @@ class Deployment:
         await self._publish(state="failed", socket=None, reason=str(failure))
         self._outcome.set_exception(failure)
         self._outcome.exception()  # whoever waits sees it; there may be nobody
+
+    async def _rest(self, spec: DeploymentSpec) -> None:
+        """End the worker: nobody is sent to it any more, and who was sent is told to ask again."""
+        self._wanted.clear()
+        self._is_let_go = self._child is not None
+        if self._outcome.done():
+            self._outcome = self._loop.create_future()
+        await self._publish(spec=spec, state="started", progress="", socket=None, reason=None)
+        get_logger().info("a deployment rests", deployment_id=spec.deployment_id)
+        self._close_socket()
+        await self._end_child()
+        self._book.close()
 
     def _note_forbidden_call(self, child: Child) -> None:
         """Say so when the kernel ended a worker for a call that no model needs."""
@@ -470,6 +523,11 @@ def _failure(error: InferenceError | OSError, spec: DeploymentSpec) -> Inference
     )
     failure.__cause__ = error
     return failure
+
+
+def _size_bytes(folder: Path) -> int:
+    """Add up the files of a model."""
+    return sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
 
 
 def _weight(pid: int) -> tuple[int, int]:

@@ -32,6 +32,7 @@ INFER = "infer"
 class Load(msgspec.Struct, frozen=True, array_like=True):
     """A model, how it is run, and where log lines go.
 
+    queue_capacity: texts that may wait.
     private: a directory of which the worker may see nothing but its model and its cache.
     allow_unsandboxed: run a model that is a program even where that cannot be had.
     """
@@ -40,6 +41,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
     options: RuntimeOptions
     allocations: int
     telemetry: TelemetrySection
+    queue_capacity: int = 10_000
     private: Path | None = None
     allow_unsandboxed: bool = False
 
@@ -67,26 +69,6 @@ class ModelFacts(msgspec.Struct, frozen=True, array_like=True):
     precision: str
     cosine: float | None
     protection: Protection
-
-
-class WorkerStats(msgspec.Struct, frozen=True):
-    """What a worker has done since it started; counts are of texts, names those of the wire.
-
-    slots: batches that may run at once. busy_s: of all slots together.
-    """
-
-    slots: int
-    number_of_pending_requests: int
-    inference_count: int
-    error_count: int
-    timeout_count: int
-    rejected_execution_count: int
-    abandoned_count: int
-    batches: int
-    tokens: int
-    padded_tokens: int
-    busy_s: float
-    is_warm: bool
 
 
 class Infer(msgspec.Struct, frozen=True, array_like=True):

@@ -10,31 +10,25 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from inferry.concurrency import run_all
+from inferry.deployment_stats import DeploymentStats
 from inferry.domain import TaskType
+from inferry.engine.controller import Bounds, Controller
 from inferry.engine.deployment import Deployment, Workshop, not_deployed
-from inferry.engine.messages import WorkerStats
-from inferry.modeling import ModelLibrary, Protection
+from inferry.modeling import ModelLibrary
 from inferry.records import DeploymentRecord, DeploymentSpec, Drop, Put
 
 _CHECK_EVERY_S = 10.0
 _WEIGH_EVERY_S = 0.2  # a worker may take a gigabyte a second
-
-
-class DeploymentStats(msgspec.Struct, frozen=True):
-    """What a deployment is doing. worker: None while there is none. protection: of the last one."""
-
-    deployment: DeploymentRecord
-    restarts: int
-    worker: WorkerStats | None
-    protection: Protection
+_LOOK_EVERY_S = 10.0
 
 
 @dataclass(eq=False, slots=True)
 class _Kept:
-    """A deployment and the task that keeps it."""
+    """A deployment, the task that keeps it, and what follows its load, if something does."""
 
     deployment: Deployment
     keeper: asyncio.Task[None]
+    controller: Controller | None = None
 
 
 class Pool:
@@ -77,6 +71,10 @@ class Pool:
         kept = self._kept.get(spec.deployment_id)
         if kept is None:
             kept = await self._begin(spec, is_proven=is_proven)
+        elif not kept.deployment.spec.num_allocations:
+            if kept.controller is not None:
+                kept.controller.note_start()
+            await kept.deployment.wake()
         return await kept.deployment.started()
 
     async def scale(self, spec: DeploymentSpec) -> None:
@@ -113,11 +111,15 @@ class Pool:
 
     async def stats(self) -> list[DeploymentStats]:
         """Tell what every deployment has done."""
-        return await run_all(_stats_of(kept.deployment) for kept in list(self._kept.values()))
+        return await run_all(kept.deployment.stats() for kept in list(self._kept.values()))
 
     async def watch(self) -> None:
-        """Check and weigh the workers, for ever."""
-        await run_all([self._check_all(), self._weigh_all()])
+        """Check and weigh the workers and follow their load, for ever."""
+        await run_all([self._check_all(), self._weigh_all(), self._follow_loads()])
+
+    async def follow_load(self, interval_s: float = _LOOK_EVERY_S) -> None:
+        """Look what was done in the last `interval_s`, and scale what shall follow its load."""
+        await run_all([_adapt(kept, interval_s) for kept in self._kept.values()])
 
     async def _begin(self, spec: DeploymentSpec, *, is_proven: bool) -> _Kept:
         name = f"{next(self._numbers)}.sock"
@@ -145,6 +147,11 @@ class Pool:
             await asyncio.sleep(_CHECK_EVERY_S)
             await run_all([kept.deployment.check() for kept in self._kept.values()])
 
+    async def _follow_loads(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            await self.follow_load()
+
     async def _weigh_all(self) -> None:
         while True:
             await asyncio.sleep(_WEIGH_EVERY_S)
@@ -158,6 +165,23 @@ def _check(library: ModelLibrary, model_id: str, task_type: TaskType | None) -> 
         library.check_task(replace(found, task_type=task_type))
 
 
-async def _stats_of(deployment: Deployment) -> DeploymentStats:
-    worker = await deployment.stats()
-    return DeploymentStats(deployment.record, deployment.restarts, worker, deployment.protection)
+async def _adapt(kept: _Kept, interval_s: float) -> None:
+    """Give a deployment the allocations that its load asks for, if they follow it."""
+    deployment = kept.deployment
+    work = await deployment.work()
+    adaptive = deployment.spec.adaptive_allocations or {}
+    if adaptive.get("enabled") is not True:
+        kept.controller = None
+        return
+    bounds = Bounds(
+        adaptive.get("min_number_of_allocations"), adaptive.get("max_number_of_allocations")
+    )
+    if kept.controller is None:
+        kept.controller = Controller(bounds)
+    kept.controller.bounds = bounds
+    if deployment.record.state != "started":
+        return
+    spec = deployment.spec
+    wanted = kept.controller.next_allocations(spec.num_allocations, work, interval_s)
+    if wanted != spec.num_allocations:
+        await deployment.scale(msgspec.structs.replace(spec, num_allocations=wanted))

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from inferry.deployment_stats import WorkerStats
 from inferry.engine.batching import Batcher, Item, Job, Lane, Limits, Piece
 from inferry.engine.leases import Leases, Lender
-from inferry.engine.messages import WorkerStats
 from inferry.errors import BadRequest, InternalError
 from inferry.modeling import TextModel
 from inferry.telemetry import get_logger

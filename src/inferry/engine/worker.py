@@ -19,7 +19,7 @@ import msgspec
 
 from inferry.concurrency import Nursery
 from inferry.domain import InputType, TaskType
-from inferry.engine.batching import Job, Lane
+from inferry.engine.batching import Job, Lane, Limits
 from inferry.engine.messages import (
     CHECK,
     GIVE_BACK,
@@ -149,7 +149,13 @@ class Worker:
         if self._supervisor is None:
             raise InternalError("the channel is not open yet")
         lender = _RemoteLender(self._supervisor, self._nursery, self._granted)
-        slots = Slots(model, lender, streams=order.options.streams, allocations=order.allocations)
+        slots = Slots(
+            model,
+            lender,
+            streams=order.options.streams,
+            allocations=order.allocations,
+            limits=Limits(texts=order.queue_capacity),
+        )
         self._slots = slots
         self._takes_pairs = model.task_type is TaskType.RERANK
         slots.start()

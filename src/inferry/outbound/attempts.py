@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -30,8 +31,11 @@ class _Health:
 class Attempts:
     """Retries per `error.retry`, with one budget and one breaker per group."""
 
-    def __init__(self, policy: RetryPolicy, clock: Clock) -> None:
+    def __init__(
+        self, policy: RetryPolicy, clock: Clock, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
         self._policy = policy
+        self._loop = loop
         self._clock = clock
         self._groups: dict[str, _Health] = {}
 
@@ -49,7 +53,7 @@ class Attempts:
         failure: UpstreamError | None = None
         attempt = 0
         try:
-            with time_limit(deadline.left_s()):
+            with time_limit(deadline.left_s(), self._loop):
                 while True:
                     attempt += 1
                     try:

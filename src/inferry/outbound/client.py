@@ -6,6 +6,7 @@ always verified, and every address passes `egress`.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ import msgspec
 from yarl import URL
 
 from inferry.calls import Event, HttpCall, HttpReply
-from inferry.concurrency import Nursery, time_limit
+from inferry.concurrency import IdleLimit, Nursery, time_limit
 from inferry.domain import Deadline
 from inferry.egress import EgressRules
 from inferry.errors import (
@@ -60,6 +61,7 @@ class Client:
         nursery: Nursery,
         clock: Clock,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._sessions = sessions
         self._rules = rules
         self._clock = clock
@@ -67,7 +69,7 @@ class Client:
         self._idle_timeout_s = section.stream_idle_timeout_s
         self._proxy = section.proxy
         self._base_urls = section.base_urls
-        self._attempts = Attempts(RetryPolicy(), clock)
+        self._attempts = Attempts(RetryPolicy(), clock, self._loop)
         self._credentials = Credentials(self._send_for_auth, nursery=nursery, now=clock.now)
         self._checked: dict[str, URL] = {}
 
@@ -93,9 +95,11 @@ class Client:
         """Open a stream; see `protocols.Outbound`."""
         decoder = DECODERS[framing]()
         response = await self._open(exchange, refuse)
+        idle = IdleLimit(self._idle_timeout_s, self._loop)
         try:
-            yield _OpenStream(response, decoder, exchange.deadline, self._idle_timeout_s)
+            yield _OpenStream(response, decoder, exchange.deadline, idle)
         finally:
+            idle.close()
             response.close()
 
     async def _open(
@@ -148,7 +152,7 @@ class Client:
     async def _send_for_auth(self, call: HttpCall) -> HttpReply:
         url = self._check(call.url)
         try:
-            with time_limit(_AUTH_TIMEOUT_S):
+            with time_limit(_AUTH_TIMEOUT_S, self._loop):
                 return await self._whole(await self._send(call, url, {}))
         except TimeoutError as error:
             raise _unreachable(error, url) from error
@@ -211,35 +215,44 @@ class _OpenStream:
         response: aiohttp.ClientResponse,
         decoder: Decoder,
         deadline: Deadline,
-        idle_timeout_s: float,
+        idle: IdleLimit,
     ) -> None:
         self._response = response
         self._decoder = decoder
         self._deadline = deadline
-        self._idle_timeout_s = idle_timeout_s
+        self._idle = idle
 
     async def events(self) -> AsyncGenerator[list[Event]]:
         """Give the events as they arrive; see `protocols.EventStream`."""
         has_begun = False
-        while chunk := await self._read(has_begun=has_begun):
+        while chunk := await (self._next() if has_begun else self._first()):
             if events := self._decoder.feed(chunk):
                 has_begun = True
                 yield events
         if events := self._decoder.finish():
             yield events
 
-    async def _read(self, *, has_begun: bool) -> bytes:
-        limit_s = self._idle_timeout_s if has_begun else self._deadline.left_s()
+    async def _first(self) -> bytes:
+        """Read before the first event, for as long as the caller waits."""
         try:
-            with time_limit(limit_s):
-                return await self._response.content.readany()
+            with time_limit(self._deadline.left_s()):
+                return await self._read()
+        except TimeoutError:
+            raise self._deadline.exceeded() from None
+
+    async def _next(self) -> bytes:
+        """Read on, for as long as the provider is not idle."""
+        try:
+            return await self._idle.wait(self._read())
         except TimeoutError as error:
-            if not has_begun:
-                raise self._deadline.exceeded() from None
             raise UpstreamUnreachable(
                 f"[{_place(self._response.url)}] sent nothing for "
-                f"[{self._idle_timeout_s:g}s] within a stream"
+                f"[{self._idle.seconds:g}s] within a stream"
             ) from error
+
+    async def _read(self) -> bytes:
+        try:
+            return await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
             raise UpstreamUnreachable(
                 f"The stream of [{_place(self._response.url)}] broke"

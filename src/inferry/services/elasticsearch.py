@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from inferry.domain import Endpoint, Json, TaskType
+from inferry.allocations import adaptive_problems
+from inferry.domain import Endpoint, TaskType
 from inferry.errors import IllegalArgument
 from inferry.fields import Field
 from inferry.service import LocalTask, Service
@@ -77,30 +78,11 @@ def check(endpoint: Endpoint) -> list[str]:
             "[service_settings] does not contain one of the required settings"
             " [num_allocations, adaptive_allocations]"
         )
-    problems += _adaptive_problems(settings.get("adaptive_allocations"))
+    problems += adaptive_problems(settings.get("adaptive_allocations"))
     if "max_chunks_per_doc" in settings and settings.get("long_document_strategy") != "chunk":
         problems.append(
             "The [max_chunks_per_doc] setting requires [long_document_strategy]"
             " to be set to [chunk]"
-        )
-    return problems
-
-
-def _adaptive_problems(adaptive: Json) -> list[str]:
-    if not isinstance(adaptive, dict):
-        return []
-    low, high = (
-        adaptive.get("min_number_of_allocations"),
-        adaptive.get("max_number_of_allocations"),
-    )
-    problems = []
-    if isinstance(low, int) and low < 0:
-        problems.append("[min_number_of_allocations] must be a non-negative integer or null")
-    if isinstance(high, int) and high < 1:
-        problems.append("[max_number_of_allocations] must be a positive integer or null")
-    if isinstance(low, int) and isinstance(high, int) and low > high:
-        problems.append(
-            "[min_number_of_allocations] must not be larger than [max_number_of_allocations]"
         )
     return problems
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from inferry.errors import StoreFailure
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest script below `migrations/versions`; a test holds them against each other."""
 
 _VERSION_TABLE = "alembic_version"

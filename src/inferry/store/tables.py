@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, Table, Text
 
 from inferry.records import (
     ApiKeyRecord,
+    AssignmentRecord,
     EndpointRecord,
     Record,
     ReferenceRecord,
@@ -43,6 +44,7 @@ USERS = _record_table("users")
 API_KEYS = _record_table("api_keys")
 REGION_POLICY = _record_table("region_policy")
 REFERENCES = _record_table("endpoint_references")
+ASSIGNMENTS = _record_table("assignments")
 TRAINED_MODELS = _record_table("trained_models")
 META = Table(
     "meta",
@@ -58,6 +60,7 @@ TABLES: dict[str, tuple[Table, RecordType]] = {
     "api_key": (API_KEYS, ApiKeyRecord),
     "region_policy": (REGION_POLICY, RegionPolicyRecord),
     "reference": (REFERENCES, ReferenceRecord),
+    "assignment": (ASSIGNMENTS, AssignmentRecord),
     "trained_model": (TRAINED_MODELS, TrainedModelRecord),
 }
 """By the tag of a record: where it is kept, and what it becomes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import select
 import socket
@@ -253,6 +254,22 @@ async def test_answers_keep_the_order_of_their_requests_however_many_wait(first)
     bodies = [part.partition(b"\r\n\r\n")[2] for part in received.split(b"HTTP/1.1 200 OK")[1:]]
     numbers = [b"%d" % number for number in range(2000)]
     assert bodies[bool(first) :] == [*numbers, b"last"]
+
+
+async def test_a_request_leaves_nothing_for_the_garbage_collector():
+    async with serve(Waiting()) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        gc.disable()
+        try:
+            for _ in range(10):
+                writer.write(REQUEST)
+                await reader.readuntil(b"done")
+            left = [one for one in gc.get_objects() if type(one).__name__ == "DirectConnection"]
+        finally:
+            gc.enable()
+        writer.close()
+
+    assert len(left) <= 1
 
 
 async def test_a_line_end_in_a_header_never_reaches_the_wire():

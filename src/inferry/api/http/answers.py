@@ -69,7 +69,7 @@ class DirectConnection:
         cycle.message_event.set()
         if not cycle.keep_alive:
             self._close()
-        self._then()
+        self._let_go()
         return True
 
     def write(self, data: bytes) -> None:
@@ -93,6 +93,13 @@ class DirectConnection:
     def finish(self) -> None:
         """End the answer."""
         self._flush()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """End the request; nothing is left that refers to itself and waits for the collector."""
+        cycle = self._cycle
+        cycle.transport, cycle.on_response = self._transport, self._then
+        cycle.scope.pop("extensions", None)
         self._then()
 
     def _flush(self) -> None:

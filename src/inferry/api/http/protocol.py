@@ -213,7 +213,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         scope["extensions"] = {DIRECT: direct}
         cycle.transport = direct  # type: ignore[assignment]
         cycle.on_response = direct.finish
-        self._running = start_in(self.tasks, cycle.run_asgi(app))
+        self._running = start_in(self.tasks, cycle.run_asgi(app), self.loop)
 
     async def _run(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request in a way that can be given up."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -13,7 +12,7 @@ from inferry.api.elastic.body_shapes import Shape, check_body
 from inferry.api.elastic.endpoints import ACKNOWLEDGED, Acknowledged, actor_of
 from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
-from inferry.api.parameters import parse_flag, parse_timeout
+from inferry.api.parameters import parse_flag, parse_number, parse_timeout
 from inferry.api.strict_json import parse_object
 from inferry.api.trained_models.shapes import DEFINITION_PART, TRAINED_MODEL, VOCABULARY
 from inferry.commands import (
@@ -191,7 +190,7 @@ class _TrainedModels:
             raise IllegalArgument(
                 f"unknown [include] parameter {unknown}. Valid options are {list(_INCLUDED)}"
             )
-        first, size = _number(query, "from", 0), _number(query, "size", 100)
+        first, size = parse_number(query, "from", 0), parse_number(query, "size", 100)
         if size > _MOST_SHOWN:
             raise IllegalArgument(f"Parameter [size] cannot be > {_MOST_SHOWN}")
         found = self._catalogue.select(
@@ -317,16 +316,3 @@ def _part_number(text: str) -> int:
         raise IllegalArgument(
             f"Failed to parse int parameter [part] with value [{text[:64]}]"
         ) from None
-
-
-def _number(query: Mapping[str, str], name: str, default: int) -> int:
-    text = query.get(name, str(default))
-    try:
-        number = int(text)
-    except ValueError:
-        raise IllegalArgument(
-            f"Failed to parse int parameter [{name}] with value [{text[:64]}]"
-        ) from None
-    if number < 0:
-        raise IllegalArgument(f"Parameter [{name}] cannot be < 0")
-    return number

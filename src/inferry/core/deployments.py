@@ -1,0 +1,303 @@
+"""Deployments that callers start, stop and change by themselves, whether or not an endpoint does.
+
+What was started so is stored, and runs again with the server. Writes on one deployment wait for
+each other; the id of a deployment is that of no endpoint and of no other model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from fnmatch import fnmatchcase
+
+import msgspec
+
+from inferry.commands import FetchStats, StartModel, StopModel, UpdateModel
+from inferry.concurrency import Nursery, within
+from inferry.core.deployment_settings import (
+    deployment_of,
+    is_attached,
+    spec_of_start,
+    spec_when_updated,
+    with_allocations,
+)
+from inferry.core.ledger import Ledger
+from inferry.core.preconfigured import RESERVED_IDS
+from inferry.deployment_stats import DeploymentStats
+from inferry.domain import Deadline
+from inferry.errors import (
+    BadRequest,
+    Conflict,
+    DeadlineExceeded,
+    IllegalArgument,
+    InferenceError,
+    NotFound,
+    StartFailed,
+    StillStarting,
+)
+from inferry.protocols import Deployments
+from inferry.records import AssignmentRecord, DeploymentRecord, DeploymentSpec, Drop, Put
+from inferry.telemetry import get_logger
+
+_ALL = ("*", "_all")
+
+
+class DeploymentWriter:
+    """Carries out the deployment verbs; call it where no cancellation reaches.
+
+    nursery: of starts, whoever waits for them. node: what this host is called.
+    """
+
+    def __init__(
+        self, ledger: Ledger, deployments: Deployments, *, nursery: Nursery, node: str
+    ) -> None:
+        self._ledger = ledger
+        self._deployments = deployments
+        self._nursery = nursery
+        self._node = node
+
+    async def start(self, command: StartModel) -> DeploymentRecord:
+        """Start a model and wait as far as the caller wants.
+
+        Raises `NotFound`, `InvalidRequest`, `Conflict`, `StartFailed`, and `StillStarting` when the
+        time comes first: it goes on starting.
+        """
+        spec = spec_of_start(command)
+        async with self._ledger.locks.hold(spec.deployment_id):
+            await self._check_start(spec)
+            revision = self._ledger.next_revision()
+            record = AssignmentRecord(
+                spec, created_at_ms=revision, is_starting=True, revision=revision
+            )
+            await self._ledger.commit(Put(record, expects=0))
+            started = self._nursery.start(self._prove(record))
+        if command.wait_for != "starting":
+            deadline = Deadline.after(command.timeout_s, command.timeout)
+            try:
+                with within(deadline):
+                    return await asyncio.shield(started)
+            except DeadlineExceeded as error:
+                raise StillStarting(
+                    f"Timed out after [{command.timeout}] waiting for model deployment to start. "
+                    "Use the trained model stats API to track the state of the deployment and try "
+                    "again once it has started."
+                ) from error
+        return self._deployments.find(spec.deployment_id) or DeploymentRecord(spec)
+
+    async def stop(self, command: StopModel) -> None:
+        """Stop what an expression means.
+
+        Raises `NotFound`, and without `force` `Conflict` when an endpoint uses it.
+        """
+        found = await self._meant(command)
+        if not command.force:
+            for deployment_id in found:
+                self._check_use(deployment_id)
+        for deployment_id in found:
+            async with self._ledger.locks.hold(deployment_id):
+                assignment = self._ledger.assignments.get(deployment_id)
+                if assignment is not None:
+                    drop = Drop("assignment", deployment_id, expects=assignment.revision)
+                    await self._ledger.commit(drop)
+                await self._deployments.stop(deployment_id)
+
+    async def update(self, command: UpdateModel) -> DeploymentRecord:
+        """Change the allocations of a deployment. Raises `NotFound`, `InvalidRequest`."""
+        found = self._one(command.deployment_id)
+        if found is None:
+            raise _no_deployment(command.deployment_id)
+        deployment_id = found.spec.deployment_id
+        async with self._ledger.locks.hold(deployment_id):
+            current = self._deployments.find(deployment_id)
+            if current is None:
+                raise _no_deployment(command.deployment_id)
+            spec = spec_when_updated(current.spec, command)
+            await self._store(spec)
+            await self._deployments.scale(spec)
+        return self._deployments.find(deployment_id) or current
+
+    async def stats(self, _: FetchStats) -> list[DeploymentStats]:
+        """Tell what every deployment has done."""
+        return await self._deployments.stats()
+
+    def resume(self) -> None:
+        """Start what was started before this server, and go on with what had not run yet."""
+        for assignment in list(self._ledger.assignments.values()):
+            work = self._prove(assignment) if assignment.is_starting else self._again(assignment)
+            self._nursery.start(work)
+
+    # --- starting ----------------------------------------------------------------------------
+
+    async def _prove(self, record: AssignmentRecord) -> DeploymentRecord:
+        """Start a model for the first time; what does not run is forgotten."""
+        spec = record.spec
+        try:
+            started = await self._deployments.start(spec)
+        except InferenceError as error:
+            get_logger().warning(
+                "a deployment did not start, it is removed",
+                deployment_id=spec.deployment_id,
+                reason=str(error),
+            )
+            await self._replace(record, None)
+            raise StartFailed(
+                "Could not start trained model deployment, the following nodes failed with errors "
+                f"[{{{self._node}={error}}}]"
+            ) from error
+        await self._replace(record, msgspec.structs.replace(record, is_starting=False))
+        return started
+
+    async def _again(self, record: AssignmentRecord) -> None:
+        try:
+            await self._deployments.start(record.spec, is_proven=True)
+        except InferenceError as error:
+            get_logger().error(
+                "a local model did not start",
+                deployment_id=record.spec.deployment_id,
+                reason=str(error),
+            )
+
+    async def _replace(self, record: AssignmentRecord, new: AssignmentRecord | None) -> None:
+        """Store what became of an assignment, unless it was stopped or changed meanwhile."""
+        deployment_id = record.spec.deployment_id
+        async with self._ledger.locks.hold(deployment_id):
+            current = self._ledger.assignments.get(deployment_id)
+            if current is None or current.created_at_ms != record.created_at_ms:
+                return
+            if new is None:
+                await self._ledger.commit(
+                    Drop("assignment", deployment_id, expects=current.revision)
+                )
+                return
+            changed = msgspec.structs.replace(
+                new,
+                spec=current.spec,
+                revision=self._ledger.next_revision(after=current.revision),
+            )
+            await self._ledger.commit(Put(changed, expects=current.revision))
+
+    async def _check_start(self, spec: DeploymentSpec) -> None:
+        """Refuse a model that is not here or not whole, and an id that something has."""
+        deployment_id, model_id = spec.deployment_id, spec.model_id
+        uploaded = self._ledger.trained_models.get(model_id)
+        if uploaded is not None and uploaded.definition is None:
+            if uploaded.announced is None:
+                raise NotFound(f"Could not find trained model definition [{model_id}]")
+            raise BadRequest(
+                "Model definition truncated. Unable to deserialize trained model definition "
+                f"[{model_id}]"
+            )
+        if uploaded is not None and uploaded.vocabulary is None:
+            raise NotFound(f"Could not find vocabulary document [{model_id}_vocabulary]")
+        try:
+            await self._deployments.check(model_id)
+        except IllegalArgument as error:
+            raise NotFound(f"No known trained model with model_id [{model_id}]") from error
+        is_endpoint = deployment_id in RESERVED_IDS or self._ledger.endpoint(deployment_id)
+        is_other_model = deployment_id != model_id and deployment_id in self._ledger.trained_models
+        if is_endpoint or is_other_model:
+            raise BadRequest(
+                f"Model IDs must be unique. Requested model ID [{deployment_id}] matches existing "
+                "model IDs but must not."
+            )
+        is_running = self._deployments.find(deployment_id) is not None
+        if is_running or deployment_id in self._ledger.assignments:
+            raise Conflict(
+                f"Cannot start deployment [{deployment_id}] because it has already been started"
+            )
+
+    # --- stopping and changing ---------------------------------------------------------------
+
+    async def _meant(self, command: StopModel) -> list[str]:
+        """Give the ids of the deployments that an expression means: ids, patterns, a model's id."""
+        running = {one.spec.deployment_id for one in self._deployments.records()}
+        running |= set(self._ledger.assignments)
+        meant: dict[str, None] = {}
+        for part in command.expression.split(","):
+            if "*" in part or part in _ALL:
+                pattern = "*" if part in _ALL else part
+                found = sorted(one for one in running if fnmatchcase(one, pattern))
+                if not found and not command.allow_no_match:
+                    raise _no_deployment(part)
+                meant |= dict.fromkeys(found)
+                continue
+            one = self._one(part)
+            if one is not None:
+                meant[one.spec.deployment_id] = None
+            elif part in self._ledger.assignments:
+                meant[part] = None
+            elif part not in self._ledger.trained_models:
+                await self._check_known(part)
+        return list(meant)
+
+    async def _check_known(self, model_id: str) -> None:
+        """Let a model be stopped that does not run; refuse an id that nothing has."""
+        try:
+            await self._deployments.check(model_id)
+        except InferenceError as error:
+            raise _no_deployment(model_id) from error
+
+    def _one(self, given: str) -> DeploymentRecord | None:
+        """Give the deployment of an id, or the only one of a model. Raises `BadRequest`."""
+        found = self._deployments.find(given)
+        if found is not None:
+            return found
+        of_model = [one for one in self._deployments.records() if one.spec.model_id == given]
+        if len(of_model) > 1:
+            ids = [one.spec.deployment_id for one in of_model]
+            raise BadRequest(f"The model [{given}] has several deployments {ids}: name one of them")
+        return of_model[0] if of_model else None
+
+    def _check_use(self, deployment_id: str) -> None:
+        """Refuse to stop what an endpoint uses."""
+        if self._owner(deployment_id):
+            raise Conflict(
+                f"Cannot stop deployment [{deployment_id}] as it was created by inference endpoint "
+                f"[{deployment_id}]"
+            )
+        users = [
+            one.inference_id
+            for one in self._ledger.local_endpoints()
+            if is_attached(one.service_settings)
+            and deployment_of(one.inference_id, one.service_settings) == deployment_id
+        ]
+        if users:
+            raise Conflict(
+                f"Cannot stop deployment [{deployment_id}] as it is used by inference endpoints "
+                f"{users}; use force to stop the deployment"
+            )
+
+    def _owner(self, deployment_id: str) -> bool:
+        """Tell whether an endpoint has made this deployment."""
+        if deployment_id in self._ledger.assignments:
+            return False
+        return deployment_id in RESERVED_IDS or self._ledger.endpoint(deployment_id) is not None
+
+    async def _store(self, spec: DeploymentSpec) -> None:
+        """Keep the allocations of an assignment, or with the endpoint that made the deployment."""
+        assignment = self._ledger.assignments.get(spec.deployment_id)
+        if assignment is not None:
+            changed = msgspec.structs.replace(
+                assignment,
+                spec=spec,
+                revision=self._ledger.next_revision(after=assignment.revision),
+            )
+            await self._ledger.commit(Put(changed, expects=assignment.revision))
+            return
+        endpoint = self._ledger.endpoint(spec.deployment_id)
+        if endpoint is not None:
+            adaptive = spec.adaptive_allocations
+            given = (
+                {"num_allocations": spec.num_allocations}
+                if adaptive is None
+                else {"adaptive_allocations": adaptive}
+            )
+            revised = msgspec.structs.replace(
+                endpoint,
+                service_settings=with_allocations(endpoint.service_settings, given),
+                revision=self._ledger.next_revision(after=endpoint.revision),
+            )
+            await self._ledger.commit(Put(revised, expects=endpoint.revision))
+
+
+def _no_deployment(deployment_id: str) -> NotFound:
+    return NotFound(f"No known model deployment with id [{deployment_id}]")

@@ -1,0 +1,288 @@
+"""Deployments over the wire: the verbs, what they refuse, and what stats tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.models.folders import write_classifier, write_model, write_splade
+from tests.server import Reply, run_server
+from tests.wire.conftest import Wire, new_id
+
+MODELS = "/_ml/trained_models"
+DENSE = "text_embedding"
+ONE = {"num_allocations": 1, "num_threads": 1}
+BUILT_IN = {
+    ".elser-2-elasticsearch": ("sparse_embedding", {"input": "hello"}, "sparse_embedding"),
+    ".multilingual-e5-small-elasticsearch": ("text_embedding", {"input": "hello"}, "embedding"),
+    ".rerank-v1-elasticsearch": ("rerank", {"input": ["a", "b"], "query": "q"}, "rerank"),
+}
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory, provider) -> Iterator[Wire]:
+    """Run a server with tiny models, some of them behind the built-in ids."""
+    top = tmp_path_factory.mktemp("deployments")
+    models = top / "models"
+    aliases = {
+        ".elser_model_2": write_splade(models / "sparse"),
+        ".multilingual-e5-small": write_model(models / "dense"),
+        ".rerank-v1": write_classifier(models / "ranker"),
+    }
+    (models / "broken").mkdir()
+    lines = [f'"{model_id}" = "{folder}"' for model_id, folder in aliases.items()]
+    config = top / "inferry.toml"
+    config.write_text(
+        f'[models]\npath = "{models}"\nallow_download = "never"\n[models.aliases]\n'
+        + "\n".join(lines)
+    )
+    with run_server(top / "data", "--config", str(config), auth=True) as server:
+        yield Wire(server, provider)
+
+
+def start(house: Wire, model_id: str = "dense", query: str = "", body: Any = None) -> Reply:
+    return house.post(f"{MODELS}/{model_id}/deployment/_start{query}", body)
+
+
+def stats(house: Wire, deployment_id: str) -> dict[str, Any]:
+    reply = house.get(f"{MODELS}/{deployment_id}/_stats")
+    assert reply.status == 200, reply.content
+    (row,) = reply.json["trained_model_stats"]
+    shown: dict[str, Any] = row["deployment_stats"]
+    return shown
+
+
+@pytest.fixture
+def deployed(house) -> Iterator[str]:
+    """Start a deployment; it is stopped at the end."""
+    deployment_id = new_id("deployment")
+    reply = start(house, "dense", f"?deployment_id={deployment_id}&wait_for=fully_allocated")
+    assert reply.status == 200, reply.content
+    yield deployment_id
+    house.post(f"{MODELS}/{deployment_id}/deployment/_stop?force=true")
+
+
+# --- the verbs ---------------------------------------------------------------------------------
+
+
+def test_a_start_answers_with_the_assignment(house):
+    reply = start(
+        house,
+        "dense",
+        "?deployment_id=shown&timeout=60s&wait_for=started",
+        {"number_of_allocations": 2, "queue_capacity": 50},
+    )
+
+    assignment = reply.json["assignment"]
+    parameters = assignment["task_parameters"]
+    assert parameters["model_bytes"] > 1000
+    assert parameters == {
+        "model_id": "dense",
+        "deployment_id": "shown",
+        "model_bytes": parameters["model_bytes"],
+        "threads_per_allocation": 1,
+        "number_of_allocations": 2,
+        "queue_capacity": 50,
+        "cache_size": f"{parameters['model_bytes']}b",
+        "priority": "normal",
+        "per_deployment_memory_bytes": 0,
+        "per_allocation_memory_bytes": 0,
+    }
+    (routing,) = assignment["routing_table"].values()
+    assert routing == {
+        "current_allocations": 2,
+        "target_allocations": 2,
+        "routing_state": "started",
+        "reason": "",
+    }
+    assert assignment["assignment_state"] == "started"
+    assert assignment["max_assigned_allocations"] == 2
+    assert assignment["adaptive_allocations"] is None
+    assert assignment["start_time"].endswith("Z")
+    stopped = house.post(f"{MODELS}/shown/deployment/_stop")
+    assert stopped.json == {"stopped": True}
+
+
+def test_older_names_of_parameters_are_understood(house):
+    reply = start(house, "dense", "?deployment_id=old&model_threads=2&inference_threads=1")
+
+    assert reply.json["assignment"]["task_parameters"]["number_of_allocations"] == 2
+    house.post(f"{MODELS}/old/deployment/_stop")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "kind", "text"),
+    [
+        ("nowhere", None, 404, "resource_not_found_exception", "with model_id [nowhere]"),
+        ("dense?threads_per_allocation=3", None, 400, "action_request", "power of 2"),
+        ("dense?wait_for=ready", None, 400, "illegal_argument", "invalid [wait_for] [ready]"),
+        ("dense?priority=high", None, 400, "illegal_argument", "invalid [priority] [high]"),
+        ("dense?queue_capacity=x", None, 400, "illegal_argument", "[queue_capacity]"),
+        ("dense?timeout=0s", None, 400, "action_request", "[timeout] must be positive"),
+        ("dense?unknown=1", None, 400, "illegal_argument", "unrecognized parameter"),
+        ("dense", {"unknown": 1}, 400, "x_content_parse", "unknown field [unknown]"),
+        ("dense", {"number_of_allocations": "a"}, 400, "x_content_parse", "number_of_all"),
+        ("broken", None, 500, "status_exception", "Could not start trained model deployment"),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused(house, path, body, status, kind, text):  # noqa: PLR0917
+    model_id, _, query = path.partition("?")
+
+    reply = start(house, model_id, f"?{query}" if query else "", body)
+
+    assert reply.status == status, reply.content
+    assert kind in reply.json["error"]["type"]
+    assert text in reply.json["error"]["reason"]
+    assert house.get(f"{MODELS}/{model_id}/_stats").status == 404
+
+
+def test_what_runs_cannot_be_started_again(house, deployed):
+    reply = start(house, "dense", f"?deployment_id={deployed}")
+
+    text = f"Cannot start deployment [{deployed}] because it has already been started"
+    house.refused(409, "status_exception", text, reply)
+
+
+def test_an_update_changes_the_allocations_that_get_shows(house, deployed):
+    body = {"service": "elasticsearch", "service_settings": {"deployment_id": deployed}}
+    guest = new_id("guest")
+    assert house.put(f"/_inference/{DENSE}/{guest}", body).status == 200
+
+    reply = house.post(f"{MODELS}/{deployed}/deployment/_update", {"number_of_allocations": 3})
+
+    assert reply.json["assignment"]["task_parameters"]["number_of_allocations"] == 3
+    assert stats(house, deployed)["number_of_allocations"] == 3
+    shown = house.get(f"/_inference/{guest}").json["service_settings"]
+    assert shown == {**ONE, "num_allocations": 3, "model_id": "dense", "deployment_id": deployed}
+    house.delete(f"/_inference/{guest}")
+
+
+# --- attached endpoints ------------------------------------------------------------------------
+
+
+def test_row_004_an_endpoint_attaches_and_the_deployment_survives_it(house, deployed):
+    for settings in ({"deployment_id": deployed}, {"deployment_id": deployed, "model_id": "dense"}):
+        guest = new_id("guest")
+        body = {"service": "elasticsearch", "service_settings": settings}
+        assert house.put(f"/_inference/{DENSE}/{guest}", body).status == 200
+        run = house.post(f"/_inference/{guest}", {"input": "hello"})
+        assert len(run.json["text_embedding"][0]["embedding"]) == 16
+        assert house.delete(f"/_inference/{guest}").status == 200
+
+    assert stats(house, deployed)["state"] == "started"
+
+
+@pytest.mark.parametrize(
+    ("settings", "task_type", "text"),
+    [
+        ({"deployment_id": "nowhere"}, DENSE, "Cannot find deployment [nowhere]"),
+        ({"model_id": "x"}, DENSE, "uses model [dense] which does not match the model [x]"),
+        ({}, "rerank", "type [text_embedding] does not match the requested task type [rerank]"),
+    ],
+)
+def test_row_004_what_does_not_fit_is_refused(house, deployed, settings, task_type, text):
+    body = {"service": "elasticsearch", "service_settings": {"deployment_id": deployed} | settings}
+
+    reply = house.put(f"/_inference/{task_type}/{new_id('guest')}", body)
+
+    assert reply.status == (404 if "Cannot find" in text else 400)
+    assert text in reply.json["error"]["reason"]
+
+
+def test_row_005_what_an_endpoint_made_is_stopped_with_force_only(house):
+    inference_id = new_id("owner")
+    body = {"service": "elasticsearch", "service_settings": {**ONE, "model_id": "dense"}}
+    assert house.put(f"/_inference/{DENSE}/{inference_id}", body).status == 200
+
+    refused = house.post(f"{MODELS}/{inference_id}/deployment/_stop")
+    forced = house.post(f"{MODELS}/{inference_id}/deployment/_stop?force")
+
+    text = (
+        f"Cannot stop deployment [{inference_id}] as it was created by inference endpoint "
+        f"[{inference_id}]"
+    )
+    house.refused(409, "status_exception", text, refused)
+    assert forced.json == {"stopped": True}
+    run = house.post(f"/_inference/{inference_id}", {"input": "hello"})
+    house.refused(404, "resource_not_found_exception", "is not deployed", run)
+    assert house.delete(f"/_inference/{inference_id}").status == 200
+
+
+# --- stats -------------------------------------------------------------------------------------
+
+
+def test_stats_tell_what_was_done(house, deployed):
+    guest = new_id("guest")
+    body = {"service": "elasticsearch", "service_settings": {"deployment_id": deployed}}
+    house.put(f"/_inference/{DENSE}/{guest}", body)
+    house.post(f"/_inference/{guest}", {"input": ["a", "b", "c"]})
+
+    shown = stats(house, deployed)
+
+    assert shown["inference_count"] == 3
+    assert shown["allocation_status"] == {
+        "allocation_count": 1,
+        "target_allocation_count": 1,
+        "state": "fully_allocated",
+    }
+    (node,) = shown["nodes"]
+    assert node["routing_state"] == {"routing_state": "started"}
+    assert node["inference_count"] == 3
+    assert node["average_inference_time_ms"] > 0
+    assert node["number_of_pending_requests"] == 0
+    assert node["last_access"] >= shown["start_time"]
+    house.delete(f"/_inference/{guest}")
+
+
+def test_stats_are_found_by_model_deployment_and_pattern(house, deployed):
+    def ids(expression: str) -> list[str]:
+        rows = house.get(f"{MODELS}/{expression}/_stats").json["trained_model_stats"]
+        return [row["deployment_stats"]["deployment_id"] for row in rows]
+
+    assert ids(deployed) == [deployed]
+    assert deployed in ids("dense")
+    assert deployed in ids("deployment-*")
+    assert deployed in ids("_all")
+    assert ids("none*") == []
+    every = house.get(f"{MODELS}/_stats").json
+    assert every["count"] == len(every["trained_model_stats"]) >= 1
+    assert house.get(f"{MODELS}/none*/_stats?allow_no_match=false").status == 404
+    assert house.get(f"{MODELS}/nothing/_stats").status == 404
+
+
+# --- preconfigured endpoints -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inference_id", BUILT_IN)
+def test_row_003_parallel_first_requests_of_a_preconfigured_endpoint_all_succeed(
+    house, inference_id
+):
+    task_type, body, _ = BUILT_IN[inference_id]
+    path = f"/_inference/{task_type}/{inference_id}"
+    before = house.get(path).json["service_settings"]
+    assert "num_allocations" not in before
+
+    with ThreadPoolExecutor(8) as callers:
+        replies = list(callers.map(lambda _: house.post(path, body), range(8)))
+
+    assert [reply.status for reply in replies] == [200] * 8
+    assert len({reply.content for reply in replies}) == 1
+    assert house.get(path).json["service_settings"] == {"num_allocations": 1, **before}
+    assert stats(house, inference_id)["adaptive_allocations"] == before["adaptive_allocations"]
+
+
+def test_row_003_preconfigured_endpoints_are_reserved_and_come_back(house):
+    path = "/_inference/sparse_embedding/.elser-2-elasticsearch"
+    body = {"service": "elasticsearch", "service_settings": {**ONE, "model_id": "sparse"}}
+
+    put, plain = house.put(path, body), house.delete(path)
+    forced = house.delete(f"{path}?force=true")
+
+    assert (put.status, plain.status, forced.status) == (400, 400, 200)
+    assert house.get(path).status == 200
+    assert "num_allocations" not in house.get(path).json["service_settings"]
+    run = house.post(path, {"input": "hello"})
+    assert run.json["sparse_embedding"][0]["embedding"]
