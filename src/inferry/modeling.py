@@ -35,7 +35,8 @@ Truncation: TypeAlias = Literal["first", "second", "balanced"]
 Answer: TypeAlias = "bytes | memoryview"
 """What one text gives, by the task of the model: `text_embedding` float32[width];
 `sparse_embedding` a msgpack map of tokens to positive weights, the largest first; `rerank` one
-float64. Numbers are little-endian; weights and scores are the shortest that mean their float32."""
+float64; without a task of endpoints a msgpack map, the members of an answer of `_infer`. Numbers
+are little-endian; weights and scores are the shortest that mean their float32."""
 
 MODEL_TYPES: Mapping[TaskType, str] = MappingProxyType(
     {
@@ -213,8 +214,12 @@ class TextModel(Protocol):
     """A loaded model. It blocks; all of it may be called from several threads at once."""
 
     @property
-    def task_type(self) -> TaskType:
-        """What it does."""
+    def task_type(self) -> TaskType | None:
+        """What endpoints it runs, None of a model that only `_infer` knows."""
+
+    @property
+    def probe(self) -> tuple[str, str | None]:
+        """A text that it can run at any time, and what that is paired with, if with anything."""
 
     @property
     def dimensions(self) -> int | None:
@@ -241,12 +246,17 @@ class TextModel(Protocol):
         """The shapes it runs in, by which a batch's cost is counted."""
 
     def encode(
-        self, texts: Sequence[str], input_type: InputType, query: str | None = None
+        self,
+        texts: Sequence[str],
+        input_type: InputType,
+        query: str | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> list[Encoded]:
         """Put the prompt of `input_type` before each text, tokenize, and cut at `max_tokens`.
 
-        query: what each text is paired with; a model that reranks needs one, no other takes it.
-        Raises `BadRequest` for texts that it cannot take.
+        query: what each text is paired with; a model that reranks needs one. config: the inference
+        config of this request, whole; None for the model's own. Raises `BadRequest` for texts and
+        settings that it cannot take.
         """
 
     def run(self, batch: Sequence[Encoded]) -> Sequence[Answer]:

@@ -6,7 +6,7 @@ import os
 import signal
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ def row_of(text: str) -> list[float]:
 class FakeModel:
     """ran: the batches, as texts. before_run: called with a batch, in the thread that runs it."""
 
-    task_type = TaskType.TEXT_EMBEDDING
+    task_type: TaskType | None = TaskType.TEXT_EMBEDDING
+    probe: tuple[str, str | None] = ("Is anybody there?", None)
     dimensions: int | None = DIMENSIONS
     max_tokens = MAX_TOKENS
     similarity: str | None = "cosine"
@@ -48,7 +49,11 @@ class FakeModel:
         self.warmings = 0
 
     def encode(
-        self, texts: Sequence[str], input_type: InputType, query: str | None = None
+        self,
+        texts: Sequence[str],
+        input_type: InputType,
+        query: str | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> list[Encoded]:
         if query is not None:
             raise IllegalArgument("this model takes no query")

@@ -44,8 +44,6 @@ from inferry.ipc import ChannelClosed, Handler, Peer, listen_for_peers, open_pee
 from inferry.modeling import LoadModel, PrepareModel, Protection
 from inferry.telemetry import configure_logging, get_logger
 
-_CHECK_TEXT = "Is anybody there?"
-_CHECK_QUERY = "a"  # fits every model
 _CHECK_EVERY_S = 10.0
 
 
@@ -116,7 +114,7 @@ class Worker:
         self._nursery = Nursery()
         self._supervisor: Peer | None = None
         self._slots: Slots | None = None
-        self._takes_pairs = False
+        self._probe: tuple[str, str | None] = ("", None)
 
     async def serve(self, control: socket.socket) -> None:
         """Serve until the supervisor's channel closes; then the process ends."""
@@ -157,7 +155,7 @@ class Worker:
             limits=Limits(texts=order.queue_capacity),
         )
         self._slots = slots
-        self._takes_pairs = model.task_type is TaskType.RERANK
+        self._probe = model.probe
         slots.start()
         gc.collect()
         gc.freeze()  # what stands now stays
@@ -186,9 +184,9 @@ class Worker:
         """Run a text, unless one has run lately."""
         slots = self._running
         if not slots.has_run_since(time.monotonic() - _CHECK_EVERY_S):
-            query = _CHECK_QUERY if self._takes_pairs else None
+            text, query = self._probe
             await _finished(
-                slots, Infer(Lane.CHECK, math.inf, InputType.UNSPECIFIED, [_CHECK_TEXT], query)
+                slots, Infer(Lane.CHECK, math.inf, InputType.UNSPECIFIED, [text], query)
             )
         return b""
 
@@ -208,7 +206,7 @@ class Worker:
 class _Inference:
     """Answers the calls of API processes."""
 
-    def __init__(self, slots: Slots, task_type: TaskType) -> None:
+    def __init__(self, slots: Slots, task_type: TaskType | None) -> None:
         self._slots = slots
         self._task_type = task_type
         self._decode = msgspec.msgpack.Decoder(Infer).decode
@@ -231,7 +229,9 @@ async def _finished(slots: Slots, call: Infer) -> Job:
         """Wake the caller; called by other threads."""
         loop.call_soon_threadsafe(_wake, waiter, error)
 
-    job = Job(call.texts, call.input_type, Lane(call.lane), call.deadline, end, call.query)
+    job = Job(
+        call.texts, call.input_type, Lane(call.lane), call.deadline, end, call.query, call.config
+    )
     slots.submit(job)
     try:
         await waiter

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inferry.domain import InputType, TaskType
 from inferry.errors import BadRequest
@@ -57,6 +57,7 @@ class FolderModel:
     ) -> None:
         is_dense = pipeline.task_type is TaskType.TEXT_EMBEDDING
         self.task_type = pipeline.task_type
+        self.probe = PROBES[1], PROBES[0] if self.task_type is TaskType.RERANK else None
         self.width = pipeline.head.width
         self.dimensions = pipeline.head.width if is_dense else None
         self.max_tokens = pipeline.max_tokens
@@ -81,13 +82,19 @@ class FolderModel:
         }
 
     def encode(
-        self, texts: Sequence[str], input_type: InputType, query: str | None = None
+        self,
+        texts: Sequence[str],
+        input_type: InputType,
+        query: str | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> list[Encoded]:
         """Put the prompt of `input_type` before each text, tokenize, and cut at `max_tokens`.
 
         A pair has no prompt. Raises `BadRequest` for a query too much or too little, and where a
         pair cannot be cut.
         """
+        if config is not None:
+            raise BadRequest("the settings of this model cannot be changed by a request")
         if self.task_type is TaskType.RERANK:
             if query is None:
                 raise BadRequest(f"a model of type [{MODEL_TYPES[self.task_type]}] needs a query")

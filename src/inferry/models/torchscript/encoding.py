@@ -6,7 +6,7 @@ The layouts and the rules of cutting are those of Elasticsearch's tokenizers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from inferry.errors import BadRequest
@@ -38,11 +38,15 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class EncodedText(Encoded):
-    """A text with all that is needed to answer about it. pieces: at least one."""
+    """A text with all that is needed to answer about it.
+
+    pieces: what runs, at least one. mask: how one is written.
+    """
 
     text: str = ""
     pieces: tuple[Piece, ...] = ()
     settings: TaskSettings | None = None
+    mask: str = ""
 
 
 class Encoder:
@@ -78,7 +82,20 @@ class Encoder:
             )
             for start, end in places
         )
-        return _encoded(pieces, tokens, text, settings)
+        return replace(_encoded(pieces, tokens, text, settings), mask=self.mask_token)
+
+    def encode_against(
+        self, text: str, hypotheses: Sequence[str], settings: TaskSettings
+    ) -> EncodedText:
+        """Tokenize a text as a pair with each hypothesis, a piece for each."""
+        pairs = [self.encode_pair(text, one, settings) for one in hypotheses]
+        pieces = tuple(pair.pieces[0] for pair in pairs)
+        tokens = max(pair.tokens for pair in pairs)
+        whole = any(pair.is_truncated for pair in pairs)
+        longest = max((piece.ids for piece in pieces), key=len)
+        return EncodedText(
+            longest, tokens if whole else len(longest), text=text, pieces=pieces, settings=settings
+        )
 
     def encode_pair(self, first: str, second: str, settings: TaskSettings) -> EncodedText:
         """Tokenize a pair. Raises `BadRequest` where it is too long and may not be cut."""

@@ -73,6 +73,16 @@ class Purpose:
         """Its tokenizer."""
         return next(iter(self.settings.tokenization))
 
+    def given(self, config: Mapping[str, Any]) -> Purpose:
+        """Give it with the settings of a request. Raises `BadRequest` for those of another task."""
+        task, settings = read_settings(config)
+        if task != self.task or next(iter(settings.tokenization)) != self.kind:
+            raise BadRequest(
+                f"Trained model is configured for task [{self.task}] but called with task [{task}]"
+            )
+        longest = self.settings.tokens.max_sequence_length
+        return replace(self, settings=settings).cut(longest)
+
     def cut(self, longest: int | None) -> Purpose:
         """Give it for a module that takes only texts of `longest` tokens, None for no limit."""
         rules = self.settings.tokens

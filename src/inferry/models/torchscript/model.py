@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
 
 from inferry.domain import InputType, TaskType
 from inferry.errors import BadRequest, InternalError
@@ -35,12 +37,14 @@ from inferry.models.torchscript.metadata import (
     read_purpose,
 )
 from inferry.models.torchscript.preparation import GRAPH_FILE, Verdict, read_verdict
+from inferry.models.torchscript.tasks import TASKS, Task
 from inferry.models.torchscript.vocabulary import build_tokenizer, read_vocabulary
 from inferry.telemetry import get_logger
 
 if TYPE_CHECKING:
     from inferry.modeling import Ids, Rows
 
+_PAIRED = ("text_similarity", "question_answering", "zero_shot_classification")
 _LEAST_COSINE = 0.999  # below this `auto` stays at f32
 
 
@@ -59,11 +63,10 @@ class ModuleModel:
     """A `TextModel` of one module."""
 
     def __init__(self, parts: Parts, network: Network, precision: Precision = "f32") -> None:
-        task_type = parts.purpose.task_type
-        assert task_type is not None
-        longest = parts.purpose.settings.tokens.max_sequence_length
+        purpose = parts.purpose
+        longest = purpose.settings.tokens.max_sequence_length
         is_batchable = parts.verdict.is_batchable
-        self.task_type = task_type
+        self.task_type = purpose.task_type
         self.max_tokens = longest
         self.similarity: str | None = None
         self.precision = precision
@@ -73,55 +76,73 @@ class ModuleModel:
             if is_batchable
             else ShapeLadder((1,), range(1, longest + 1))
         )
+        is_masked = purpose.task == "fill_mask"
+        query = PROBES[0] if purpose.task in _PAIRED else None
+        self.probe = parts.encoder.mask_token if is_masked else PROBES[1], query
+        is_dense = self.task_type is TaskType.TEXT_EMBEDDING
+        self.dimensions = parts.verdict.shape[-1] if is_dense else None
         self._parts = parts
         self._network = network
         self._wire_tokens = wire_tokens(parts.tokens)
+        self._task = Task(TASKS.get(purpose.task), parts.tokens, parts.encoder.mask_id)
         self._cold = deque(shapes_within(self.ladder) if is_batchable else ())
-        is_dense = task_type is TaskType.TEXT_EMBEDDING
-        self.dimensions = parts.verdict.shape[-1] if is_dense else None
 
     def encode(
-        self, texts: Sequence[str], input_type: InputType, query: str | None = None
+        self,
+        texts: Sequence[str],
+        input_type: InputType,
+        query: str | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> list[Encoded]:
         """Put the prefix of `input_type` before each text, tokenize, and cut or lay windows.
 
         Raises `BadRequest` for a query too much or too little, and for a text that is too long and
         may not be cut.
         """
-        purpose, parts = self._parts.purpose, self._parts
-        settings = purpose.settings
-        if self.task_type is TaskType.RERANK:
-            if query is None:
-                raise BadRequest(f"a model of type [{purpose.task}] needs a query")
-            return self._encode_pairs(query, texts, settings)
-        if query is not None:
+        purpose = self._parts.purpose if config is None else self._parts.purpose.given(config)
+        if query is not None and purpose.task not in _PAIRED:
             raise BadRequest(f"a model of type [{purpose.task}] takes no query")
+        encoder, settings = self._parts.encoder, purpose.settings
+        match purpose.task:
+            case "text_similarity":
+                return self._encode_pairs(
+                    _required(query or settings.text, "text"), texts, settings
+                )
+            case "question_answering":
+                question = _required(query or settings.question, "question")
+                return [encoder.encode_pair(question, text, settings) for text in texts]
+            case "zero_shot_classification":
+                labels = settings.labels or [_required(query, "labels")]
+                asked = [settings.hypothesis_template.replace("{}", label) for label in labels]
+                labelled = msgspec.structs.replace(settings, labels=labels)
+                return [encoder.encode_against(text, asked, labelled) for text in texts]
         prefix = purpose.prefixes[input_type]
-        if settings.tokens.truncate == "none":
-            return [parts.encoder.encode(text, settings, prefix=prefix) for text in texts]
+        if self.task_type is None or settings.tokens.truncate == "none":
+            return [encoder.encode(text, settings, prefix=prefix) for text in texts]
         prefixed = [prefix + text for text in texts] if prefix else texts
-        return parts.tokenizer.encode(prefixed)
+        return self._parts.tokenizer.encode(prefixed)
 
     def run(self, batch: Sequence[Encoded]) -> Sequence[Answer]:
-        """Run the texts of `batch`, with all windows of each; one answer for each text."""
+        """Run the texts of `batch`, with all pieces of each; one answer for each text."""
         import numpy as np
 
+        if self.task_type is None:
+            return self._finish(batch)
         rows = self.rows(batch)
         match self.task_type:
             case TaskType.SPARSE_EMBEDDING:
                 return pack_weights(np.stack([one[0] for one in rows]), self._wire_tokens)
             case TaskType.RERANK:
-                return pack_scores(np.stack([self._combined(one) for one in rows]))
+                pairs = zip(batch, rows, strict=True)
+                return pack_scores(np.stack([self._combined(*pair) for pair in pairs]))
             case _:
                 return pack_vectors(np.stack([one[0] for one in rows]))
 
     def rows(self, batch: Sequence[Encoded]) -> list[Rows]:
         """Give what the module says of each text: float32[windows, width] each."""
-        pieces = [_ids_of(text) for text in batch]
-        found = iter(self._run_pieces([ids for windows in pieces for ids in windows]))
         import numpy as np
 
-        return [np.stack([_row(next(found)) for _ in windows]) for windows in pieces]
+        return [np.stack([_row(one) for one in found]) for found in self._found(batch)]
 
     def warm(self, stop: Event) -> None:
         """Run each shape of the ladder once, small ones first; goes on where it stopped."""
@@ -139,32 +160,61 @@ class ModuleModel:
         truncation = cast("Truncation", rules.truncate)
         return self._parts.tokenizer.encode_pairs(query, texts, truncation)
 
+    def _finish(self, batch: Sequence[Encoded]) -> list[Answer]:
+        """Answer as `_infer` does."""
+        finish = self._task.finish
+        assert finish is not None
+        return [
+            msgspec.msgpack.encode(finish(text, found, self._task))
+            for text, found in zip(batch, self._found(batch), strict=True)
+            if isinstance(text, EncodedText)
+        ]
+
+    def _found(self, batch: Sequence[Encoded]) -> list[list[Rows]]:
+        """Give what the module says of each piece of each text, without padding and batch."""
+        pieces = [_ids_of(text) for text in batch]
+        found = iter(self._run_pieces([ids for own in pieces for ids in own]))
+        return [[next(found) for _ in own] for own in pieces]
+
     def _run_pieces(self, pieces: Sequence[Sequence[int]]) -> list[Rows]:
-        """Run token ids, together where that gives the same; without the batch in what is given."""
+        """Run token ids, together where that gives the same."""
         if not self._parts.verdict.is_batchable:
-            return [self._run_padded([ids], len(ids))[0] for ids in pieces]
+            alone = [self._run_padded([ids], len(ids)) for ids in pieces]
+            return [one[0] if len(one) == 1 else one for one in alone]
         most = self.ladder.rows[-1]
+        is_per_token = len(self._parts.verdict.shape) > 1
         found: list[Rows] = []
         for first in range(0, len(pieces), most):
             chunk = pieces[first : first + most]
-            found += self._run_padded(chunk, max(map(len, chunk)))
+            rows = self._run_padded(chunk, max(map(len, chunk)))
+            found += [
+                row[: len(ids)] if is_per_token else row
+                for row, ids in zip(rows, chunk, strict=False)
+            ]
         return found
 
-    def _run_padded(self, pieces: Sequence[Sequence[int]], longest: int) -> list[Rows]:
+    def _run_padded(self, pieces: Sequence[Sequence[int]], longest: int) -> Rows:
         shape = self.ladder.pad(len(pieces), longest)
         ids, mask = pad(pieces, shape, self._parts.encoder.padding_id)
-        return list(self._network.run(ids, mask, None)[: len(pieces)])
+        return self._network.run(ids, mask, None)
 
-    def _combined(self, scores: Rows) -> Rows:
+    def _combined(self, text: Encoded, scores: Rows) -> Rows:
         """Give the score of a text of its windows': float32[1]."""
         if scores.shape[1] != 1:
             raise InternalError(
                 f"Expected exactly [1] value in text_similarity result; got [{scores.shape[1]}]"
             )
-        settings = self._parts.purpose.settings
+        given = text.settings if isinstance(text, EncodedText) else None
+        settings = given or self._parts.purpose.settings
         if settings.span_score_combination_function == "mean":
             return cast("Rows", scores.mean(axis=0))
         return cast("Rows", scores.max(axis=0))
+
+
+def _required(given: str | None, name: str) -> str:
+    if given is None:
+        raise BadRequest(f"[{name}] is required by the task of this model")
+    return given
 
 
 class _Splade:
@@ -226,7 +276,7 @@ def _read_parts(
     vocabulary = read_vocabulary(folder, source.module.vocabulary_file)
     fast = build_tokenizer(purpose.kind, vocabulary, rules)
     tokenizer = Tokenizer(fast, max_tokens=rules.max_sequence_length)
-    is_pair = purpose.task_type is TaskType.RERANK
+    is_pair = purpose.task in _PAIRED
     specials = tokenizer.specials_of_pairs if is_pair else tokenizer.specials
     if rules.max_sequence_length <= specials:
         raise folder.unusable(
@@ -264,6 +314,8 @@ def _at_precision(
     assert source.module is not None
     is_auto = options.precision in ("auto", "int8")  # modules have no int8 graph of their own
     wanted = runtime.fastest() if is_auto else options.precision
+    if source.task_type is None and is_auto:
+        wanted = "f32"  # answers that are no vectors have no cosine to be held by
     if wanted != "bf16":
         return compiled("f32")
     files = source.module

@@ -30,12 +30,12 @@ _IMPOSSIBLE = -10_000.0
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """How a task answers. finish: gives the members of the answer.
+    """How a task answers. finish: gives the members of the answer; None of the tasks of endpoints.
 
     tokens: by id. mask_id: of the token that stands for a word to find.
     """
 
-    finish: Callable[[EncodedText, Found, Task], dict[str, Any]]
+    finish: Callable[[EncodedText, Found, Task], dict[str, Any]] | None
     tokens: Sequence[str] = ()
     mask_id: int | None = None
 
@@ -135,7 +135,10 @@ def answer_question(text: EncodedText, found: Found, task: Task) -> dict[str, An
         last = piece.first + len(piece.spans)
         for start in range(piece.first, last):
             for end in range(start, min(start + settings.max_answer_length, last)):
-                begin, finish = piece.spans[start - piece.first][0], piece.spans[end - piece.first][1]
+                begin, finish = (
+                    piece.spans[start - piece.first][0],
+                    piece.spans[end - piece.first][1],
+                )
                 spans.append((float(start_odds[start] * end_odds[end]), begin, finish))
     best = nlargest(wanted, spans, key=lambda one: one[0]) or [(0.0, 0, 0)]
     answers = [
@@ -269,9 +272,7 @@ def _softmax(logits: Rows) -> Rows:
     return odds
 
 
-def _classes(
-    text: EncodedText, odds: list[tuple[str, float]], most: int
-) -> dict[str, Any]:
+def _classes(text: EncodedText, odds: list[tuple[str, float]], most: int) -> dict[str, Any]:
     best = sorted(odds, key=lambda one: -one[1])
     shown = best if most < 0 else best[:most]
     return {
