@@ -26,6 +26,7 @@ from inferry.core.deployment_settings import (
 from inferry.core.ledger import Ledger
 from inferry.core.lookup import endpoint_not_found
 from inferry.core.preconfigured import preconfigured_endpoints
+from inferry.core.trained_models import inference_config_of
 from inferry.domain import Deadline, Json, TaskType
 from inferry.errors import (
     BadRequest,
@@ -289,6 +290,14 @@ class LocalModels:
                 f"match the model [{model_id}]"
             )
         task_type = found.task_type or found.spec.task_type
+        uploaded = self._ledger.trained_models.get(found.spec.model_id)
+        if uploaded is not None and task_type is None:
+            kind, _ = inference_config_of(uploaded)
+            if kind not in MODEL_TYPES.values():
+                raise BadRequest(
+                    f"Deployed model [{found.spec.model_id}] has type [{kind}] which does not map "
+                    "to any supported task types"
+                )
         if task_type is not None and task_type != record.task_type:
             raise BadRequest(
                 f"Deployed model [{found.spec.model_id}] with type [{MODEL_TYPES[task_type]}] "

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
@@ -30,6 +30,7 @@ from inferry.engine.messages import (
     HURRY,
     LEASE,
     LOAD,
+    PREPARE,
     RECALL,
     SCALE,
     STATS,
@@ -38,17 +39,28 @@ from inferry.engine.messages import (
     encode_load,
 )
 from inferry.engine.tally_book import TallyBook
-from inferry.errors import InferenceError, InternalError, NotDeployed
+from inferry.errors import InferenceError, InternalError, NotDeployed, UnusableModel
 from inferry.ipc import ChannelClosed, Handler
-from inferry.modeling import ModelLibrary, ModelSource, Precision, Protection, RuntimeOptions
+from inferry.modeling import (
+    ModelLibrary,
+    ModelSource,
+    ModuleFiles,
+    Precision,
+    Protection,
+    RuntimeOptions,
+    cache_of_folder,
+)
 from inferry.protocols import Publish
 from inferry.records import DeploymentRecord, DeploymentSpec, Put
 from inferry.sections import TelemetrySection
 from inferry.telemetry import get_logger
 from inferry.unix_sockets import listen_at
 
+T = TypeVar("T")
+
 _LONGEST_PAUSE_S = 60.0
 _CHECK_S = 10.0
+_PREPARE_S = 900.0
 _FAILED_CHECKS = 3
 _NS_PER_MS = 1_000_000
 _MOST_THREADS, _MOST_THREADS_PER_CORE = 256, 16  # far more than any runtime starts
@@ -64,6 +76,7 @@ class Workshop:
     module: what a worker process runs. sockets, graphs: directories of sockets and of what workers
     keep, each in a folder of its own. private: what a worker may see nothing else of.
     memory_limit: bytes of one worker, 0 for no limit. loading: held while a model loads.
+    preparing: held while a TorchScript module is converted.
     """
 
     library: ModelLibrary
@@ -80,11 +93,13 @@ class Workshop:
     allow_unsandboxed: bool = False
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     loading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    preparing: defaultdict[ModuleFiles, asyncio.Lock] = field(
+        default_factory=lambda: defaultdict(asyncio.Lock)
+    )
 
     def cache_of(self, source: ModelSource) -> Path:
         """Make the folder that only workers of one model write to and read from."""
-        name = hashlib.sha256(os.fsencode(source.folder.resolve())).hexdigest()
-        folder = self.graphs / name[:32]
+        folder = cache_of_folder(self.graphs, source.folder)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
@@ -255,9 +270,10 @@ class Deployment:
         source = await self._find()
         self._report("waiting for other models to load")
         async with self._workshop.loading:
-            self._report("loading the model")
             if self._listening is None:
                 self._listening = listen_at(self._path)
+            await self._prepare(source, self._listening)
+            self._report("loading the model")
             child, facts = await self._load(source, self._listening)
         self._child, self.protection = child, facts.protection
         self._failed_checks = 0
@@ -308,6 +324,35 @@ class Deployment:
         """Note how far a download is; called by its thread."""
         self._loop.call_soon_threadsafe(self._report, f"downloading the model, {progress}")
 
+    async def _prepare(self, source: ModelSource, listening: socket.socket) -> None:
+        """Have a worker of its own make what is loaded of a TorchScript module, once for all."""
+        shop, module = self._workshop, source.module
+        if module is None:
+            return
+        cache_dir = shop.cache_of(source)
+        async with shop.preparing[module]:
+            if module.prepared_in(cache_dir).is_dir():
+                return
+            self._report("converting the model")
+            started_at = time.monotonic()
+            options = RuntimeOptions(threads=shop.cores.total, cache_dir=cache_dir)
+            try:
+                async with asyncio.timeout(_PREPARE_S):
+                    child, _ = await self._order(
+                        PREPARE, source, options, listening, read=bytes
+                    )
+            except TimeoutError as error:
+                raise UnusableModel(
+                    f"The model [{source.name}] cannot be used: to convert it took more than"
+                    f" [{_PREPARE_S:g}s]"
+                ) from error
+            await child.end()
+            get_logger().info(
+                "model converted",
+                model_id=self.spec.model_id,
+                seconds=round(time.monotonic() - started_at, 2),
+            )
+
     async def _load(
         self, source: ModelSource, listening: socket.socket
     ) -> tuple[Child, ModelFacts]:
@@ -320,6 +365,22 @@ class Deployment:
             precision=shop.precision,  # type: ignore[arg-type]  # checked with the configuration
             cache_dir=shop.cache_of(source),
         )
+        return await self._order(LOAD, source, options, listening, read=_facts_of)
+
+    async def _order(
+        self,
+        name: str,
+        source: ModelSource,
+        options: RuntimeOptions,
+        listening: socket.socket,
+        *,
+        read: Callable[[bytes], T],
+    ) -> tuple[Child, T]:
+        """Start a worker and give it its order; one that does not carry it out is ended.
+
+        read: makes sense of what it answers.
+        """
+        shop = self._workshop
         order = Load(
             source,
             options,
@@ -329,7 +390,7 @@ class Deployment:
             private=shop.private,
             allow_unsandboxed=shop.allow_unsandboxed,
         )
-        holder = Holder(threads, self._recall)
+        holder = Holder(options.threads, self._recall)
         child = await start_child(
             shop.module,
             [listening],
@@ -341,8 +402,8 @@ class Deployment:
         shop.nursery.start(_release_with(child, shop.cores, holder))
         self._loading_child = child
         try:
-            answer = await child.peer.call(LOAD, encode_load(order))
-            facts = msgspec.msgpack.decode(answer, type=ModelFacts)
+            answer = await child.peer.call(name, encode_load(order))
+            return child, read(answer)
         except BaseException as error:
             await child.end()
             if isinstance(error, msgspec.MsgspecError):
@@ -359,7 +420,6 @@ class Deployment:
             raise
         finally:
             self._loading_child = None
-        return child, facts
 
     async def _note_failure(self, failure: InferenceError) -> None:
         """Publish that it does not run, and why."""
@@ -465,6 +525,10 @@ def _lending(cores: Cores, holder: Holder) -> Mapping[str, Handler]:
         return b""
 
     return {LEASE: lease, HURRY: hurry, GIVE_BACK: give_back}
+
+
+def _facts_of(answer: bytes) -> ModelFacts:
+    return msgspec.msgpack.decode(answer, type=ModelFacts)
 
 
 async def _release_with(child: Child, cores: Cores, holder: Holder) -> None:
