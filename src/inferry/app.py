@@ -279,37 +279,23 @@ async def build(
     bootstrap: Bootstrap, peer: Peer, *, nursery: Nursery, stack: AsyncExitStack
 ) -> Parts:
     """Make the parts, empty of records, and tie them together; `stack` closes what is open."""
-    config = bootstrap.config
+    config, version = bootstrap.config, bootstrap.config.server.version
     snapshot, access, lockouts, metrics = Snapshot(), Access(), Lockouts(), Metrics()
     services = load_services()
     writer = RemoteWriter(peer)
     engine = LocalEngine(nursery)
     trained_models = TrainedModelCatalogue()
-    tasks = TaskInference(
-        trained_models,
-        snapshot,
-        engine,
-        wake=partial(_wake_deployment, writer),
-        start=partial(_start_deployment, writer),
-    )
     runs = _Runs(config, services, writer, engine, metrics, nursery)
     inference = await _inference(snapshot, runs, stack)
     routes = [
         *elastic_routes(
-            snapshot,
-            inference,
-            writer,
-            services,
-            diagnostics=_numbers,
-            version=config.server.version,
+            snapshot, inference, writer, services, diagnostics=_numbers, version=version
         ),
         *openai_routes(snapshot, inference),
         *trained_model_routes(trained_models, writer, incoming_of(config)),
         *deployment_routes(trained_models, writer, node=bootstrap.node_name),
         *extension_routes(snapshot, writer),
-        *cluster_routes(
-            ClusterIdentity(bootstrap.node_name, bootstrap.cluster_uuid, config.server.version)
-        ),
+        *cluster_routes(ClusterIdentity(bootstrap.node_name, bootstrap.cluster_uuid, version)),
     ]
     gate: Gate = OpenGate()
     if config.auth.enabled:
@@ -317,6 +303,13 @@ async def build(
         stack.callback(passwords.close)
         gate = CredentialGate(access, passwords, lockouts, writer.submit)
         routes += security_routes(access, writer, gate, render_error)
+    tasks = TaskInference(
+        trained_models,
+        snapshot,
+        engine,
+        wake=partial(_wake_deployment, writer),
+        start=partial(_start_deployment, writer),
+    )
     routes += infer_routes(tasks, gate)
     door = Door(gate)
     routes += health_routes(metrics, door.why_not_ready)
@@ -324,15 +317,10 @@ async def build(
     routes += openapi_routes(routes, version=__version__)
     requests = RequestLog(config.telemetry)
     refusals = Refusals(writer.submit, nursery=nursery)
-    application = Application(
-        routes,
-        door,
-        bodies=_body_limits(config),
-        watch=Watch(requests, refusals.note if config.audit.enabled else None),
-    )
+    watch = Watch(requests, refusals.note if config.audit.enabled else None)
     return Parts(
         config=config,
-        application=application,
+        application=Application(routes, door, bodies=_body_limits(config), watch=watch),
         snapshot=snapshot,
         access=access,
         lockouts=lockouts,

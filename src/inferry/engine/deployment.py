@@ -338,9 +338,7 @@ class Deployment:
             options = RuntimeOptions(threads=shop.cores.total, cache_dir=cache_dir)
             try:
                 async with asyncio.timeout(_PREPARE_S):
-                    child, _ = await self._order(
-                        PREPARE, source, options, listening, read=bytes
-                    )
+                    child, _ = await self._order(PREPARE, source, options, listening, read=bytes)
             except TimeoutError as error:
                 raise UnusableModel(
                     f"The model [{source.name}] cannot be used: to convert it took more than"
