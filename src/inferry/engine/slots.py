@@ -82,14 +82,16 @@ class Slots:
         with self._lock:
             self._batcher.put(job, time.monotonic())
             self._interrupt.set()
-            self._tell_of_texts()
+            # A slot that rests is quicker than a thread that tokenizes ahead.
+            wakes_slot = self._resting and job.is_brief
+            (self._tokens_came if wakes_slot else self._texts_came).notify()
         self._leases.hurry(job.lane)
 
     def abandon(self, job: Job) -> None:
         """Drop a job that nobody waits for any more."""
         with self._lock:
             self._batcher.abandon(job)
-            self._tell_of_texts()
+            self._texts_came.notify()
 
     def granted(self) -> None:
         """Take a lease that was asked for."""
@@ -127,10 +129,6 @@ class Slots:
         return self._succeeded_at >= moment
 
     # --- threads -----------------------------------------------------------------------------
-
-    def _tell_of_texts(self) -> None:
-        """Wake a slot that rests, which is quicker, else a thread that tokenizes ahead."""
-        (self._tokens_came if self._resting else self._texts_came).notify()
 
     def _tokenize(self) -> None:
         while (piece := self._next_piece()) is not None:
@@ -184,7 +182,7 @@ class Slots:
                 lane = self._batcher.next_lane()
                 if lane is not None:
                     return lane, self._run_next
-                piece = self._batcher.take_texts(time.monotonic())
+                piece = self._batcher.take_texts(time.monotonic(), is_brief=True)
                 if piece is not None:
                     self._texts_came.notify()  # there may be more, for another thread
                     return None, partial(self._encode, piece)
