@@ -285,13 +285,6 @@ async def build(
     writer = RemoteWriter(peer)
     engine = LocalEngine(nursery)
     trained_models = TrainedModelCatalogue()
-    tasks = TaskInference(
-        trained_models,
-        snapshot,
-        engine,
-        wake=partial(_wake_deployment, writer),
-        start=partial(_start_deployment, writer),
-    )
     runs = _Runs(config, services, writer, engine, metrics, nursery)
     inference = await _inference(snapshot, runs, stack)
     routes = [
@@ -310,7 +303,7 @@ async def build(
         stack.callback(passwords.close)
         gate = CredentialGate(access, passwords, lockouts, writer.submit)
         routes += security_routes(access, writer, gate, render_error)
-    routes += infer_routes(tasks, gate)
+    routes += infer_routes(_task_inference(trained_models, snapshot, engine, writer), gate)
     door = Door(gate)
     routes += health_routes(metrics, door.why_not_ready)
     routes += docs_routes()
@@ -335,6 +328,19 @@ async def build(
         metrics=metrics,
         requests=requests,
         refusals=refusals,
+    )
+
+
+def _task_inference(
+    trained_models: TrainedModelCatalogue, snapshot: Snapshot, engine: LocalEngine, writer: Writer
+) -> TaskInference:
+    """Make what answers `_infer`."""
+    return TaskInference(
+        trained_models,
+        snapshot,
+        engine,
+        wake=partial(_wake_deployment, writer),
+        start=partial(_start_deployment, writer),
     )
 
 
