@@ -12,7 +12,7 @@ BASE := $(VENV)/.base-$(SUM)
 DEV := $(VENV)/.dev-$(SUM)
 NUMERIC := $(VENV)/.numeric-$(SUM)
 
-.PHONY: help serve unit test check bench soak format docs venv clients peers clean
+.PHONY: help serve unit test check bench soak format docs venv clients peers embedders clean
 .DEFAULT_GOAL := help
 
 help:
@@ -130,6 +130,19 @@ $(TRANSFORMERS): | $(INFINITY)
 	$(call install_peer,transformers[serving]==5.24.0,$(wildcard $(CLIENTS)/infinity/lib/python*/site-packages))
 
 peers: $(INFINITY) $(TRANSFORMERS)
+
+# Embedders that `bench engine` measures beside ours, 2 GB; what is not installed is left out there.
+EMBEDDERS := $(CLIENTS)/embedding/.sentence-transformers-5.7.0
+
+$(EMBEDDERS):
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --no-deps --retries 1 --timeout 15 \
+	  --index-url https://download.pytorch.org/whl/cpu torch==2.13.0 || true
+	$(@D)/bin/python -m pip install --quiet torch==2.13.0 fastembed==0.9.1 \
+	  'sentence-transformers[onnx,openvino]==5.7.0' openvino-genai==2026.4.1.0
+	@touch $@
+
+embedders: $(EMBEDDERS) $(INFINITY)
 
 clean:
 	rm -rf $(VENV) $(CLIENTS) $(JS_DIR)/node_modules dist build .pytest_cache .mypy_cache .ruff_cache

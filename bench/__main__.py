@@ -1,4 +1,4 @@
-"""Side-by-side benchmarks: `python -m bench [reads] [writes] [runs] [streams]`; see README.md."""
+"""Side-by-side benchmarks: `python -m bench [PART]...`; see README.md."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import platform
 import tempfile
 from pathlib import Path
 
+from bench.engine import PIECES, measure_engine
 from bench.load import generator
 from bench.processes import cores
 from bench.reads import measure_reads
@@ -21,6 +22,7 @@ _PARTS = {
     "writes": measure_writes,
     "runs": measure_runs,
     "streams": measure_streams,
+    "engine": measure_engine,
 }
 
 
@@ -35,19 +37,20 @@ def main() -> None:
     parser.add_argument("--stored", default="10,10000,100000", help="numbers of endpoints")
     parser.add_argument("--json", type=Path, help="file for the figures")
     given = parser.parse_args()
-    unknown = set(given.parts) - set(_PARTS)
+    known = {**_PARTS, **PIECES}
+    unknown = set(given.parts) - set(known)
     if unknown:
         parser.error(f"unknown part [{min(unknown)}]")
     stored = tuple(int(number) for number in given.stored.split(","))
     measured, loading = cores()
     print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores;")
-    print(f"measured on core {measured}, load ({generator()}) and upstream on core {loading};")
+    print(f"gateway on core {measured}, load ({generator()}) and upstream on core {loading};")
     print(f"medians of {given.rounds} alternating runs of {given.seconds:g} s")
     tables: list[Table] = []
     with tempfile.TemporaryDirectory() as folder:
         plan = Plan(given.seconds, given.rounds, stored, Path(folder))
         for part in given.parts or _PARTS:
-            found = _PARTS[part](plan)
+            found = known[part](plan)
             for table in found:
                 table.show()
             tables += found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import re
 import socket
@@ -61,17 +63,21 @@ def _listening(pid: int) -> set[int]:
 def running(
     command: Sequence[str],
     *,
-    core: int,
+    core: int | None,
     port: int | None = None,
     environment: Mapping[str, str] | None = None,
     log: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `command` on one core until the block ends; starts with it listening on `port`."""
+    """Run `command` on one core until the block ends; starts with it listening on `port`.
+
+    core: None for all of them.
+    """
+    pinned = [] if core is None else ["taskset", "-c", str(core)]
     with tempfile.TemporaryDirectory() as folder:
         log = log or Path(folder) / "log"
         with log.open("wb") as written:
             process = subprocess.Popen(
-                ["taskset", "-c", str(core), *command],
+                [*pinned, *command],
                 stdout=written,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
@@ -135,10 +141,25 @@ class Inferry:
         children = [megabytes(child.pid) for child in supervisor.children(recursive=True)]
         return {"supervisor": megabytes(self.process.pid), "API process": max(children)}
 
+    def put(self, task_type: str, name: str, definition: Mapping[str, object]) -> None:
+        """Create an endpoint."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request(
+            "PUT",
+            f"/_inference/{task_type}/{name}",
+            body=json.dumps(definition),
+            headers={"Authorization": self.authorization, "Content-Type": "application/json"},
+        )
+        reply = connection.getresponse()
+        told = reply.read()
+        connection.close()
+        if reply.status != 200:
+            raise RuntimeError(told)
+
 
 @contextmanager
-def inferry(data_dir: Path, *, core: int, **environment: str) -> Iterator[Inferry]:
-    """Run `inferry serve` on `data_dir` with authentication on."""
+def inferry(data_dir: Path, *, core: int | None, **environment: str) -> Iterator[Inferry]:
+    """Run `inferry serve` on `data_dir` with authentication on. core: None for all of them."""
     port = free_port()
     log = data_dir.with_suffix(".log")
     command = [sys.executable, "-m", "inferry", "serve", "--port", str(port)]

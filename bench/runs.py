@@ -6,7 +6,6 @@ Beside direct calls of the upstream, a bare ASGI proxy with aiohttp, and LiteLLM
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import sys
@@ -93,7 +92,11 @@ def measure_runs(plan: Plan) -> list[Table]:
             ("text_embedding", "embed", "/v1/embeddings"),
             ("chat_completion", "chat", "/v1/chat/completions"),
         ):
-            _put(server, task_type, name, f"http://127.0.0.1:{upstream}{route}")
+            # Without a limit, which would be measured instead.
+            settings = {"api_key": "sk-test", "model_id": "m", "rate_limit": NO_LIMIT}
+            settings |= {"url": f"http://127.0.0.1:{upstream}{route}"}
+            definition = {"service": "openai", "service_settings": settings}
+            server.put(task_type, name, definition)
         others = {"direct": (upstream, provider.pid), "bare proxy": (proxy, bare.pid)}
         litellm = os.environ.get("LITELLM_BIN")
         if litellm:
@@ -163,23 +166,6 @@ def _calls(case: Case, server: Inferry, others: Others) -> dict[str, Call]:
     calls["inferry"] = Call(server.port, server.process.pid, case.path, "POST", ours, asked)
     calls["inferry, /v1"] = Call(server.port, server.process.pid, case.route, "POST", ours, body)
     return calls
-
-
-def _put(server: Inferry, task_type: str, name: str, url: str) -> None:
-    """Create an endpoint at the upstream, without a limit that would be measured instead."""
-    settings = {"api_key": "sk-test", "model_id": "m", "url": url, "rate_limit": NO_LIMIT}
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    connection.request(
-        "PUT",
-        f"/_inference/{task_type}/{name}",
-        body=json.dumps({"service": "openai", "service_settings": settings}),
-        headers={"Authorization": server.authorization, "Content-Type": "application/json"},
-    )
-    reply = connection.getresponse()
-    told = reply.read()
-    connection.close()
-    if reply.status != 200:
-        raise RuntimeError(told)
 
 
 @contextmanager

@@ -6,13 +6,14 @@ import asyncio
 import os
 import stat
 from functools import partial
+from itertools import accumulate
 
 import msgspec
 import psutil
 import pytest
 
 from inferry.concurrency import Nursery, run_all
-from inferry.domain import Deadline
+from inferry.domain import Deadline, InputType
 from inferry.engine.deployment import Deployment
 from inferry.errors import (
     DeadlineExceeded,
@@ -299,6 +300,29 @@ async def test_two_deployments_share_the_cores(tmp_path) -> None:
         asks = [partial(use, name, n) for n in range(50) for name in ("one", "two")]
         assert all(await run_all(ask() for ask in asks))
         assert yard.pool._workshop.cores.free >= 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+async def test_two_deployments_under_load_run_no_more_threads_than_there_are_cores(
+    tmp_path, threads
+):
+    journal = tmp_path / "journal"
+    journal.touch()
+    async with open_yard(tmp_path, cores=2) as yard:
+        wanted = [spec(name, num_threads=threads, num_allocations=2) for name in ("one", "two")]
+        await run_all(yard.pool.start(one) for one in wanted)
+        await run_all(
+            yard.embed(*["a" * 60] * 10, deployment_id=one.deployment_id, input_type=input_type)
+            for _ in range(8)
+            for input_type in (InputType.SEARCH, InputType.INGEST)
+            for one in wanted
+        )
+
+    events = journal.read_text().split()
+    running = list(accumulate(threads if event == "begin" else -threads for event in events))
+    assert len(events) > 50
+    assert max(running) == 2
+    assert running[-1] == 0
 
 
 async def test_a_new_process_is_told_what_runs(yard) -> None:

@@ -35,6 +35,8 @@ Bias: TypeAlias = Callable[[Node, Node, "LayerNames"], Node]
 """Gives what is added to the scores of two tokens: float32[batch, heads, tokens, tokens], of the
 queries and keys of a layer: float32[batch, heads, tokens, width of a head]."""
 
+_HIDDEN = -1e9  # not the least float, which is infinite in bfloat16
+
 
 @dataclass(frozen=True, slots=True)
 class LayerNames:
@@ -150,9 +152,9 @@ class Blocks:
     ) -> Node:
         """Run the layers: attention, then two linear maps, each added to its input and normalized.
 
-        visible: what attention may see, broadcast to [batch, heads, tokens, tokens]; a boolean, or
-        float32 that is added to the scores, or what gives that for a layer. scale: by which scores
-        are multiplied before, None for the usual one over the root of the width of a head.
+        visible: float32 that is added to the scores of attention, broadcast to [batch, heads,
+        tokens, tokens], or what gives that for a layer; see `visible_tokens`. scale: by which
+        scores are multiplied before, None for the usual one over the root of the width of a head.
         """
         width, inner = self.encoder.width, self.encoder.inner
         for layer in names:
@@ -168,18 +170,29 @@ class Blocks:
     def _attention(
         self, states: Node, visible: Node | Bias, layer: LayerNames, scale: float | None
     ) -> Node:
+        """Mix the states of the tokens that see each other.
+
+        Written out, since the runtime makes one kernel of these operations, transpositions
+        included, that is faster than its own for the operation of this name.
+        """
         width, heads = self.encoder.width, self.encoder.heads
         split = integers([0, 0, heads, width // heads])
-        parts = [
-            op.transpose(
-                op.reshape(self.linear(states, name, width, width), split, special_zero=True),
-                integers([0, 2, 1, 3]),
-            )
+        query, key, value = (
+            op.reshape(self.linear(states, name, width, width), split, special_zero=True)
             for name in (layer.query, layer.key, layer.value)
-        ]
-        mask = visible(parts[0], parts[1], layer) if callable(visible) else visible
-        factor = None if scale is None else op.constant(np.float32(scale))
-        attended = op.scaled_dot_product_attention(*parts, mask, factor)
+        )
+        query, value = (op.transpose(one, integers([0, 2, 1, 3])) for one in (query, value))
+        if callable(visible):
+            visible = visible(query, op.transpose(key, integers([0, 2, 1, 3])), layer)
+        factor = (width // heads) ** -0.5 if scale is None else scale
+        scores = op.matmul(
+            op.multiply(query, op.constant(np.float32(factor))),
+            op.transpose(key, integers([0, 2, 3, 1])),
+            transpose_a=False,
+            transpose_b=False,
+        )
+        shares = op.softmax(op.add(scores, visible), -1)
+        attended = op.matmul(shares, value, transpose_a=False, transpose_b=False)
         attended = op.transpose(attended, integers([0, 2, 1, 3]))
         return op.reshape(attended, integers([0, 0, width]), special_zero=True)
 
@@ -189,8 +202,12 @@ class Blocks:
 
 
 def visible_tokens(mask: Node) -> Node:
-    """Let every token see those that are not padding: boolean[batch, 1, 1, tokens]."""
-    return op.convert(op.unsqueeze(mask, integers([1, 2])), "boolean")
+    """Let every token see those that are not padding: float32[batch, 1, 1, tokens].
+
+    0 for what is seen, and for padding so little that nothing is left of it in a softmax.
+    """
+    hidden = op.subtract(op.constant(np.int32(1)), op.unsqueeze(mask, integers([1, 2])))
+    return op.multiply(op.convert(hidden, "f32"), op.constant(np.float32(_HIDDEN)))
 
 
 def normalized(states: Node, scale: Node, shift: Node, epsilon: float) -> Node:

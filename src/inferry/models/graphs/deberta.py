@@ -51,7 +51,6 @@ def _distance_bias(
     """Give what computes the part of the scores that depends on distances."""
     tokens = op.gather(op.shape_of(ids), integers(1), integers(0))
     visible = visible_tokens(mask)
-    hidden = op.constant(np.finfo(np.float32).min)
     factor = op.constant(np.float32(scale))
     farthest = blocks.encoder.max_tokens
     table = _embeddings(blocks, distances)[_rows(distances, np.arange(farthest, -farthest - 1, -1))]
@@ -66,9 +65,9 @@ def _distance_bias(
             skewed = _skewed(_products(keys, rising), tokens)
             parts.append(op.transpose(skewed, integers([0, 1, 3, 2])))
         if not parts:
-            return op.select(visible, op.constant(np.float32(0)), hidden)
+            return visible
         added = parts[0] if len(parts) == 1 else op.add(*parts)
-        return op.select(visible, op.multiply(added, factor), hidden)
+        return op.add(visible, op.multiply(added, factor))
 
     return bias
 

@@ -21,8 +21,7 @@ def build_mpnet(blocks: Blocks, ids: Node, mask: Node) -> Node:
     """Give the states behind the last layer."""
     embedded = op.add(blocks.words(ids), blocks.counted_positions(ids))
     states = blocks.layer_norm(embedded, "embeddings.LayerNorm")
-    hidden = op.constant(np.finfo(np.float32).min)
-    bias = op.select(visible_tokens(mask), _distance_bias(blocks, ids), hidden)
+    bias = op.add(visible_tokens(mask), _distance_bias(blocks, ids))
     return blocks.layers(states, bias, _layer_names(blocks.encoder.layers))
 
 

@@ -1,0 +1,124 @@
+"""How long requests to our server take: alone, many at a time, and while others ingest."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import cycle
+from statistics import median
+
+from bench.embedding.candidates import Served, ours
+from bench.embedding.client import Drive, Target, drive
+from bench.embedding.corpora import Corpus, query_of
+from bench.embedding.folders import MODELS
+from bench.processes import ROOT
+from bench.report import Plan, Table
+
+_QUERY_TOKENS = 16
+_QUERIES = 300
+_PAUSE_S = 0.01
+_MANY = 32
+
+
+def measure_latency(plan: Plan) -> list[Table]:
+    """Time single queries, beside the runtime alone."""
+    table = Table(f"One query of {_QUERY_TOKENS} tokens at a time; ratio: ms added to the runtime")
+    with ours(plan.folder / "latency", precision="auto") as server:
+        bodies = server.bodies([query_of(_QUERY_TOKENS)], 1) * _QUERIES
+        drive(server.target, bodies, connections=1)
+        alone, bare = [], []
+        for _ in range(plan.rounds):
+            bare.append(_bare_ms())
+            alone.append(drive(server.target, bodies, connections=1).percentile(0.5))
+    added = median(alone) - median(bare)
+    table.add("runtime in a process, p50", f"{median(bare):.2f} ms")
+    figure = f"{median(alone):.2f} ms"
+    table.add(
+        "inferry over HTTP, p50", figure, ratio=added, floor=0.8, goal=0.5, is_better_below=True
+    )
+    return [table]
+
+
+def measure_clients(corpus: Corpus, plan: Plan) -> list[Table]:
+    """Compare many clients with one text each to one client with as many texts."""
+    table = Table(
+        f"{_MANY} texts of {len(corpus.texts)} short ones at a time; ratio: to one client"
+    )
+    with ours(plan.folder / "clients", precision="auto") as server:
+        ways = {"one client, 32 texts a request": (_MANY, 1), "32 clients, one text": (1, _MANY)}
+        speeds: dict[str, list[float]] = {way: [] for way in ways}
+        for number in range(plan.rounds + 1):
+            for way, (each, connections) in ways.items():
+                took = server.drive(corpus.texts, each=each, connections=connections).seconds
+                if number:  # the first one warms up
+                    speeds[way].append(len(corpus.texts) / took)
+    one, many = (median(several) for several in speeds.values())
+    table.add("one client, 32 texts a request", f"{one:,.0f} texts/s")
+    table.add("32 clients, one text", f"{many:,.0f} texts/s", ratio=many / one, floor=0.9, goal=1.0)
+    return [table]
+
+
+def measure_search(corpora: dict[str, Corpus], plan: Plan) -> list[Table]:
+    """Time queries that come at a steady pace, with and without others that ingest all they can."""
+    table = Table(
+        f"Queries of {_QUERY_TOKENS} tokens, one every {_PAUSE_S * 1e3:.0f} ms and more, while"
+        " 4 clients ingest; ratio: p99 to that of an idle server"
+    )
+    with ours(plan.folder / "search", precision="auto") as server:
+        for corpus in corpora.values():
+            server.tune(corpus.texts)
+        idle = _searches(server)
+        table.add("idle", _shown(idle))
+        for name, corpus in corpora.items():
+            with _ingesting(server, corpus.texts):
+                busy = _searches(server)
+            ratio = busy.percentile(0.99) / idle.percentile(0.99)
+            table.add(
+                f"ingest of {name} texts",
+                _shown(busy),
+                ratio=ratio,
+                floor=3.0,
+                goal=2.0,
+                is_better_below=True,
+            )
+    return [table]
+
+
+def _searches(server: Served) -> Drive:
+    bodies = server.bodies([query_of(_QUERY_TOKENS)], 1, input_type="search") * _QUERIES
+    return drive(server.target, bodies, connections=1, pause_s=_PAUSE_S)
+
+
+@contextmanager
+def _ingesting(server: Served, texts: Sequence[str]) -> Iterator[None]:
+    """Keep ingesting from another process until the block ends."""
+    bodies = server.bodies(texts, _MANY, input_type="ingest")
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_ingest, args=(server.target, bodies), daemon=True)
+    process.start()
+    drive(server.target, bodies, connections=1)  # by then the other one is at work
+    try:
+        yield
+        assert process.is_alive(), "the ingest ended before the searches"
+    finally:
+        process.kill()
+        process.join()
+
+
+def _ingest(target: Target, bodies: Sequence[bytes]) -> None:
+    drive(target, cycle(bodies), connections=4)
+
+
+def _bare_ms() -> float:
+    command = [sys.executable, "-m", "bench.embedding.bare", str(MODELS / "source"), "auto"]
+    told = subprocess.run(
+        [*command, str(_QUERY_TOKENS)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return float(told.stdout)
+
+
+def _shown(found: Drive) -> str:
+    return f"p50 {found.percentile(0.5):.1f} ms, p99 {found.percentile(0.99):.1f} ms"

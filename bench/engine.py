@@ -1,0 +1,48 @@
+"""Local embeddings over HTTP, beside peers that run the same weights on the same texts.
+
+The demo model with texts of up to 512 tokens, on all cores; what is timed at ours is the whole way
+of a request. Peers are what is installed of sentence-transformers, openvino-genai, fastembed and
+infinity, see README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+
+from bench.embedding.corpora import CORPORA, Corpus, build_corpora
+from bench.embedding.folders import MODELS, make_models
+from bench.embedding.latency import measure_clients, measure_latency, measure_search
+from bench.embedding.speed import measure_speed
+from bench.embedding.start import measure_start
+from bench.report import Plan, Table
+
+
+@cache
+def _corpora() -> dict[str, Corpus]:
+    make_models()
+    return build_corpora(MODELS / "source/tokenizer.json")
+
+
+def _speed(name: str, plan: Plan) -> list[Table]:
+    return measure_speed(name, _corpora()[name], plan)
+
+
+def _latency(plan: Plan) -> list[Table]:
+    make_models()
+    return measure_latency(plan)
+
+
+PIECES: Mapping[str, Callable[[Plan], list[Table]]] = {
+    **{f"engine-{name}": partial(_speed, name) for name in CORPORA},
+    "engine-clients": lambda plan: measure_clients(_corpora()["short"], plan),
+    "engine-latency": _latency,
+    "engine-search": lambda plan: measure_search(_corpora(), plan),
+    "engine-start": measure_start,
+}
+"""Parts of the part `engine`, each of which takes a few minutes at most."""
+
+
+def measure_engine(plan: Plan) -> list[Table]:
+    """Give the figures of all pieces."""
+    return [table for measure in PIECES.values() for table in measure(plan)]
