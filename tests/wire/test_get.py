@@ -177,6 +177,7 @@ def test_row_020_a_local_model_shows_its_live_allocations(wire):
 
     [item] = wire.get("/_inference/.elser-2-elasticsearch").json["endpoints"]
     assert item["service_settings"]["num_allocations"] == 1
+    wire.delete("/_inference/.elser-2-elasticsearch?force=true")  # which ends the deployment
 
 
 def test_row_021_an_unknown_parameter_is_refused(wire):
