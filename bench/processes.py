@@ -143,11 +143,18 @@ class Inferry:
 
     def put(self, task_type: str, name: str, definition: Mapping[str, object]) -> None:
         """Create an endpoint."""
+        self._call("PUT", f"/_inference/{task_type}/{name}", definition)
+
+    def post(self, path: str, body: Mapping[str, object]) -> None:
+        """Send one request."""
+        self._call("POST", path, body)
+
+    def _call(self, method: str, path: str, body: Mapping[str, object]) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request(
-            "PUT",
-            f"/_inference/{task_type}/{name}",
-            body=json.dumps(definition),
+            method,
+            path,
+            body=json.dumps(body),
             headers={"Authorization": self.authorization, "Content-Type": "application/json"},
         )
         reply = connection.getresponse()
@@ -158,16 +165,19 @@ class Inferry:
 
 
 @contextmanager
-def inferry(data_dir: Path, *, core: int | None, **environment: str) -> Iterator[Inferry]:
-    """Run `inferry serve` on `data_dir` with authentication on. core: None for all of them."""
+def inferry(
+    data_dir: Path, *, core: int | None, auth: bool = True, **environment: str
+) -> Iterator[Inferry]:
+    """Run `inferry serve` on `data_dir`. core: None for all of them."""
     port = free_port()
     log = data_dir.with_suffix(".log")
     command = [sys.executable, "-m", "inferry", "serve", "--port", str(port)]
-    command += ["--data-dir", str(data_dir)]
+    command += ["--data-dir", str(data_dir), *([] if auth else ["--no-auth"])]
     settings = {"INFERRY_TELEMETRY__LOG_LEVEL": "warning", **environment}
     with running(command, core=core, environment=settings, log=log) as process:
         _wait_until_ready(process, log)
-        yield Inferry(process, port, (data_dir / "local-api-key").read_text().strip())
+        key = (data_dir / "local-api-key").read_text().strip() if auth else ""
+        yield Inferry(process, port, key)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
