@@ -288,7 +288,14 @@ async def build(
     runs = _Runs(config, services, writer, engine, metrics, nursery)
     inference = await _inference(snapshot, runs, stack)
     routes = [
-        *elastic_routes(snapshot, inference, writer, services, diagnostics=_numbers),
+        *elastic_routes(
+            snapshot,
+            inference,
+            writer,
+            services,
+            diagnostics=_numbers,
+            version=config.server.version,
+        ),
         *openai_routes(snapshot, inference),
         *trained_model_routes(trained_models, writer, incoming_of(config)),
         *deployment_routes(trained_models, writer, node=bootstrap.node_name),

@@ -295,10 +295,10 @@ class ModelLibrary(Protocol):
         for an id under which there can be nothing.
         """
 
-    def check_task(self, source: ModelSource) -> None:
-        """Compare `source.task_type` with what the files of the folder say.
+    def check_task(self, source: ModelSource) -> TaskType | None:
+        """Give what the files of a folder say that it does, for `source.task_type` if it can.
 
-        Raises `UnusableModel` where it cannot do that, or its configuration cannot be read.
+        None of a module for a task that no endpoint runs. Raises `UnusableModel` where it cannot do that, or its configuration cannot be read.
         """
 
     def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:

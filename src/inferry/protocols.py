@@ -139,10 +139,11 @@ class Limiter(Protocol):
 class Deployments(Protocol):
     """The local models that run on this host, in the supervisor."""
 
-    async def check(self, model_id: str, task_type: TaskType | None = None) -> None:
+    async def check(self, model_id: str, task_type: TaskType | None = None) -> TaskType | None:
         """Refuse a model that cannot be here, without loading or downloading it.
 
-        task_type: what it shall do, which is compared as far as its files are on this machine.
+        task_type: what it shall do, None for whatever it does. Gives what it does, None while its
+        files are not on this machine.
         Raises `NotFound` with the command that provides it, `IllegalArgument`, `UnusableModel`.
         """
 

@@ -42,9 +42,10 @@ class Folders:
         module = ModuleFiles("a" * 64, "b" * 64) if is_module else None
         return ModelSource(model_id, self.root / model_id, module=module)
 
-    def check_task(self, source: ModelSource) -> None:
+    def check_task(self, source: ModelSource) -> TaskType:
         if source.task_type not in (None, TaskType.TEXT_EMBEDDING):
             raise UnusableModel("it does something else")
+        return TaskType.TEXT_EMBEDDING
 
     def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
         report("12 of 91 MB")
@@ -52,7 +53,7 @@ class Folders:
             if stop.is_set():
                 self.stopped.set()
                 raise NotFound("it was stopped")
-        (self.root / model_id).mkdir()
+        (self.root / model_id).mkdir(exist_ok=True)
         return ModelSource(model_id, self.root / model_id)
 
 

@@ -321,7 +321,7 @@ async def test_two_deployments_under_load_run_no_more_threads_than_there_are_cor
     events = journal.read_text().split()
     running = list(accumulate(threads if event == "begin" else -threads for event in events))
     assert len(events) > 50
-    assert max(running) == 2
+    assert max(running) <= 2
     assert running[-1] == 0
 
 

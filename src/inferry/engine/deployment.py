@@ -161,6 +161,8 @@ class Deployment:
                 await self._note_failure(failure)
             else:
                 is_proven = True
+                if not self.spec.num_allocations:  # it was let go while it started
+                    await self.scale(self.spec)
                 await child.peer.closed()
                 if self._is_let_go:
                     self._is_let_go = False
@@ -415,6 +417,7 @@ class Deployment:
     async def _rest(self, spec: DeploymentSpec) -> None:
         """End the worker: nobody is sent to it any more, and who was sent is told to ask again."""
         self._wanted.clear()
+        self._failed_checks = 0
         self._is_let_go = self._child is not None
         if self._outcome.done():
             self._outcome = self._loop.create_future()

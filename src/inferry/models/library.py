@@ -22,6 +22,7 @@ from typing import Literal, TypeAlias
 
 from inferry.bootstrap import environment_of_children
 from inferry.config import Config
+from inferry.domain import TaskType
 from inferry.errors import IllegalArgument, NotFound, UnusableModel
 from inferry.modeling import ModelSource
 from inferry.models.aliases import AliasFile
@@ -121,13 +122,14 @@ class Library:
             self.check_download(entry, is_request=True)
         return found
 
-    def check_task(self, source: ModelSource) -> None:
-        """Compare what is asked of a folder with its files; see `modeling.ModelLibrary`."""
+    def check_task(self, source: ModelSource) -> TaskType | None:
+        """Tell what a folder does, see `modeling.ModelLibrary`."""
         folder = ModelFolder(source)
         if source.module is not None:
-            check_task_of(read_purpose(folder), source)
-            return
-        task_of(folder, read_layout(folder), source)
+            purpose = read_purpose(folder)
+            check_task_of(purpose, source)
+            return purpose.task_type
+        return task_of(folder, read_layout(folder), source)
 
     def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
         """Download what `find` does not have; see `modeling.ModelLibrary`."""
