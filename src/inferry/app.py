@@ -283,8 +283,7 @@ async def build(
     snapshot, access, lockouts, metrics = Snapshot(), Access(), Lockouts(), Metrics()
     services = load_services()
     writer = RemoteWriter(peer)
-    engine = LocalEngine(nursery)
-    trained_models = TrainedModelCatalogue()
+    engine, trained_models = LocalEngine(nursery), TrainedModelCatalogue()
     runs = _Runs(config, services, writer, engine, metrics, nursery)
     inference = await _inference(snapshot, runs, stack)
     routes = [
@@ -300,9 +299,7 @@ async def build(
         *trained_model_routes(trained_models, writer, incoming_of(config)),
         *deployment_routes(trained_models, writer, node=bootstrap.node_name),
         *extension_routes(snapshot, writer),
-        *cluster_routes(
-            ClusterIdentity(bootstrap.node_name, bootstrap.cluster_uuid, config.server.version)
-        ),
+        *cluster_routes(_identity(bootstrap)),
     ]
     gate: Gate = OpenGate()
     if config.auth.enabled:
@@ -336,6 +333,12 @@ async def build(
         requests=requests,
         refusals=refusals,
     )
+
+
+def _identity(bootstrap: Bootstrap) -> ClusterIdentity:
+    """Give what this server is called."""
+    version = bootstrap.config.server.version
+    return ClusterIdentity(bootstrap.node_name, bootstrap.cluster_uuid, version)
 
 
 def _task_inference(
