@@ -283,8 +283,7 @@ async def build(
     snapshot, access, lockouts, metrics = Snapshot(), Access(), Lockouts(), Metrics()
     services = load_services()
     writer = RemoteWriter(peer)
-    engine = LocalEngine(nursery)
-    trained_models = TrainedModelCatalogue()
+    engine, trained_models = LocalEngine(nursery), TrainedModelCatalogue()
     runs = _Runs(config, services, writer, engine, metrics, nursery)
     inference = await _inference(snapshot, runs, stack)
     routes = [
@@ -295,7 +294,7 @@ async def build(
         *trained_model_routes(trained_models, writer, incoming_of(config)),
         *deployment_routes(trained_models, writer, node=bootstrap.node_name),
         *extension_routes(snapshot, writer),
-        *cluster_routes(ClusterIdentity(bootstrap.node_name, bootstrap.cluster_uuid, version)),
+        *cluster_routes(_identity(bootstrap)),
     ]
     gate: Gate = OpenGate()
     if config.auth.enabled:
@@ -303,14 +302,7 @@ async def build(
         stack.callback(passwords.close)
         gate = CredentialGate(access, passwords, lockouts, writer.submit)
         routes += security_routes(access, writer, gate, render_error)
-    tasks = TaskInference(
-        trained_models,
-        snapshot,
-        engine,
-        wake=partial(_wake_deployment, writer),
-        start=partial(_start_deployment, writer),
-    )
-    routes += infer_routes(tasks, gate)
+    routes += infer_routes(_task_inference(trained_models, snapshot, engine, writer), gate)
     door = Door(gate)
     routes += health_routes(metrics, door.why_not_ready)
     routes += docs_routes()
@@ -330,6 +322,25 @@ async def build(
         metrics=metrics,
         requests=requests,
         refusals=refusals,
+    )
+
+
+def _identity(bootstrap: Bootstrap) -> ClusterIdentity:
+    """Give what this server is called."""
+    version = bootstrap.config.server.version
+    return ClusterIdentity(bootstrap.node_name, bootstrap.cluster_uuid, version)
+
+
+def _task_inference(
+    trained_models: TrainedModelCatalogue, snapshot: Snapshot, engine: LocalEngine, writer: Writer
+) -> TaskInference:
+    """Make what answers `_infer`."""
+    return TaskInference(
+        trained_models,
+        snapshot,
+        engine,
+        wake=partial(_wake_deployment, writer),
+        start=partial(_start_deployment, writer),
     )
 
 

@@ -298,8 +298,8 @@ class ModelLibrary(Protocol):
     def check_task(self, source: ModelSource) -> TaskType | None:
         """Give what the files of a folder say that it does, for `source.task_type` if it can.
 
-        None is something that no endpoint does.
-        Raises `UnusableModel` where it cannot do that, or its configuration cannot be read.
+        None of a module for a task that no endpoint runs. Raises `UnusableModel` where it cannot
+        do that, or its configuration cannot be read.
         """
 
     def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:

@@ -135,12 +135,11 @@ class Slots:
             self._encode(piece)
 
     def _encode(self, piece: Piece) -> None:
+        job = piece.job
         try:
-            encoded = self._model.encode(
-                piece.texts, piece.job.input_type, piece.job.query, piece.job.config
-            )
+            encoded = self._model.encode(piece.texts, job.input_type, job.query, job.config)
         except BaseException as error:  # noqa: BLE001  a thread that ends ends the service
-            self._fail(piece.job, error)
+            self._fail(job, error)
             return
         with self._lock:
             self._batcher.add_encoded(piece, encoded)

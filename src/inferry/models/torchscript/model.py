@@ -182,13 +182,12 @@ class ModuleModel:
             alone = [self._run_padded([ids], len(ids)) for ids in pieces]
             return [one[0] if len(one) == 1 else one for one in alone]
         most = self.ladder.rows[-1]
-        is_per_token = len(self._parts.verdict.shape) > 1
         found: list[Rows] = []
         for first in range(0, len(pieces), most):
             chunk = pieces[first : first + most]
             rows = self._run_padded(chunk, max(map(len, chunk)))
             found += [
-                row[: len(ids)] if is_per_token else row
+                row[: len(ids)] if row.ndim > 1 else row  # a row per token, padding last
                 for row, ids in zip(rows, chunk, strict=False)
             ]
         return found
