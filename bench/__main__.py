@@ -9,11 +9,13 @@ import tempfile
 from pathlib import Path
 
 from bench.engine import PIECES, measure_engine
+from bench.guards import measure_guards
 from bench.load import generator
 from bench.processes import cores
 from bench.reads import measure_reads
 from bench.report import Plan, Table, save
 from bench.runs import measure_runs
+from bench.siege import measure_siege
 from bench.streams import measure_streams
 from bench.writes import measure_writes
 
@@ -23,6 +25,8 @@ _PARTS = {
     "runs": measure_runs,
     "streams": measure_streams,
     "engine": measure_engine,
+    "guards": measure_guards,
+    "siege": measure_siege,
 }
 
 

@@ -158,16 +158,19 @@ class Inferry:
 
 
 @contextmanager
-def inferry(data_dir: Path, *, core: int | None, **environment: str) -> Iterator[Inferry]:
-    """Run `inferry serve` on `data_dir` with authentication on. core: None for all of them."""
+def inferry(
+    data_dir: Path, *, core: int | None, auth: bool = True, **environment: str
+) -> Iterator[Inferry]:
+    """Run `inferry serve` on `data_dir`. core: None for all of them."""
     port = free_port()
     log = data_dir.with_suffix(".log")
     command = [sys.executable, "-m", "inferry", "serve", "--port", str(port)]
-    command += ["--data-dir", str(data_dir)]
+    command += ["--data-dir", str(data_dir), *([] if auth else ["--no-auth"])]
     settings = {"INFERRY_TELEMETRY__LOG_LEVEL": "warning", **environment}
     with running(command, core=core, environment=settings, log=log) as process:
         _wait_until_ready(process, log)
-        yield Inferry(process, port, (data_dir / "local-api-key").read_text().strip())
+        key = (data_dir / "local-api-key").read_text().strip() if auth else ""
+        yield Inferry(process, port, key)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:

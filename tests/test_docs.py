@@ -66,7 +66,7 @@ def test_every_link_leads_to_a_file(page):
 @every_page
 def test_every_command_that_is_named_exists(page):
     named = re.findall(
-        r"(?:^|[`$ ])inferry ([a-z]+)(?: ([a-z]+))?(?=[ `\n])", page.read_text(), re.MULTILINE
+        r"(?:^|[`$ ])inferry ([a-z]+)(?: ([a-z][a-z-]*))?(?=[ `\n])", page.read_text(), re.MULTILINE
     )
     known = command_names()
     groups = {name.split()[0] for name in known if " " in name}

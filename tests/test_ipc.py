@@ -45,6 +45,7 @@ from inferry.ipc import (
     open_peer,
     pages_of,
 )
+from inferry.origin import Origin
 from inferry.records import Change, Drop, EndpointRecord, Put
 from inferry.unix_sockets import listen_at
 
@@ -314,7 +315,9 @@ async def test_a_writer_far_away_carries_out_commands() -> None:
     ],
 )
 def test_a_command_is_decoded_as_what_it_was(command) -> None:
-    assert decode_command(encode_command(command)) == command
+    origin = Origin(user="ann", address="192.0.2.1", request_id="7")
+
+    assert decode_command(encode_command(command, origin)) == (origin, command)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from inferry.api.openapi import openapi_routes
 from inferry.api.security.routes import security_routes
 from inferry.api.trained_models.deployments import deployment_routes
 from inferry.api.trained_models.models import trained_model_routes
+from inferry.api.watch import Watch
 from inferry.bootstrap import Bootstrap
 from inferry.commands import StartDeployment
 from inferry.concurrency import Nursery
@@ -46,6 +47,7 @@ from inferry.core.runners.compose import compose, compose_local
 from inferry.core.runners.pending import PendingBytes
 from inferry.core.snapshot import Snapshot
 from inferry.core.trained_model_catalogue import TrainedModelCatalogue
+from inferry.crashes import leave_no_values
 from inferry.domain import Json
 from inferry.engine.client import LocalEngine
 from inferry.errors import InternalError, ShuttingDown
@@ -55,6 +57,8 @@ from inferry.outbound.client import open_client
 from inferry.outbound.limiter import LeasingLimiter
 from inferry.protocols import Writer
 from inferry.records import Change
+from inferry.request_log import RequestLog
+from inferry.security.audit import Refusals
 from inferry.security.gate import CredentialGate, Gate, OpenGate, Principal
 from inferry.security.lockouts import Lockouts
 from inferry.security.users import Passwords
@@ -122,6 +126,8 @@ class Parts:
     engine: LocalEngine
     door: Door
     metrics: Metrics
+    requests: RequestLog
+    refusals: Refusals
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Serve `changes` from now on: one step without an await, so that no request sees half."""
@@ -256,6 +262,8 @@ class ApiProcess:
         parts.door.shut()
         if self._server is not None:
             await self._server.finish(parts.config.server.drain_timeout_s)
+        parts.requests.flush()
+        await parts.refusals.flush()
         return b""
 
     @property
@@ -297,9 +305,26 @@ async def build(
     routes += health_routes(metrics, door.why_not_ready)
     routes += docs_routes()
     routes += openapi_routes(routes, version=__version__)
-    application = Application(routes, door, bodies=_body_limits(config))
+    requests = RequestLog(config.telemetry)
+    refusals = Refusals(writer.submit, nursery=nursery)
+    application = Application(
+        routes,
+        door,
+        bodies=_body_limits(config),
+        watch=Watch(requests, refusals.note if config.audit.enabled else None),
+    )
     return Parts(
-        config, application, snapshot, access, lockouts, trained_models, engine, door, metrics
+        config=config,
+        application=application,
+        snapshot=snapshot,
+        access=access,
+        lockouts=lockouts,
+        trained_models=trained_models,
+        engine=engine,
+        door=door,
+        metrics=metrics,
+        requests=requests,
+        refusals=refusals,
     )
 
 
@@ -415,6 +440,7 @@ def main() -> None:
     """Run an API process. Signals are the supervisor's business: a terminal sends Ctrl-C to all."""
     import uvloop
 
+    leave_no_values()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     channel, *listening = map(int, sys.argv[1:])

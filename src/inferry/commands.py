@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from inferry.deployment_stats import DeploymentStats
+from inferry.key_limits import KeyLimits
+from inferry.origin import Origin
 from inferry.records import DeploymentRecord, RoleDescriptor, TrainedModelRecord
 
 
@@ -85,6 +87,19 @@ class FetchSecrets(Command, frozen=True):
     Reply: ClassVar[Any] = dict[str, str]
     inference_id: str
     revision: int
+
+
+class Rotated(msgspec.Struct, frozen=True):
+    """What a new master key sealed. unreadable: ids of endpoints that no former key opens."""
+
+    resealed: int
+    unreadable: list[str]
+
+
+class RotateMasterKey(Command, frozen=True):
+    """Replace the master key and seal every secret with the new one."""
+
+    Reply: ClassVar[Any] = Rotated
 
 
 class StartModel(Command, frozen=True):
@@ -356,6 +371,62 @@ class NoteFailedLogin(Command, frozen=True):
 
     Reply: ClassVar[Any] = float
     pair: bytes
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A request that was not let in, or asked for what its caller may not do.
+
+    event: as the audit log names it. at_s: since the epoch.
+    """
+
+    event: str
+    reason: str
+    origin: Origin
+    at_s: float
+
+
+class NoteRefusals(Command, frozen=True):
+    """Write refusals into the audit log. dropped: how many there were beside these."""
+
+    refusals: list[Refusal]
+    dropped: int = 0
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """Whether a key may run something. limit: the one that is used up, for `wait_s`, else empty."""
+
+    limit: str = ""
+    wait_s: float = 0.0
+
+
+class AdmitKey(Command, frozen=True):
+    """Count a request of an API key that has limits, unless one of them is used up."""
+
+    Reply: ClassVar[Any] = Admission
+    key_id: str
+    limits: KeyLimits
+
+
+class SpendKeyTokens(Command, frozen=True):
+    """Count the tokens of a request that was admitted."""
+
+    key_id: str
+    tokens: int
+
+
+class KeyUsage(msgspec.Struct, frozen=True):
+    """What an API key with limits used today, in UTC. refused: requests above a limit."""
+
+    id: str
+    requests: int
+    refused: int
+    tokens: int
+
+
+class FetchKeyUsage(Command, frozen=True):
+    """Tell what the API keys with limits used today."""
+
+    Reply: ClassVar[Any] = list[KeyUsage]
 
 
 # --- rate limits -------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ dialect renders the tree in its own way.
     ├── BodyTooLarge                above the size limit
     ├── DeadlineExceeded            our own time limit
     ├── StillStarting               a local model that is still loading when the time is over
+    ├── LimitExceeded               an API key has used what it may
     ├── StartFailed                 a deployment that did not come up; the cause says why
     ├── QueueFull                   refused now instead of slow for all
     ├── WorkerLost                  the process that ran a local model ended meanwhile
@@ -159,19 +160,30 @@ class VersionConflict(Conflict):
 
 @dataclass(eq=False)
 class NotAuthenticated(InferenceError):
-    """No credentials, or wrong ones. `detail` tells which credential failed and why."""
+    """No credentials, or wrong ones. `detail` tells which credential failed and why.
+
+    user, api_key_id: whose they would have been, as far as that is known; reason: in a few words.
+    These three are for the audit log and not told to the caller.
+    """
 
     detail: str | None = field(default=None, kw_only=True)
+    user: str = field(default="", kw_only=True)
+    api_key_id: str | None = field(default=None, kw_only=True)
+    reason: str = field(default="", kw_only=True)
 
 
 @dataclass(eq=False)
 class LockedOut(InferenceError):
     """Too many failed logins of this user from this address."""
 
+    user: str = field(default="", kw_only=True)
+
 
 @dataclass(eq=False)
 class NotAuthorized(InferenceError):
-    """Authenticated, but without the privilege."""
+    """Authenticated, but without the privilege. action: what was asked, for the audit log."""
+
+    action: str = field(default="", kw_only=True)
 
 
 @dataclass(eq=False)
@@ -206,6 +218,11 @@ class DeadlineExceeded(InferenceError):
 @dataclass(eq=False)
 class StillStarting(InferenceError):
     """A local model is still loading; it goes on."""
+
+
+@dataclass(eq=False)
+class LimitExceeded(InferenceError):
+    """The API key of the caller has used what it may use, for now."""
 
 
 @dataclass(eq=False)

@@ -31,6 +31,7 @@ from inferry.errors import (
     error_from_wire,
     error_to_wire,
 )
+from inferry.origin import NOBODY, Origin, bind_origin, current_origin
 from inferry.records import Change
 from inferry.telemetry import get_logger
 from inferry.unix_sockets import short_address
@@ -310,7 +311,7 @@ class RemoteWriter:
 
     async def submit(self, command: Command) -> Any:
         """Run `command` in the supervisor to its end and give its reply."""
-        body = await self._peer.call(COMMAND, encode_command(command))
+        body = await self._peer.call(COMMAND, encode_command(command, current_origin()))
         return decode_reply(type(command), body)
 
 
@@ -318,25 +319,27 @@ def answer_commands(run: Callable[[Command], Awaitable[Any]]) -> Handler:
     """Make the handler that takes commands off a channel and has `run` carry them out."""
 
     async def answer(body: bytes) -> bytes:
-        return encode_reply(await run(decode_command(body)))
+        origin, command = decode_command(body)
+        bind_origin(origin)  # of this task, which runs the command
+        return encode_reply(await run(command))
 
     return answer
 
 
-def encode_command(command: Command) -> bytes:
+def encode_command(command: Command, origin: Origin = NOBODY) -> bytes:
     """Encode for another process. Raises `IllegalArgument` for what MessagePack cannot carry."""
     try:
-        return msgspec.msgpack.encode(command)
+        return msgspec.msgpack.encode((origin, command))
     except OverflowError as error:
         raise IllegalArgument("a number is out of the range of 64 bits") from error
     except UnicodeEncodeError as error:
         raise IllegalArgument("a text has a surrogate that stands alone") from error
 
 
-def decode_command(body: bytes) -> Command:
-    """Decode what `encode_command` encoded, as the class that it was."""
-    command: Command = _command_decoder().decode(body)
-    return command
+def decode_command(body: bytes) -> tuple[Origin, Command]:
+    """Decode what `encode_command` encoded, the command as the class that it was."""
+    decoded: tuple[Origin, Command] = _command_decoder().decode(body)
+    return decoded
 
 
 def encode_reply(reply: object) -> bytes:
@@ -351,8 +354,8 @@ def decode_reply(command: type[Command], body: bytes) -> Any:
 
 @cache
 def _command_decoder() -> msgspec.msgpack.Decoder[Any]:
-    kinds = Command.__subclasses__()
-    return msgspec.msgpack.Decoder(reduce(or_, kinds))
+    kinds = reduce(or_, Command.__subclasses__())
+    return msgspec.msgpack.Decoder(tuple[Origin, kinds])  # type: ignore[valid-type]
 
 
 # --- changes -------------------------------------------------------------------------------------

@@ -40,6 +40,9 @@ class Store(Protocol):
     async def value(self, name: str, make: Callable[[], str]) -> str:
         """Give the stored value of `name`, made and stored on first use (e.g. `cluster_uuid`)."""
 
+    async def keep(self, name: str, value: str) -> None:
+        """Store `value` as the value of `name`."""
+
     async def close(self) -> None:
         """Finish what is under way and let go of the database."""
 
@@ -58,6 +61,29 @@ class Vault(Protocol):
 
         Raises as `open` does when the master key is lost.
         """
+
+
+class MasterKeys(Protocol):
+    """The keys of a vault: the newest seals, former ones still open."""
+
+    @property
+    def has_former(self) -> bool:
+        """Whether there are keys beside the newest."""
+
+    def renew(self) -> None:
+        """Make a new key, kept beside the former ones, and seal with it from now on.
+
+        Raises `SecretsUnreadable` when the key is not kept here.
+        """
+
+    def reseal(self, sealed: bytes, *, owner: str) -> bytes | None:
+        """Seal with the newest key what a former one sealed; None when it is already.
+
+        Raises `SecretsUnreadable`.
+        """
+
+    def retire(self) -> None:
+        """Forget the former keys, for good."""
 
 
 class Exchange(msgspec.Struct, frozen=True):

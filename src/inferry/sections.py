@@ -317,6 +317,35 @@ class TelemetrySection(Section, frozen=True):
         Literal["auto", "json", "console"],
         Meta(description="`auto` is `console` on a terminal, else `json`. Always to stderr."),
     ] = "auto"
+    requests: Annotated[
+        Literal["all", "failed", "none"],
+        Meta(
+            description="Requests that get a line, of level `info`: how they ended and how long "
+            "they took."
+        ),
+    ] = "all"
+
+
+class AuditSection(Section, frozen=True):
+    """Who failed to enter, what was denied, who changed what: one JSON object per line."""
+
+    enabled: Annotated[bool, Meta(description="Write the audit log.")] = True
+    path: Annotated[
+        FilePath | None,
+        Meta(
+            description="File of the newest lines, mode 0600; without it `audit.log` in "
+            "`server.data_dir`."
+        ),
+    ] = None
+    max_bytes: Annotated[
+        Size,
+        Meta(
+            ge=4096, description="Size at which the file becomes `<path>.1` and a new one begins."
+        ),
+    ] = 64 * MIB
+    max_files: Annotated[
+        int, Meta(ge=1, le=1000, description="Former files that are kept; the oldest goes.")
+    ] = 8
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -334,6 +363,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     limits: LimitsSection = LimitsSection()
     cache: CacheSection = CacheSection()
     telemetry: TelemetrySection = TelemetrySection()
+    audit: AuditSection = AuditSection()
 
     @property
     def data_dir(self) -> Path:

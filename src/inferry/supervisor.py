@@ -33,12 +33,13 @@ from inferry.bootstrap import (
     read_private,
     write_private,
 )
-from inferry.commands import Command, NoteFailedLogin, TakeTokens
+from inferry.commands import Command, NoteFailedLogin, NoteRefusals, TakeTokens
 from inferry.concurrency import Nursery, first_of
 from inferry.config import Config, Loaded
 from inferry.core.dry_run import sample_request
 from inferry.core.registry import Registry
 from inferry.core.runners.compose import compose_probe
+from inferry.crashes import leave_no_values
 from inferry.domain import Deadline, Endpoint, Result
 from inferry.engine.cores import Cores
 from inferry.engine.deployment import Workshop
@@ -50,8 +51,10 @@ from inferry.outbound.client import open_client
 from inferry.outbound.limiter import Buckets
 from inferry.process_limits import allow_descriptors, leave_no_core
 from inferry.protocols import Outbound, Probe
-from inferry.records import Record
+from inferry.records import ApiKeyRecord, Record
+from inferry.security.audit import AuditLog
 from inferry.security.first_start import prepare
+from inferry.security.key_usage import KeyUsages
 from inferry.security.lockouts import FailedLogins
 from inferry.security.users import Passwords
 from inferry.security.vault import open_vault
@@ -65,6 +68,7 @@ from inferry.tls import certificate_of
 
 LOCAL_KEY_FILE = "local-api-key"
 _STORE_FILE = "inferry.db"
+_AUDIT_FILE = "audit.log"
 _METRICS_DIRECTORY = "metrics"
 _WORKERS_DIRECTORY = "workers"
 _GRAPHS_DIRECTORY = "graphs"
@@ -80,6 +84,7 @@ def serve(loaded: Loaded, *, no_auth: bool) -> int:
     import uvloop
 
     config = _without_auth(loaded.config) if no_auth else loaded.config
+    leave_no_values()
     configure_logging(config.telemetry)
     allow_descriptors()
     leave_no_core()
@@ -114,11 +119,12 @@ def _bind(config: Config) -> list[socket.socket]:
 
 @dataclass(frozen=True, slots=True)
 class _Writers:
-    """What decides about writes. security, logins: None without authentication."""
+    """What decides about writes. security, logins, usages: None without authentication."""
 
     registry: Registry
     security: SecurityWriter | None
     logins: FailedLogins | None
+    usages: KeyUsages | None
 
     def records(self) -> Iterator[Record]:
         """Give every record that is served, as of the first step."""
@@ -149,15 +155,20 @@ class _Supervisor:
             )
             stack.push_async_callback(store.close)
             jobs = await stack.enter_async_context(Nursery())
+            audit = self._audit(stack)
             fleet = await stack.enter_async_context(Fleet(await self._launch(store), jobs=jobs))
             engine = await stack.enter_async_context(_Engine(self._config, fleet))
             writers = await self._writers(store, fleet, engine, jobs, stack)
-            await first_of(self._start(fleet, writers, engine), self._stop.wait())
+            await first_of(self._start(fleet, writers, engine, audit), self._stop.wait())
             if not self._stop.is_set():
                 _tell(greeting(self._config, self._address, demo=self._demo(engine)))
-                watches = (_watch(store, fleet, engine), engine.pool.watch())
+                watches = [_watch(store, fleet, engine), engine.pool.watch()]
+                if writers.usages is not None:
+                    watches.append(writers.usages.watch())
                 await first_of(self._stop.wait(), *watches)
             await first_of(self._drain(fleet, engine, jobs), self._hurry.wait())
+            if writers.usages is not None:
+                await writers.usages.flush()
 
     @property
     def _address(self) -> tuple[str, int]:
@@ -188,15 +199,35 @@ class _Supervisor:
             metrics_directory,
         )
 
-    async def _start(self, fleet: Fleet, writers: _Writers, engine: _Engine) -> None:
+    def _audit(self, stack: AsyncExitStack) -> AuditLog | None:
+        """Open the audit log, None when there is to be none. Raises `StartRefused`."""
+        section = self._config.audit
+        if not section.enabled:
+            return None
+        path = Path(section.path) if section.path else self._config.data_dir / _AUDIT_FILE
+        try:
+            audit = AuditLog(path, max_bytes=section.max_bytes, files=section.max_files)
+        except OSError as error:
+            raise StartRefused(f"[audit.path] is [{path}]: {error.strerror or error}") from error
+        stack.callback(audit.close)
+        return audit
+
+    async def _start(
+        self, fleet: Fleet, writers: _Writers, engine: _Engine, audit: AuditLog | None
+    ) -> None:
         handlers: dict[type[Command], Callable[[Any], Awaitable[Any]]] = {
             TakeTokens: Buckets().take,
             **writers.registry.handlers(),
         }
         if writers.security is not None:
             handlers |= writers.security.handlers()
+        if writers.usages is not None:
+            handlers |= writers.usages.handlers()
         if writers.logins is not None:
             handlers[NoteFailedLogin] = writers.logins.note
+
+        if audit is not None:
+            handlers[NoteRefusals] = audit.note_refusals
 
         async def run(command: Command) -> Any:
             return await handlers[type(command)](command)
@@ -206,7 +237,9 @@ class _Supervisor:
             yield from engine.pool.records()
 
         writers.registry.resume(self._config.inference.preload)
-        await fleet.start(self._config.server.workers, run=run, records=records)
+        await fleet.start(
+            self._config.server.workers, run=audit.audited(run) if audit else run, records=records
+        )
 
     async def _drain(self, fleet: Fleet, engine: _Engine, jobs: Nursery) -> None:
         """Let requests end, then writes whose clients are gone, each within the drain timeout.
@@ -231,17 +264,20 @@ class _Supervisor:
     ) -> _Writers:
         """Make what carries out commands, with what the store holds."""
         records = await store.load()
-        security, logins = None, None
+        security, logins, usages = None, None, None
         if self._config.auth.enabled:
             passwords = Passwords()
             stack.callback(passwords.close)
             records = await self._first_start(store, records, passwords)
             security = SecurityWriter(store, fleet.publish, passwords, records=records)
             logins = FailedLogins(fleet.publish)
+            usages = KeyUsages(store)
+            await usages.load({one.id for one in records if isinstance(one, ApiKeyRecord)})
         registry = await self._registry(store, fleet, engine, jobs, stack)
         registry.load(records)
+        await registry.end_rotation()
         await asyncio.to_thread(self._uploads.sweep, registry.trained_models())
-        return _Writers(registry, security, logins)
+        return _Writers(registry, security, logins, usages)
 
     async def _first_start(
         self, store: SqlStore, records: list[Record], passwords: Passwords

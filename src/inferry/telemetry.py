@@ -66,7 +66,7 @@ def configure_logging(section: TelemetrySection, *, stream: TextIO | None = None
         _mask_sensitive,
         structlog.processors.ExceptionRenderer(format_error),
     ]
-    renderer = _renderer(structlog, _is_console(section.log_format, stream), stream)
+    renderer = _renderer(structlog, writes_console(section.log_format, stream), stream)
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -136,7 +136,8 @@ def _structlog() -> ModuleType:
     return structlog
 
 
-def _is_console(log_format: LogFormat, stream: TextIO) -> bool:
+def writes_console(log_format: LogFormat, stream: TextIO) -> bool:
+    """Tell whether lines on `stream` are for people, not JSON."""
     return log_format == "console" or (log_format == "auto" and stream.isatty())
 
 
@@ -217,7 +218,8 @@ class Metrics:
     Processes share a directory, named by PROMETHEUS_MULTIPROC_DIR before the first `Metrics` is
     made; without it a process stands alone. Updates are collected in dicts, well below a
     microsecond each, until a timer calls `flush`. Series are bounded: endpoints beyond
-    `max_endpoints` share the label `_other`. Use from the event loop's thread.
+    `max_endpoints`, and API keys beyond as many, share the label `_other`. Use from the event
+    loop's thread.
     """
 
     def __init__(self, *, max_endpoints: int = 1000) -> None:
@@ -255,6 +257,19 @@ class Metrics:
             ("service", "status"),
             registry=self._registry,
         )
+        self._key_requests = Counter(
+            "inferry_api_key_requests",
+            "Runs with API keys that have limits.",
+            ("api_key_id", "outcome"),
+            registry=self._registry,
+        )
+        self._key_tokens = Counter(
+            "inferry_api_key_tokens",
+            "Tokens used with API keys that have limits.",
+            ("api_key_id",),
+            registry=self._registry,
+        )
+        self._keys: set[str] = set()
         self._max_endpoints = max_endpoints
         self._endpoints: set[str] = set()
         self._pending: dict[tuple[Counter, tuple[str, ...]], float] = {}
@@ -290,6 +305,15 @@ class Metrics:
         """Count an answer of a provider, None when there was none."""
         self._add(self._upstream, (service, str(status or 0)), 1)
 
+    def count_key_request(self, key_id: str, *, is_admitted: bool) -> None:
+        """Count a run with an API key that has limits."""
+        outcome = "admitted" if is_admitted else "refused"
+        self._add(self._key_requests, (self._key_label(key_id), outcome), 1)
+
+    def count_key_tokens(self, key_id: str, tokens: int) -> None:
+        """Count tokens that such a key used."""
+        self._add(self._key_tokens, (self._key_label(key_id),), tokens)
+
     def flush(self) -> None:
         """Hand on what was collected."""
         for (counter, labels), amount in self._pending.items():
@@ -316,16 +340,24 @@ class Metrics:
         return generate_latest(registry)
 
     def _label(self, inference_id: str) -> str:
-        if inference_id in self._endpoints:
-            return inference_id
-        if len(self._endpoints) >= self._max_endpoints:
-            return OTHER
-        self._endpoints.add(inference_id)
-        return inference_id
+        return _bounded(inference_id, self._endpoints, self._max_endpoints)
+
+    def _key_label(self, key_id: str) -> str:
+        return _bounded(key_id, self._keys, self._max_endpoints)
 
     def _add(self, counter: Counter, labels: tuple[str, ...], amount: float) -> None:
         key = (counter, labels)
         self._pending[key] = self._pending.get(key, 0.0) + amount
+
+
+def _bounded(name: str, known: set[str], most: int) -> str:
+    """Give a label for `name`: itself for the first `most` names, `_other` beyond."""
+    if name in known:
+        return name
+    if len(known) >= most:
+        return OTHER
+    known.add(name)
+    return name
 
 
 def _add_observations(child: Histogram, tally: list[float]) -> None:

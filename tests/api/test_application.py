@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +15,13 @@ from inferry.api.application import Application
 from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
 from inferry.api.http.request_body import BodyLimits
-from inferry.errors import NotAuthenticated, NotAuthorized, NotFound
+from inferry.api.watch import Watch
+from inferry.commands import Refusal
+from inferry.concurrency import Nursery
+from inferry.errors import NotAuthenticated, NotAuthorized, NotFound, UpstreamError
+from inferry.origin import Origin
+from inferry.request_log import RequestLog
+from inferry.sections import TelemetrySection
 from inferry.security.gate import Principal
 
 LARGE = b'{"a":[' + b",".join([b"1.5"] * 1000) + b"]}"
@@ -115,6 +124,10 @@ async def fail(_: Request) -> Answer:
     raise NotFound("nothing here")
 
 
+async def fail_upstream(_: Request) -> Answer:
+    raise UpstreamError("the provider is down", upstream_status=503)
+
+
 async def crash(_: Request) -> Answer:
     raise ValueError("secret words")
 
@@ -132,20 +145,52 @@ def route(method, path, handler, action="allowed", **more):
 
 
 @pytest.fixture
-def application():
+def refusals() -> list[Refusal]:
+    """Collect what the audit log would get."""
+    return []
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Give the file that the request lines go to."""
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def requests(log) -> Iterator[RequestLog]:
+    with log.open("w") as stream:
+        yield RequestLog(TelemetrySection(log_format="json"), stream=stream)
+
+
+@pytest.fixture
+def application(requests, refusals):
     routes = [
         route("GET", "/large", large),
         route("GET", "/at_once", at_once),
         route("GET", "/forbidden_at_once", at_once, "forbidden"),
         route("GET", "/fail", fail),
         route("GET", "/crash", crash),
+        route("POST", "/run/{inference_id}", fail_upstream),
         route("GET", "/stream", stream),
         route("GET", "/forbidden", echo, "forbidden"),
         route("GET", "/open", echo, None, is_open=True),
         route("POST", "/echo/{name}", echo, takes_body=True, parameters=frozenset({"x"})),
         route("POST", "/small", echo, takes_body=True, max_body_bytes=10),
     ]
-    return Application(routes, StubGate(), bodies=BodyLimits(max_bytes=10_000))
+    watch = Watch(requests, refusals.append)
+    return Application(routes, StubGate(), bodies=BodyLimits(max_bytes=10_000), watch=watch)
+
+
+def lines_of(requests: RequestLog, log: Path) -> list[dict[str, object]]:
+    """Give the request lines so far, without what differs every time."""
+    requests.flush()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line in lines:
+        assert line.pop("event") == "request"
+        assert line.pop("level") == "info"
+        assert line.pop("timestamp").endswith("Z")
+        assert 0 <= line.pop("duration_ms") < 10_000
+    return lines
 
 
 async def test_a_request_reaches_its_handler(application):
@@ -318,3 +363,66 @@ async def test_what_may_be_refused_or_rewritten_goes_the_usual_way(
     scope = scope_of(method, path, {b"authorization": b"friend", **headers}, query)
 
     assert application.answer_at_once(scope) is None
+
+
+# --- what the logs are told ----------------------------------------------------------------------
+
+
+async def test_every_request_leaves_a_line(application, requests, log):
+    await ask(application, "POST", "/run/mine", x_request_id="7")
+    await ask(application, "GET", "/nowhere", query=b"secret=1", x_request_id="8")
+    await ask(application, "GET", "/open", authorization="", x_request_id="9")
+
+    mine = {"method": "POST", "route": "/run/{inference_id}", "status": 400, "user": "friend"}
+    assert lines_of(requests, log) == [
+        {**mine, "inference_id": "mine", "request_id": "7", "upstream_status": 503},
+        {"method": "GET", "status": 400, "request_id": "8"},
+        {"method": "GET", "route": "/open", "status": 200, "request_id": "9"},
+    ]
+
+
+async def test_an_answer_at_once_leaves_a_line_too(application, requests, log):
+    headers = {b"authorization": b"friend", b"x-request-id": b"7"}
+
+    assert application.answer_at_once(scope_of("GET", "/at_once", headers)) is None
+    await ask(application, "GET", "/at_once")
+    assert application.answer_at_once(scope_of("GET", "/at_once", headers)) is not None
+
+    line = {"method": "GET", "route": "/at_once", "status": 200, "user": "friend"}
+    assert lines_of(requests, log)[1] == {**line, "request_id": "7"}
+
+
+async def test_a_request_whose_client_left_is_told_apart(application, requests, log):
+    async def never():
+        await asyncio.Event().wait()
+
+    async def nothing(_):
+        raise AssertionError
+
+    headers = {b"authorization": b"friend", b"content-length": b"3", b"x-request-id": b"7"}
+    scope = scope_of("POST", "/echo/a", headers | {b"content-type": b"application/json"})
+    async with Nursery() as nursery:
+        request = nursery.start(application(scope, never, nothing))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        request.cancel()
+
+    assert [line["status"] for line in lines_of(requests, log)] == [499]
+
+
+async def test_who_is_not_let_in_or_not_allowed_is_told_to_the_audit_log(application, refusals):
+    query = b"token=secret"
+    await ask(application, "GET", "/fail", query=query, authorization="stranger", x_request_id="7")
+    await ask(application, "GET", "/forbidden", x_request_id="8")
+    await ask(application, "GET", "/fail", x_request_id="9")
+
+    assert [(one.event, one.origin) for one in refusals] == [
+        (
+            "authentication_failed",
+            Origin(action="allowed", request="GET /fail", request_id="7"),
+        ),
+        (
+            "access_denied",
+            Origin(user="friend", action="forbidden", request="GET /forbidden", request_id="8"),
+        ),
+    ]

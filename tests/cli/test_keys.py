@@ -52,3 +52,33 @@ def test_keys_are_revoked_by_id(inferry, server):
 
     assert server.received[0].body == {"ids": ["k1", "k2"]}
     assert ran.err == "revoked k1\nrevoked k2\n"
+
+
+def test_the_master_key_is_replaced(inferry, server):
+    rotated = {"resealed": 3, "unreadable": ["lost"]}
+    server.answer("POST", "/_inferry/master_key/_rotate", rotated)
+
+    ran = inferry("keys", "rotate-master", "--url", server.url)
+
+    assert ran.out == ""
+    assert ran.err.splitlines() == [
+        "sealed the secrets of 3 endpoints with the new key",
+        "no key opens those of: lost",
+    ]
+
+
+def test_a_key_can_be_given_limits(inferry, server):
+    server.answer("POST", PATH, {"id": "k1", "encoded": "ZW5j"})
+    limits = ["--endpoint", "docs-*", "--endpoint", "chat", "--requests-per-minute", "60"]
+    limits += ["--tokens-per-minute", "1000", "--tokens-per-day", "9000"]
+
+    inferry("keys", "create", "k", *limits, "--url", server.url)
+
+    assert server.received[0].body["metadata"] == {
+        "inferry_limits": {
+            "endpoints": ["docs-*", "chat"],
+            "requests_per_minute": 60,
+            "tokens_per_minute": 1000,
+            "tokens_per_day": 9000,
+        }
+    }

@@ -151,6 +151,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], Record] = {}
+        self.values: dict[str, str] = {}
         self.fails: Exception | None = None
 
     async def load(self) -> list[Record]:
@@ -174,17 +175,24 @@ class MemoryStore:
                 self.rows.pop(key, None)
 
     async def value(self, name: str, make: Callable[[], str]) -> str:
-        return make()
+        return self.values.setdefault(name, make())
+
+    async def keep(self, name: str, value: str) -> None:
+        self.values[name] = value
 
     async def close(self) -> None:
         self.rows.clear()
 
 
 class OpenVault:
-    """A vault that seals nothing, so that tests see references. key: what opens its seals."""
+    """A vault that seals nothing, so that tests see references. key: what opens its seals.
+
+    former: keys that open too, until they are retired.
+    """
 
     def __init__(self) -> None:
         self.key = "first"
+        self.former: list[str] = []
         self.known = {"${env:INFERRY_SECRET_A}": "resolved-a"}
 
     def seal(self, secrets: dict[str, str], *, owner: str) -> bytes:
@@ -202,9 +210,25 @@ class OpenVault:
 
     def _raw(self, sealed: bytes, owner: str) -> dict[str, str]:
         key, sealed_for, secrets = msgspec.json.decode(sealed, type=tuple[str, str, dict[str, str]])
-        if (key, sealed_for) != (self.key, owner):
+        if key not in (self.key, *self.former) or sealed_for != owner:
             raise SecretsUnreadable("the master key that sealed the secrets is lost")
         return secrets
+
+    @property
+    def has_former(self) -> bool:
+        return bool(self.former)
+
+    def renew(self) -> None:
+        self.former.append(self.key)
+        self.key += "'"
+
+    def reseal(self, sealed: bytes, *, owner: str) -> bytes | None:
+        secrets = self._raw(sealed, owner)
+        resealed = self.seal(secrets, owner=owner)
+        return None if resealed == sealed else resealed
+
+    def retire(self) -> None:
+        self.former.clear()
 
 
 class TellingProbe:

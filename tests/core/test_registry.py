@@ -79,6 +79,7 @@ def test_every_command_of_the_registry_has_a_handler(house) -> None:
             for word in (
                 *("Endpoint", "Region", "Reference", "FetchSecrets", "Deployment"),
                 *("TrainedModel", "DefinitionPart", "Vocabulary", "Model", "FetchStats"),
+                "MasterKey",
             )
         )
     }

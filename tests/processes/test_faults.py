@@ -131,3 +131,38 @@ def test_inference_is_cancelled_when_its_client_hangs_up(serve, provider, hold):
     client.close()
 
     assert closed.wait(60)
+
+
+@pytest.mark.faults
+def test_killed_while_the_master_key_is_replaced_every_secret_can_be_opened(serve, provider):
+    endpoint = openai_endpoint(provider.url, api_key="a key that must live")
+    server = serve()
+    for number in range(20):
+        path = f"/_inference/text_embedding/e{number}"
+        assert server.call("PUT", path, endpoint).status == 200
+    for round_ in range(4):
+        rotating = server.connect()
+        rotating.send("POST", "/_inferry/master_key/_rotate")
+        if round_:
+            server.wait_until(lambda: True)
+        server.kill()
+        server = serve()
+
+        for number in (0, 19):
+            reply = server.call("POST", f"/_inference/e{number}", {"input": "x"})
+            assert reply.status == 200, reply.content
+        assert len((server.data_dir / "master.key").read_text().split()) == 1
+
+
+def test_a_new_master_key_is_taken_while_requests_run(serve, provider):
+    server = serve("--workers", "2", auth=True)
+    endpoint = openai_endpoint(provider.url)
+    server.call("PUT", "/_inference/text_embedding/a", endpoint)
+    before = (server.data_dir / "master.key").read_text()
+
+    for _ in range(3):
+        rotated = server.call("POST", "/_inferry/master_key/_rotate")
+        assert (rotated.status, rotated.json) == (200, {"resealed": 1, "unreadable": []})
+        assert server.call("POST", "/_inference/a", {"input": "x"}).status == 200
+
+    assert (server.data_dir / "master.key").read_text() != before

@@ -1,15 +1,17 @@
 """The process tree: who starts, what children may know, how everything ends."""
 
 import shlex
+import signal
 import socket
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.server import basic
+from tests.server import basic, openai_endpoint
 
 pytestmark = pytest.mark.server
 
@@ -182,3 +184,28 @@ def test_no_descriptor_of_the_data_directory_reaches_a_child(serve, tmp_path):
     assert not [
         path for path in opened if path.startswith(f"{tmp_path}/data/") and "/metrics/" not in path
     ]
+
+
+def test_no_process_of_the_server_can_be_dumped(serve):
+    server = serve("--workers", "2")
+
+    for process in [psutil.Process(server.process.pid), *server.api_processes()]:
+        assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+        # Not dumpable: the system has taken its memory away from the user that it runs as.
+        assert Path(f"/proc/{process.pid}/mem").stat().st_uid == 0
+        assert Path(f"/proc/{process.pid}").stat().st_uid == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
+def test_a_process_that_crashes_shows_no_secret(serve, provider, number, tmp_path):
+    server = serve()
+    endpoint = openai_endpoint(provider.url, api_key="marker-secret-93d1")
+    assert server.call("PUT", "/_inference/text_embedding/a", endpoint).status == 200
+    assert server.call("POST", "/_inference/a", {"input": "marker-input-93d1"}).status == 200
+    (before,) = server.api_processes()
+
+    before.send_signal(number)
+
+    server.wait_until(lambda: [one.pid for one in server.api_processes()] not in ([], [before.pid]))
+    assert "marker-" not in server.log.read_text()
+    assert not list(tmp_path.rglob("core*"))

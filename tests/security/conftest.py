@@ -25,6 +25,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.records: dict[tuple[str, str], Record] = {}
+        self.values: dict[str, str] = {}
 
     async def load(self) -> list[Record]:
         return list(self.records.values())
@@ -41,7 +42,10 @@ class MemoryStore:
                 del self.records[kind, key]
 
     async def value(self, name: str, make: Callable[[], str]) -> str:
-        return make()
+        return self.values.setdefault(name, make())
+
+    async def keep(self, name: str, value: str) -> None:
+        self.values[name] = value
 
     async def close(self) -> None:
         self.records.clear()

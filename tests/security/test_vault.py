@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ SECRETS = {"api_key": "sk-marker-é", "secret_key": "x"}
 
 
 def vault_with(key: bytes = KEY, environment: dict[str, str] | None = None) -> SecretVault:
-    return SecretVault(key, SecretReferences(environment or {}))
+    return SecretVault([key], SecretReferences(environment or {}))
 
 
 def test_what_is_sealed_opens_again():
@@ -137,3 +139,52 @@ def test_no_reference_reaches_the_data_directory(tmp_path):
 
     with pytest.raises(IllegalArgument, match=r"leads out of \[secrets.path\]"):
         vault.open(sealed, owner="docs")
+
+
+def test_after_a_renewal_new_values_are_sealed_with_the_new_key_and_old_ones_open(tmp_path):
+    vault = open_vault(tmp_path, {}, secrets_path=None)
+    before = vault.seal(SECRETS, owner="docs")
+
+    vault.renew()
+    after = vault.seal(SECRETS, owner="docs")
+
+    assert after[:9] != before[:9]
+    assert vault.open(before, owner="docs") == vault.open(after, owner="docs") == SECRETS
+    restarted = open_vault(tmp_path, {}, secrets_path=None)
+    assert restarted.has_former
+    assert restarted.open(before, owner="docs") == restarted.open(after, owner="docs") == SECRETS
+
+
+def test_what_is_sealed_anew_outlives_the_former_key(tmp_path):
+    vault = open_vault(tmp_path, {}, secrets_path=None)
+    before = vault.seal(SECRETS, owner="docs")
+    vault.renew()
+
+    after = vault.reseal(before, owner="docs")
+    assert after is not None
+    assert vault.reseal(after, owner="docs") is None
+    vault.retire()
+
+    restarted = open_vault(tmp_path, {}, secrets_path=None)
+    assert not restarted.has_former
+    assert restarted.open(after, owner="docs") == SECRETS
+    with pytest.raises(SecretsUnreadable):
+        restarted.open(before, owner="docs")
+
+
+def test_a_key_of_the_environment_is_replaced_by_whoever_set_it(tmp_path):
+    new, former = base64.b64encode(KEY).decode(), base64.b64encode(bytes(32)).decode()
+    sealed = open_vault(tmp_path, {"INFERRY_MASTER_KEY": former}, secrets_path=None).seal(
+        SECRETS, owner="docs"
+    )
+
+    with pytest.raises(SecretsUnreadable, match="the new key and the former one"):
+        open_vault(tmp_path, {"INFERRY_MASTER_KEY": new}, secrets_path=None).renew()
+
+    both = open_vault(tmp_path, {"INFERRY_MASTER_KEY": f"{new},{former}"}, secrets_path=None)
+    both.renew()
+    resealed = both.reseal(sealed, owner="docs")
+    assert resealed is not None
+    alone = open_vault(tmp_path, {"INFERRY_MASTER_KEY": new}, secrets_path=None)
+    assert alone.open(resealed, owner="docs") == SECRETS
+    assert list(tmp_path.iterdir()) == []

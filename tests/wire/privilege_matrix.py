@@ -33,6 +33,7 @@ from inferry.config import Config
 from inferry.errors import BadRequest
 from inferry.ipc import COMMAND, answer_commands, open_peer
 from inferry.records import Change, RoleDescriptor
+from inferry.sections import AuditSection, TelemetrySection
 from inferry.security.users import Passwords
 from inferry.security.writer import SecurityWriter
 from tests.security.conftest import MemoryStore
@@ -144,7 +145,10 @@ async def _open_process() -> AsyncIterator[tuple[Parts, list[Caller]]]:
         peer = await open_peer(theirs, {}, nursery=nursery)
         stack.callback(supervisor.close)
         stack.callback(peer.close)
-        bootstrap = Bootstrap(Config(), cluster_uuid="uuid", node_name="node")
+        quiet = Config(
+            telemetry=TelemetrySection(requests="none"), audit=AuditSection(enabled=False)
+        )
+        bootstrap = Bootstrap(quiet, cluster_uuid="uuid", node_name="node")
         parts = await build(bootstrap, peer, nursery=nursery, stack=stack)
         processes.append(parts)
         yield parts, await _make_callers(writer)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import itertools
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from time import perf_counter
 from typing import Any, Final, TypeAlias
 
 from inferry.api.elastic.errors import render_error
@@ -25,6 +26,7 @@ from inferry.api.http.responding import PRODUCT, Responder, Send, transform
 from inferry.api.parameters import check_parameters, parse_query
 from inferry.api.routes import Match, RouteTable
 from inferry.api.strict_json import TOO_DEEP
+from inferry.api.watch import Watch, origin_of
 from inferry.errors import (
     IllegalArgument,
     InferenceError,
@@ -32,6 +34,8 @@ from inferry.errors import (
     MethodNotAllowed,
     UnreadableBody,
 )
+from inferry.key_limits import bind_key_holder
+from inferry.origin import bind_origin
 from inferry.security.gate import Gate, Principal
 from inferry.telemetry import bind_request_id, get_logger
 
@@ -44,13 +48,16 @@ _SAFE_VALUE: Final = re.compile(r"[\x20-\x7e\x80-\xff]{1,256}")
 class Application:
     """Serves a route table behind a gate.
 
-    bodies: what those of requests may take.
+    bodies: what those of requests may take. watch: told of every request.
     """
 
-    def __init__(self, routes: Iterable[Route], gate: Gate, *, bodies: BodyLimits) -> None:
+    def __init__(
+        self, routes: Iterable[Route], gate: Gate, *, bodies: BodyLimits, watch: Watch
+    ) -> None:
         self._table = RouteTable(routes)
         self._gate = gate
         self._bodies = BodyReader(bodies)
+        self._watch = watch
         self._media_types = MediaTypes()
         self._responder = Responder()
         self._log = get_logger(component="api")
@@ -62,12 +69,17 @@ class Application:
         if scope["type"] == "lifespan":
             await _live(receive, send)
             return
+        started = perf_counter()
         request = _request_of(scope)
-        pairs, request_id = self._identify(request.headers)
-        bind_request_id(request_id)
+        pairs = self._identify(request)
+        bind_request_id(request.id)
         direct: Direct | None = scope.get("extensions", {}).get(DIRECT)
-        answer = await self._answer(request, receive, direct)
-        await self._responder.send(answer, request, pairs, send, direct=direct)
+        answer: Answer | None = None
+        try:
+            answer = await self._answer(request, receive, direct)
+            await self._responder.send(answer, request, pairs, send, direct=direct)
+        finally:
+            self._watch.ended(request, answer, perf_counter() - started)
 
     def answer_at_once(self, scope: Scope) -> Whole | None:
         """Answer without waiting; None when the request must go the usual way, also to be refused.
@@ -77,12 +89,13 @@ class Application:
         found = self._table.recall(scope["method"], scope["raw_path"].decode("latin-1"))
         if found is None or not found.answers_at_once:
             return None
+        started = perf_counter()
         request = _request_of(scope)
         headers = request.headers
         if request.query or has_body(headers) or accepts_gzip(headers.get("accept-encoding")):
             return None
         try:
-            request.path_values = found.values
+            request.path_values, request.route = found.values, found.route.path
             if not found.route.is_open:
                 known = self._gate.recall(headers)
                 if known is None:
@@ -91,8 +104,10 @@ class Application:
             self._admit(found.route, self._negotiate(request), request)
             answer = found.route.handler(request)
             if isinstance(answer, Answer):
-                pairs, _ = self._identify(headers)
-                return self._responder.whole(answer, request, pairs)
+                whole = self._responder.whole(answer, request, self._identify(request))
+                if whole is not None:
+                    self._watch.ended(request, answer, perf_counter() - started)
+                return whole
         except Exception:  # noqa: BLE001, S110  the usual way tells what is wrong
             pass
         return None
@@ -109,6 +124,7 @@ class Application:
                 else:
                     answer = await self._run(found, agreed, request, receive, direct)
             except InferenceError as error:
+                self._watch.failed(request, error, found)
                 answer = render(error, request)
             return await transform(answer, request)
         except Exception:  # noqa: BLE001  the outermost handler
@@ -130,12 +146,17 @@ class Application:
         direct: Direct | None,
     ) -> Answer:
         route = found.route
-        request.path_values = found.values
+        request.path_values, request.route = found.values, route.path
         if not route.is_open:
             request.principal = await self._gate.authenticate(
                 request.headers, request.uri, address=request.address
             )
         self._admit(route, agreed, request)
+        holder = request.principal.holder
+        if holder is not None:
+            bind_key_holder(holder)
+        if route.changes:
+            bind_origin(origin_of(request, route.action))
         if not has_body(request.headers):
             return await route.answer(request)
         if not route.takes_body:
@@ -170,16 +191,18 @@ class Application:
         request.compatible_with = agreed.compatible_with
         return agreed
 
-    def _identify(self, headers: Mapping[str, str]) -> tuple[Pairs, str]:
-        """Give the headers that stand on every answer, and the id of the request."""
+    def _identify(self, request: Request) -> Pairs:
+        """Give the request its id, and give the headers that stand on every answer."""
+        headers = request.headers
         request_id = headers.get("x-request-id", "")
         if not _SAFE_VALUE.fullmatch(request_id):
             request_id = f"{self._id_prefix}-{next(self._ids):x}"
+        request.id = request_id
         pairs = [PRODUCT, (b"x-request-id", request_id.encode("latin-1"))]
         opaque_id = headers.get("x-opaque-id")
         if opaque_id is not None and _SAFE_VALUE.fullmatch(opaque_id):
             pairs.append((b"x-opaque-id", opaque_id.encode("latin-1")))
-        return pairs, request_id
+        return pairs
 
 
 def _request_of(scope: Scope) -> Request:

@@ -21,6 +21,8 @@ class Request:
     path_values: what the placeholders of the route stand for, URL-decoded once.
     compatible_with: the Elasticsearch major version asked for (8 or 9), None without one.
     address: of the client, where a trusted proxy told it; empty when it is not known.
+    id: of this request, the caller's or ours. route: its path in the route table, empty for none.
+    inference_id: the endpoint that a body names, where the path does not.
     """
 
     method: str
@@ -33,6 +35,9 @@ class Request:
     body: bytes = field(default=b"", repr=False)
     compatible_with: int | None = None
     address: str = ""
+    id: str = ""
+    route: str = ""
+    inference_id: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -94,6 +99,12 @@ class Route:
     answer_type: Any = None
     further_answers: Mapping[int, Any] = field(default_factory=dict)
     media_types: tuple[str, ...] = ("application/json",)
+
+    @property
+    def changes(self) -> bool:
+        """Whether a request may change what is stored; running an endpoint does not."""
+        action = self.action
+        return self.method != "GET" and (action is None or action.startswith("cluster:admin/"))
 
     @property
     def answers_at_once(self) -> bool:

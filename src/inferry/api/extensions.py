@@ -1,4 +1,7 @@
-"""Calls of our own, below `/_inferry`: what uses an endpoint, so that DELETE can protect it."""
+"""Calls of our own, below `/_inferry`.
+
+What uses an endpoint, so that DELETE can protect it; what API keys used; a new master key.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,14 @@ from inferry.api.elastic.endpoints import ACKNOWLEDGED, Acknowledged, actor_of
 from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
 from inferry.api.strict_json import parse_object
-from inferry.commands import DeleteReference, PutReference
+from inferry.commands import (
+    DeleteReference,
+    FetchKeyUsage,
+    KeyUsage,
+    PutReference,
+    Rotated,
+    RotateMasterKey,
+)
 from inferry.core.snapshot import Snapshot
 from inferry.errors import IllegalArgument, NotFound
 from inferry.protocols import Writer
@@ -19,6 +29,7 @@ from inferry.records import ReferenceRecord
 _PATH: Final = "/_inferry/references"
 _READ: Final = "cluster:monitor/inferry/references/get"
 _WRITE: Final = "cluster:admin/inferry/references/"
+_ROTATE: Final = "cluster:admin/xpack/security/master_key/rotate"
 _MAX_BODY_BYTES: Final = 1024 * 1024
 
 
@@ -43,9 +54,19 @@ class ReferenceList(msgspec.Struct, frozen=True):
     references: list[ReferenceItem]
 
 
+class KeyUsageList(msgspec.Struct, frozen=True):
+    """API keys with limits, by id, with what they used since midnight UTC."""
+
+    api_keys: list[KeyUsage]
+
+
 def extension_routes(snapshot: Snapshot, writer: Writer) -> list[Route]:
     """Give the routes of `/_inferry`."""
-    calls = _References(snapshot, writer)
+    calls = _Extensions(snapshot, writer)
+    return [*_reference_routes(calls), *_key_routes(calls)]
+
+
+def _reference_routes(calls: _Extensions) -> list[Route]:
     one = f"{_PATH}/{{name}}"
     return [
         Route(
@@ -90,7 +111,30 @@ def extension_routes(snapshot: Snapshot, writer: Writer) -> list[Route]:
     ]
 
 
-class _References:
+def _key_routes(calls: _Extensions) -> list[Route]:
+    return [
+        Route(
+            "GET",
+            "/_inferry/api_keys/_usage",
+            calls.list_key_usage,
+            "cluster:monitor/inferry/api_keys/usage",
+            render_error,
+            "Tell what API keys with limits used today",
+            answer_type=KeyUsageList,
+        ),
+        Route(
+            "POST",
+            "/_inferry/master_key/_rotate",
+            calls.rotate_master_key,
+            _ROTATE,
+            render_error,
+            "Replace the master key and seal every secret with the new one",
+            answer_type=Rotated,
+        ),
+    ]
+
+
+class _Extensions:
     """The handlers."""
 
     def __init__(self, snapshot: Snapshot, writer: Writer) -> None:
@@ -123,6 +167,16 @@ class _References:
         command = DeleteReference(request.path_values["name"], actor_of(request))
         await self._writer.submit(command)
         return Answer(ACKNOWLEDGED)
+
+    async def list_key_usage(self, request: Request) -> Answer:
+        """Tell what keys with limits used today."""
+        used: list[KeyUsage] = await self._writer.submit(FetchKeyUsage())
+        return Answer(msgspec.json.encode(KeyUsageList(used)))
+
+    async def rotate_master_key(self, request: Request) -> Answer:
+        """Replace the master key."""
+        rotated: Rotated = await self._writer.submit(RotateMasterKey())
+        return Answer(msgspec.json.encode(rotated))
 
 
 def _read(body: bytes) -> ReferenceBody:

@@ -19,6 +19,7 @@ def build_group() -> typer.Typer:
     group.command("create")(create_key)
     group.command("list")(list_keys)
     group.command("revoke")(revoke_keys)
+    group.command("rotate-master")(rotate_master)
     return group
 
 
@@ -35,6 +36,19 @@ def create_key(
         str | None,
         typer.Option(help="Limit it by role descriptors: JSON, @FILE, or -.", metavar="JSON"),
     ] = None,
+    endpoint: Annotated[
+        list[str] | None,
+        typer.Option(help="Limit its runs to endpoints: an id, or a pattern such as docs-*."),
+    ] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(help="Limit its runs per minute.", min=1)
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option(help="Limit its tokens per minute.", min=1)
+    ] = None,
+    tokens_per_day: Annotated[
+        int | None, typer.Option(help="Limit its tokens per day (UTC).", min=1)
+    ] = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     data_dir: DataDir = None,
@@ -42,6 +56,15 @@ def create_key(
 ) -> None:
     """Create an API key and print it, once."""
     body: dict[str, Any] = {"name": name}
+    limits = {
+        "endpoints": endpoint,
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "tokens_per_day": tokens_per_day,
+    }
+    given = {limit: value for limit, value in limits.items() if value}
+    if given:
+        body["metadata"] = {"inferry_limits": given}
     if expires:
         body["expiration"] = expires
     if role_descriptors:
@@ -102,6 +125,22 @@ def revoke_keys(
         return
     for key_id in answer["invalidated_api_keys"]:
         say(f"revoked {key_id}")
+
+
+def rotate_master(
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Replace the master key that seals the secrets of endpoints, while the server serves."""
+    answer = connect(url, api_key, data_dir).call("POST", "/_inferry/master_key/_rotate")
+    if as_json:
+        print_json(answer)
+        return
+    say(f"sealed the secrets of {answer['resealed']} endpoints with the new key")
+    if answer["unreadable"]:
+        say(f"no key opens those of: {', '.join(answer['unreadable'])}")
 
 
 def _day(milliseconds: int | None) -> str:

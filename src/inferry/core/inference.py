@@ -14,6 +14,7 @@ from functools import partial
 from inferry.commands import FetchSecrets
 from inferry.concurrency import Nursery, SingleFlight, within
 from inferry.core.asking import Ask, settle
+from inferry.core.governor import Governor, StreamTally
 from inferry.core.lookup import endpoint_not_found
 from inferry.core.regions import check_region
 from inferry.core.runners.compose import Compose, ComposeLocal
@@ -21,6 +22,7 @@ from inferry.core.runners.runner import Chunks, Runners
 from inferry.core.snapshot import Entry, Snapshot
 from inferry.domain import Deadline, InferenceRequest, Result, TaskType, Usage
 from inferry.errors import BadRequest, StreamingNotAllowed
+from inferry.key_limits import current_key_holder
 from inferry.protocols import Writer
 from inferry.service import HttpTask, LocalTask, Service, Task
 from inferry.telemetry import Metrics, Outcome, Stage, outcome_of
@@ -67,6 +69,7 @@ class Inference:
         self._writer = writer
         self._metrics = metrics
         self._timeouts = {task_type: timeouts.of(task_type) for task_type in TaskType}
+        self._governor = Governor(writer, metrics=metrics, nursery=nursery)
         self._composing = SingleFlight(nursery)
 
     def find(self, inference_id: str, asked: TaskType | None) -> Entry:
@@ -90,7 +93,13 @@ class Inference:
         )
 
     async def run(self, inference_id: str, asked: TaskType | None, ask: Ask) -> Result:
-        """Run one request and give its whole result."""
+        """Run one request and give its whole result.
+
+        Raises `LimitExceeded` and `NotAuthorized` where the caller's API key has limits.
+        """
+        holder = current_key_holder()
+        if holder is not None:
+            await self._governor.admit(holder, inference_id)
         entry = self.find(inference_id, asked)
         started = time.monotonic()
         try:
@@ -99,7 +108,10 @@ class Inference:
             self._count(entry, ask, outcome_of(error), started)
             raise
         self._count(entry, ask, Outcome.SUCCESS, started)
-        self._count_tokens(entry, result.usage)
+        usage = result.usage
+        self._count_tokens(entry, usage)
+        if holder is not None and usage is not None:
+            await self._governor.spend(holder, usage.input_tokens + usage.output_tokens)
         return result
 
     async def stream(self, inference_id: str, asked: TaskType | None, ask: Ask) -> Chunks:
@@ -107,6 +119,11 @@ class Inference:
 
         Errors before the first ones are raised by the first `__anext__`, as those of `run`.
         """
+        holder = current_key_holder()
+        tally = None
+        if holder is not None:
+            await self._governor.admit(holder, inference_id)
+            tally = StreamTally(ask)
         entry = self.find(inference_id, asked)
         started = time.monotonic()
         outcome = Outcome.CANCELLED  # when it is closed before its end
@@ -120,6 +137,8 @@ class Inference:
                 async for chunks in parts:
                     for chunk in chunks:
                         usage = chunk.usage or usage
+                    if tally is not None:
+                        tally.add(chunks)
                     yield chunks
             outcome = Outcome.SUCCESS
         except Exception as error:
@@ -128,6 +147,8 @@ class Inference:
         finally:
             self._count(entry, ask, outcome, started)
             self._count_tokens(entry, usage)
+            if holder is not None and tally is not None:
+                await self._governor.spend(holder, tally.tokens)
 
     async def _run(self, entry: Entry, ask: Ask) -> Result:
         runners, request = await self._prepare(entry, ask)

@@ -6,7 +6,7 @@ memory of a tenth as many decoded ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -83,6 +83,25 @@ class Ledger:
         """Give the endpoints whose models run here, sorted by id."""
         for inference_id in sorted(self._local):
             yield _unpack(self._endpoints[inference_id])
+
+    def endpoints_with_secrets(self) -> Iterator[EndpointRecord]:
+        """Give the endpoints that have sealed secrets."""
+        for packed in list(self._endpoints.values()):
+            record = _unpack(packed)
+            if record.secrets is not None:
+                yield record
+
+    async def replace_secrets(self, endpoints: Sequence[EndpointRecord]) -> None:
+        """Store endpoints that differ from those here in how their secrets are sealed.
+
+        Nobody else sees a difference, so the revision stays and nothing is published. Raises as
+        `commit`.
+        """
+        await self._store.write([Put(record, expects=record.revision) for record in endpoints])
+        for record in endpoints:
+            now = self.endpoint(record.inference_id)
+            if now is not None and now.revision == record.revision:
+                self._put(record)
 
     def next_revision(self, *, after: int = 0) -> int:
         """Give the time in milliseconds, or the next number when that one was given already.

@@ -16,6 +16,12 @@ class KeyedLocks:
     def __init__(self) -> None:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
+    async def settle(self) -> None:
+        """Wait until everybody who holds a lock now, or waits for one, has let go of it."""
+        for key in list(self._locks):
+            async with self.hold(key):
+                pass
+
     @asynccontextmanager
     async def hold(self, key: str, deadline: Deadline | None = None) -> AsyncIterator[None]:
         """Hold the lock of `key` within the block, first come, first served.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from inferry.commands import (
     Command,
@@ -25,6 +25,8 @@ from inferry.commands import (
     PutRegionPolicy,
     PutTrainedModel,
     PutVocabulary,
+    Rotated,
+    RotateMasterKey,
     StartDeployment,
     StartModel,
     StopModel,
@@ -38,12 +40,26 @@ from inferry.core.endpoint_writer import EndpointWriter, WriteRules
 from inferry.core.ledger import Ledger
 from inferry.core.local_models import LocalModels
 from inferry.core.policy_writer import PolicyWriter
+from inferry.core.rotation import Rotation
 from inferry.core.sealing import Sealer
 from inferry.core.trained_models import TrainedModelWriter
-from inferry.protocols import Deployments, Incoming, ModelFiles, Probe, Publish, Store, Vault
+from inferry.protocols import (
+    Deployments,
+    Incoming,
+    MasterKeys,
+    ModelFiles,
+    Probe,
+    Publish,
+    Store,
+    Vault,
+)
 from inferry.records import DeploymentRecord, EndpointRecord, Record, TrainedModelRecord
 from inferry.service import Service
 from inferry.telemetry import get_logger
+
+
+class RotatingVault(Vault, MasterKeys, Protocol):
+    """A vault whose key can be replaced."""
 
 
 class Registry:
@@ -58,7 +74,7 @@ class Registry:
     def __init__(  # noqa: PLR0913 - wired in one place, by name
         self,
         store: Store,
-        vault: Vault,
+        vault: RotatingVault,
         services: Mapping[str, Service],
         probe: Probe,
         publish: Publish,
@@ -86,6 +102,7 @@ class Registry:
             self._ledger, Sealer(vault), services, probe, self._local, rules=rules
         )
         self._policies = PolicyWriter(self._ledger, clock)
+        self._rotation = Rotation(self._ledger, vault)
         self._trained_models = TrainedModelWriter(self._ledger, files, incoming, deployments)
         self._deployments = DeploymentWriter(self._ledger, deployments, nursery=starts, node=node)
 
@@ -121,6 +138,7 @@ class Registry:
             UpdateEndpoint: self.update_endpoint,
             DeleteEndpoint: self.delete_endpoint,
             FetchSecrets: self.fetch_secrets,
+            RotateMasterKey: self.rotate_master_key,
             StartDeployment: self.start_deployment,
             StartModel: self.start_model,
             StopModel: self.stop_model,
@@ -165,6 +183,14 @@ class Registry:
         Raises `NotFound`, and `VersionConflict` when another endpoint has the id by now.
         """
         return await self._endpoints.secrets(command.inference_id, command.revision)
+
+    async def rotate_master_key(self, _: RotateMasterKey) -> Rotated:
+        """Replace the master key. Raises `SecretsUnreadable` when it is not kept here."""
+        return await self._nursery.finish(self._rotation.run())
+
+    async def end_rotation(self) -> None:
+        """End a rotation of the master key that an earlier server began."""
+        await self._rotation.resume()
 
     async def start_deployment(self, command: StartDeployment) -> None:
         """Start the local model of an endpoint, or join its start, and return when it runs.

@@ -64,7 +64,8 @@ class Sealer:
         if stored is None:
             return self._seal(sent, owner)
         try:
-            sealed = self._vault.merge(stored, sent, owner=owner) if sent else stored
+            # Also when nothing was sent: what a former master key sealed must not be written back.
+            sealed = self._vault.merge(stored, sent, owner=owner)
             return sealed, self._vault.open(sealed, owner=owner)
         except SecretsUnreadable:
             required = {

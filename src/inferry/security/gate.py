@@ -17,6 +17,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from inferry.commands import KeyCriteria, NoteFailedLogin
 from inferry.errors import NotAuthenticated, NotAuthorized
+from inferry.key_limits import KeyHolder, limits_in
 from inferry.records import ApiKeyRecord, RoleDescriptor, RoleRecord, UserRecord
 from inferry.sections import is_loopback
 from inferry.security.api_keys import belongs, decode_secret, end_of, rights_of, select
@@ -38,7 +39,7 @@ class Principal:
 
     roles: names of effective roles, sorted; missing_roles: assigned ones that do not exist.
     api_key_id, api_key_name: set when an API key was used; `username` is then its owner.
-    rights: what it may do, as of its authentication.
+    rights: what it may do, as of its authentication. holder: set for an API key with limits.
     """
 
     username: str
@@ -48,6 +49,7 @@ class Principal:
     api_key_id: str | None = None
     api_key_name: str | None = None
     rights: Rights = field(default=NO_RIGHTS, repr=False, compare=False)
+    holder: KeyHolder | None = None
 
 
 class Gate(Protocol):
@@ -164,7 +166,10 @@ class CredentialGate:
         """Give the caller, see `Gate`."""
         header = headers.get("authorization")
         if header is None:
-            raise NotAuthenticated(f"missing authentication credentials for REST request [{uri}]")
+            raise NotAuthenticated(
+                f"missing authentication credentials for REST request [{uri}]",
+                reason="no credentials",
+            )
         digest = self._digest(header)
         principal = self._recall(digest)
         if principal is not None:
@@ -197,12 +202,12 @@ class CredentialGate:
     def authorize(self, principal: Principal, action: str) -> None:
         """Return if allowed, see `Gate`."""
         if not principal.rights.allow(action, on_own=True):
-            raise NotAuthorized(_unauthorized(principal, action))
+            raise NotAuthorized(_unauthorized(principal, action), action=action)
 
     def authorize_others(self, principal: Principal, action: str) -> None:
         """As `authorize`, but also on API keys that are not the caller's own."""
         if not principal.rights.allow(action):
-            raise NotAuthorized(_unauthorized(principal, action))
+            raise NotAuthorized(_unauthorized(principal, action), action=action)
 
     def role(self, name: str) -> RoleDescriptor | None:
         """Give a role, built-in or defined."""
@@ -271,21 +276,26 @@ class CredentialGate:
     def _check_key(self, encoded: str) -> _Login:
         given = decode_secret(encoded)
         if given is None:
-            raise _refusal("API key: the credentials are not an encoded API key")
+            raise _refusal(detail="API key: the credentials are not an encoded API key")
         key = self._access.api_key(given.key_id)
         if key is None:
-            raise _refusal(f"API key: unable to find apikey with id {given.key_id}")
+            # Its id may be a secret in the wrong place, so that the audit log does not get it.
+            detail = f"API key: unable to find apikey with id {given.key_id}"
+            raise _refusal("unknown API key", detail=detail)
         if not belongs(given, key):
-            raise _refusal(f"API key: invalid credentials for API key [{key.id}]")
+            detail = f"API key: invalid credentials for API key [{key.id}]"
+            raise _refusal("wrong secret of an API key", detail=detail, key=key)
         end = end_of(key, self._now_ms())
         if end is not None:
-            raise _refusal(f"API key: {end}")
+            raise _refusal("an API key that has ended", detail=f"API key: {end}", key=key)
+        limits = limits_in(key.metadata)
         principal = Principal(
             key.owner,
             kind="api_key",
             api_key_id=key.id,
             api_key_name=key.name,
             rights=rights_of(key),
+            holder=None if limits is None else KeyHolder(key.id, key.owner, limits),
         )
         return _Login(key, principal, self._access.version)
 
@@ -313,7 +323,9 @@ class CredentialGate:
             if left_s > 0:
                 raise locked_out(username, address, left_s)
             raise NotAuthenticated(
-                f"unable to authenticate user [{username}] for REST request [{uri}]"
+                f"unable to authenticate user [{username}] for REST request [{uri}]",
+                user=username,
+                reason="wrong user or password",
             )
         return _Login(user, self._user_principal(user), self._access.version)
 
@@ -346,11 +358,20 @@ def _is_of_this_machine(host: str) -> bool:
     return is_loopback((name if colon and port.isdigit() else host).lower())
 
 
-def _refusal(detail: str | None = None) -> NotAuthenticated:
+def _refusal(
+    reason: str = "unreadable credentials",
+    *,
+    detail: str | None = None,
+    key: ApiKeyRecord | None = None,
+) -> NotAuthenticated:
+    """Refuse credentials other than a password. key: whose secret or time was wrong."""
     return NotAuthenticated(
         "unable to authenticate with provided credentials and anonymous access is not allowed "
         "for this request",
         detail=detail,
+        user="" if key is None else key.owner,
+        api_key_id=None if key is None else key.id,
+        reason=reason,
     )
 
 

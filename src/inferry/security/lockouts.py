@@ -39,6 +39,7 @@ def locked_out(username: str, address: str, left_s: float) -> LockedOut:
         f"too many failed attempts to authenticate user [{username}] from [{address}], "
         f"try again in [{max(left_s, 1):.0f}s]",
         retry_after_s=left_s,
+        user=username,
     )
 
 

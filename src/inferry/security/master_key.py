@@ -1,4 +1,8 @@
-"""The master key: from the environment, or from a file that the first start makes."""
+"""The master key: from the environment, or from a file that the first start makes.
+
+While a key is being replaced there are several, the newest first: parted by commas in the variable,
+one a line in the file.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import binascii
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from inferry.errors import SecretsUnreadable
@@ -17,36 +21,42 @@ FILE_NAME = "master.key"
 KEY_BYTES = 32
 
 
-def load_master_key(data_dir: Path, environment: Mapping[str, str]) -> bytes:
-    """Give the key of `INFERRY_MASTER_KEY`, else of `<data_dir>/master.key`, made if missing.
+def load_master_keys(data_dir: Path, environment: Mapping[str, str]) -> list[bytes]:
+    """Give the keys of `INFERRY_MASTER_KEY`, else of `<data_dir>/master.key`, made if missing.
 
     Raises `SecretsUnreadable` when it cannot be used, with what to do.
     """
     text = environment.get(VARIABLE)
     if text:
-        return _decode(text, VARIABLE)
+        return [_decode(one, VARIABLE) for one in text.split(",")]
     file = data_dir / FILE_NAME
     try:
         return _read(file)
     except FileNotFoundError:
-        return _make(file)
+        key = secrets.token_bytes(KEY_BYTES)
+        keep_master_keys(data_dir, [key])
+        return [key]
     except (OSError, UnicodeDecodeError) as error:
         raise SecretsUnreadable(f"cannot read the master key [{file}]: {error}") from error
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Path) -> list[bytes]:
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     with os.fdopen(descriptor, encoding="ascii") as opened:
         if os.fstat(opened.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise SecretsUnreadable(
                 f"others may read the master key [{file}]: say `chmod 600 {file}`"
             )
-        return _decode(opened.read(1024), str(file))
+        lines = opened.read(4096).split() or [""]
+        return [_decode(line, str(file)) for line in lines]
 
 
-def _make(file: Path) -> bytes:
-    """Make a key, complete on the disk before anything can be sealed with it."""
-    key = secrets.token_bytes(KEY_BYTES)
+def keep_master_keys(data_dir: Path, keys: Sequence[bytes]) -> None:
+    """Put keys into the file: complete on the disk before anything can be sealed with a new one.
+
+    Raises `SecretsUnreadable` when it cannot be written.
+    """
+    file = data_dir / FILE_NAME
     unfinished = file.with_suffix(".new")
     try:
         descriptor = os.open(
@@ -54,14 +64,13 @@ def _make(file: Path) -> bytes:
         )
         with os.fdopen(descriptor, "wb") as opened:
             os.fchmod(opened.fileno(), 0o600)
-            opened.write(base64.b64encode(key) + b"\n")
+            opened.writelines(base64.b64encode(key) + b"\n" for key in keys)
             opened.flush()
             os.fsync(opened.fileno())
         unfinished.rename(file)
         _sync_directory(file.parent)
     except OSError as error:
         raise SecretsUnreadable(f"cannot write the master key [{file}]: {error}") from error
-    return key
 
 
 def _sync_directory(directory: Path) -> None:

@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import secrets as random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from inferry.errors import IllegalArgument, SecretsUnreadable
-from inferry.security.master_key import load_master_key
+from inferry.security.master_key import (
+    KEY_BYTES,
+    VARIABLE,
+    keep_master_keys,
+    load_master_keys,
+)
 from inferry.security.secret_references import SecretReferences
 
 if TYPE_CHECKING:
@@ -29,13 +36,69 @@ _NONCE_BYTES = 12
 _HEADER_BYTES = len(_VERSION) + _KEY_ID_BYTES
 
 
-class SecretVault:
-    """Seals with the master key, 32 bytes. References are sealed as they are, resolved on open."""
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A master key. header: what everything begins with that it sealed."""
 
-    def __init__(self, master_key: bytes, references: SecretReferences) -> None:
-        self._cipher = _cipher(master_key)
-        self._header = _VERSION + hashlib.sha256(b"inferry key id" + master_key).digest()[:8]
+    secret: bytes = field(repr=False)
+    cipher: AESGCM
+    header: bytes
+
+    @classmethod
+    def of(cls, secret: bytes) -> _Key:
+        """Make it of 32 bytes."""
+        key_id = hashlib.sha256(b"inferry key id" + secret).digest()[:_KEY_ID_BYTES]
+        return cls(secret, _cipher(secret), _VERSION + key_id)
+
+
+class SecretVault:
+    """Seals with the newest master key, and opens with any. Also its `MasterKeys`.
+
+    References are sealed as they are, resolved on open. keys: of 32 bytes each, the newest first.
+    keep: makes keys durable before it returns; None where they are not kept here.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[bytes],
+        references: SecretReferences,
+        *,
+        keep: Callable[[Sequence[bytes]], None] | None = None,
+    ) -> None:
+        self._keys = tuple(_Key.of(key) for key in keys)
         self._references = references
+        self._keep = keep
+
+    @property
+    def has_former(self) -> bool:
+        """Whether there are keys beside the newest."""
+        return len(self._keys) > 1
+
+    def renew(self) -> None:
+        """Seal with a new key from now on, which is kept beside the former ones."""
+        if self._keep is None:
+            if self.has_former:
+                return  # the operator has put a new key before the former one
+            raise SecretsUnreadable(
+                f"the master key comes from [{VARIABLE}]: start the server with the new key and "
+                "the former one in it, parted by a comma, and rotate again"
+            )
+        keys = (_Key.of(random.token_bytes(KEY_BYTES)), *self._keys)
+        self._keep([key.secret for key in keys])
+        self._keys = keys
+
+    def reseal(self, sealed: bytes, *, owner: str) -> bytes | None:
+        """Seal with the newest key what a former one sealed, see `MasterKeys`."""
+        if sealed.startswith(self._keys[0].header):
+            return None
+        return self._seal(self._open(sealed, owner), owner)
+
+    def retire(self) -> None:
+        """Forget the former keys."""
+        newest = self._keys[:1]
+        if self._keep is not None:
+            self._keep([key.secret for key in newest])
+            self._keys = newest
 
     def seal(self, secrets: dict[str, str], *, owner: str) -> bytes:
         """Encrypt `secrets` for the endpoint `owner`.
@@ -71,21 +134,23 @@ class SecretVault:
                 f"the secrets of [{owner}] take [{len(plain)}] bytes, the limit is [{MAX_BYTES}]"
             )
         nonce = random.token_bytes(_NONCE_BYTES)
-        sealed = self._cipher.encrypt(nonce, plain, self._header + owner.encode())
-        return self._header + nonce + sealed
+        key = self._keys[0]
+        sealed = key.cipher.encrypt(nonce, plain, key.header + owner.encode())
+        return key.header + nonce + sealed
 
     def _open(self, sealed: bytes, owner: str) -> dict[str, str]:
         from cryptography.exceptions import InvalidTag
 
         header, rest = sealed[:_HEADER_BYTES], sealed[_HEADER_BYTES:]
-        if header != self._header:
+        key = next((one for one in self._keys if one.header == header), None)
+        if key is None:
             raise SecretsUnreadable(
                 f"the secrets of [{owner}] were sealed with another master key: restore that key "
                 "(file [master.key] of the data directory, or INFERRY_MASTER_KEY), or give the "
                 "endpoint its secrets again with PUT _update"
             )
         try:
-            plain = self._cipher.decrypt(
+            plain = key.cipher.decrypt(
                 rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], header + owner.encode()
             )
         except (InvalidTag, ValueError) as error:
@@ -103,9 +168,10 @@ def open_vault(
     secrets_path: the directory of `${file:...}` references, None refuses them.
     Raises `SecretsUnreadable` when the master key cannot be used.
     """
-    key = load_master_key(data_dir, environment)
+    keys = load_master_keys(data_dir, environment)
     references = SecretReferences(environment, path=secrets_path, forbidden=(data_dir,))
-    return SecretVault(key, references)
+    keep = None if environment.get(VARIABLE) else partial(keep_master_keys, data_dir)
+    return SecretVault(keys, references, keep=keep)
 
 
 def _cipher(master_key: bytes) -> AESGCM:

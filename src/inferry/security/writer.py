@@ -23,6 +23,7 @@ from inferry.commands import (
     SetUserEnabled,
 )
 from inferry.errors import IllegalArgument, InvalidRequest
+from inferry.key_limits import limits_in
 from inferry.protocols import Publish, Store
 from inferry.records import (
     ApiKeyRecord,
@@ -86,6 +87,7 @@ class SecurityWriter:
     async def create_api_key(self, asked: CreateApiKey) -> NewApiKey:
         """Make a key and give its secret, this once. Raises `BadRequest`."""
         name = api_keys.check_new_key(asked.name, asked.metadata or {})
+        limits_in(asked.metadata or {})
         lasts_ms = asked.expiration and api_keys.parse_expiration_ms(asked.expiration)
         descriptors = asked.role_descriptors or {}
         for descriptor in descriptors.values():

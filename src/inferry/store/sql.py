@@ -64,6 +64,10 @@ class SqlStore:
         """Give the stored value of `name`, made and stored on first use."""
         return await self._run(lambda connection: _value(connection, name, make))
 
+    async def keep(self, name: str, value: str) -> None:
+        """Store `value` as the value of `name`."""
+        await self._run(lambda connection: _keep(connection, name, value))
+
     async def close(self) -> None:
         """Finish what is under way and let go of the database."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
@@ -228,6 +232,12 @@ def _value(connection: Connection, name: str, make: Callable[[], str]) -> str:
     value = make()
     connection.execute(insert(META), {"name": name, "value": value})
     return value
+
+
+def _keep(connection: Connection, name: str, value: str) -> None:
+    changed = connection.execute(update(META).where(META.c.name == name), {"value": value})
+    if not changed.rowcount:
+        connection.execute(insert(META), {"name": name, "value": value})
 
 
 def kind_of(record_type: RecordType) -> str:

@@ -57,6 +57,7 @@ RENDERINGS: Final[dict[type[InferenceError], Rendering]] = {
     errors.BodyTooLarge: Rendering(413, "status_exception"),
     errors.DeadlineExceeded: Rendering(429, "timeout_exception"),
     errors.StillStarting: Rendering(408, "status_exception"),
+    errors.LimitExceeded: Rendering(429, "es_rejected_execution_exception"),
     errors.StartFailed: Rendering(500, "status_exception"),
     errors.QueueFull: Rendering(429, "es_rejected_execution_exception"),
     errors.WorkerLost: Rendering(500, "status_exception"),

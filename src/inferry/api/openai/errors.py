@@ -59,6 +59,7 @@ WORDS: Mapping[type[InferenceError], Words] = MappingProxyType(
         errors.BodyTooLarge: Words(413, "invalid_request_error", "request_too_large"),
         errors.DeadlineExceeded: Words(429, "timeout_error", "timeout"),
         errors.StillStarting: Words(503, "server_error", "model_starting"),
+        errors.LimitExceeded: Words(429, "rate_limit_error", "rate_limit_exceeded"),
         errors.StartFailed: Words(500, "server_error", "start_failed"),
         errors.QueueFull: Words(429, "rate_limit_error", "rate_limit_exceeded"),
         errors.WorkerLost: Words(500, "server_error", "worker_lost"),

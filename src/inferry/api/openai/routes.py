@@ -130,6 +130,7 @@ class _Calls:
     async def embed(self, request: Request) -> Answer:
         """Embed one text or several."""
         call = read_embeddings(request.body)
+        request.inference_id = call.model
         entry = self._find_embedding(call)
         stored = entry.endpoint().service_settings.get("dimensions")
         if stored is not None:
@@ -145,6 +146,7 @@ class _Calls:
         """Continue a conversation, at once or as a stream."""
         call = read_chat(request.body)
         inference_id, ask = _chat_ask(call, request.path_values.get("inference_id"))
+        request.inference_id = inference_id
         if not call.is_stream:
             result = await self._inference.run(inference_id, TaskType.CHAT_COMPLETION, ask)
             if not isinstance(result, ChatChunk):
