@@ -143,11 +143,18 @@ class Inferry:
 
     def put(self, task_type: str, name: str, definition: Mapping[str, object]) -> None:
         """Create an endpoint."""
+        self._call("PUT", f"/_inference/{task_type}/{name}", definition)
+
+    def post(self, path: str, body: Mapping[str, object]) -> None:
+        """Send one request."""
+        self._call("POST", path, body)
+
+    def _call(self, method: str, path: str, body: Mapping[str, object]) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request(
-            "PUT",
-            f"/_inference/{task_type}/{name}",
-            body=json.dumps(definition),
+            method,
+            path,
+            body=json.dumps(body),
             headers={"Authorization": self.authorization, "Content-Type": "application/json"},
         )
         reply = connection.getresponse()

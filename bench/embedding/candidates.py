@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ PEERS = {
 """Peers in a process, and which of the folders they read; infinity has a server."""
 
 ENDPOINT = "bench"
+_DEMO = ".minilm-l6-v2"
 _TEXTS_PER_REQUEST = 32
 _CONNECTIONS = 8
 
@@ -178,6 +180,14 @@ def ours(data_dir: Path, *, precision: str) -> Iterator[Served]:
         yield served(server, f"/_inference/text_embedding/{ENDPOINT}")
 
 
+@contextmanager
+def demo(data_dir: Path) -> Iterator[Served]:
+    """Run our server with the demo endpoint as it is declared."""
+    with inferry(data_dir, core=None, INFERRY_INFERENCE__PRELOAD=_DEMO) as server:
+        server.post(f"/_inference/{_DEMO}", {"input": "wait until the model is there"})
+        yield served(server, f"/_inference/text_embedding/{_DEMO}")
+
+
 def served(server: Inferry, path: str) -> Served:
     """Give a running server of ours as a candidate."""
     headers = {"Authorization": server.authorization}
@@ -197,7 +207,8 @@ def peak_mb(pid: int) -> float:
     return float(status.split("VmHWM:")[1].split()[0]) / 1e3
 
 
-def warmed(served: Served, texts: Sequence[str], *, passes: int = 3) -> None:
-    """Let a server see texts, so that no tensor of theirs has a new shape."""
-    for _ in range(passes):
-        served.seconds(texts)
+def warmed(server: Served, texts: Sequence[str]) -> None:
+    """Let a server see texts, and rest, so that no tensor of theirs has a new shape."""
+    for _ in range(3):
+        server.seconds(texts)
+        time.sleep(2)

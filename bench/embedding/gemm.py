@@ -1,4 +1,4 @@
-"""The arithmetic limit of this machine: large matrix products with PyTorch and NumPy.
+"""The arithmetic limit of this machine: large matrix products with PyTorch, NumPy and OpenVINO.
 
 A script for the environment of the peers; prints `{"f32": GFLOP/s, "bf16": GFLOP/s}`, the best of
 several shapes, libraries and runs on all cores.
@@ -12,7 +12,10 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import openvino as ov
 import torch
+from numpy.typing import NDArray
+from openvino import opset13 as op
 
 _SHAPES = ((2048, 2048, 2048), (4096, 384, 1536), (4096, 768, 3072))
 _RUNS = 15
@@ -41,7 +44,22 @@ def _products(given: torch.Tensor, weight: torch.Tensor) -> list[tuple[str, Call
         ("f32", lambda: np.matmul(numbers, transposed, out=out)),
         ("f32", lambda: linear(given, weight)),
         ("bf16", lambda: linear(*halves)),
+        *((precision, _compiled(numbers, transposed, precision)) for precision in ("f32", "bf16")),
     ]
+
+
+def _compiled(
+    given: NDArray[np.float32], weight: NDArray[np.float32], precision: str
+) -> Callable[[], object]:
+    """Give the product with a constant weight as OpenVINO runs it."""
+    rows = op.parameter(list(given.shape), ov.Type.f32)
+    product = op.matmul(rows, op.constant(weight), transpose_a=False, transpose_b=False)
+    compiled = ov.Core().compile_model(
+        ov.Model([product], [rows]), "CPU", {"INFERENCE_PRECISION_HINT": precision}
+    )
+    request = compiled.create_infer_request()
+    request.set_input_tensor(ov.Tensor(given, shared_memory=True))
+    return request.infer
 
 
 def _shortest(multiply: Callable[[], object]) -> float:

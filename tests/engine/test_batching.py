@@ -283,6 +283,19 @@ def test_abandoned_texts_never_run_and_make_room_at_once() -> None:
     assert sum(len(batch) for batch in line.ran) == 200
 
 
+def test_whoever_has_little_time_gets_no_texts_of_a_long_job():
+    line = Line()
+    line.put(5000)
+    search = line.put(9, lane=Lane.SEARCH)
+
+    brief = line.batcher.take_texts(0.0, is_brief=True)
+
+    assert brief is not None
+    assert brief.job is search.job
+    assert line.batcher.take_texts(0.0, is_brief=True) is None
+    assert line.batcher.take_texts(0.0) is not None
+
+
 def test_a_job_that_is_abandoned_while_it_runs_or_is_tokenized_leaves_nothing_behind() -> None:
     line = Line()
     running, encoding = line.put(8), line.put(8)

@@ -216,6 +216,28 @@ def test_a_recalled_lease_goes_back_at_once_or_after_the_batch(bench) -> None:
     assert bench.cores.given_back.acquire(timeout=PATIENCE_S)
 
 
+def test_a_text_that_takes_long_to_tokenize_does_not_hold_up_the_next_search(bench) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    encode = bench.model.encode
+
+    def encode_slowly(texts, *more):
+        if len(texts[0]) > 5000:
+            begun.set()
+            assert go_on.wait(PATIENCE_S)
+        return encode(texts, *more)
+
+    bench.model.encode = encode_slowly
+    bench.put("a").rows()
+    long = bench.put("x" * 5001)
+    assert begun.wait(PATIENCE_S)
+
+    search = bench.put("b", lane=Lane.SEARCH)
+
+    assert search.rows() == [row_of("b")]
+    go_on.set()
+    assert long.rows() == [row_of("x" * 5001)]
+
+
 def test_a_search_hurries_what_was_asked_for_ingest(bench) -> None:
     bench.cores.lends = False
     ingest = bench.put("a")

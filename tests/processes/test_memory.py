@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 PATH = "/_inference/text_embedding/.minilm-l6-v2"
-WARM_S, RUN_S, EVERY_S = 180.0, 900.0, 5.0
+WARM_S, RUN_S, EVERY_S = 120.0, 900.0, 5.0
 CLIENTS = 3
 LONGEST = 16_000  # words, about 20,000 tokens
 STEEPEST_MB_PER_HOUR = 40.0

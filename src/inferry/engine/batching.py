@@ -18,6 +18,7 @@ from inferry.modeling import Answer, Encoded, ShapeLadder
 
 _PIECE_TEXTS = 64
 _PIECE_CHARACTERS = 32 * 1024
+_BRIEF_CHARACTERS = 4096
 _AHEAD_BATCHES = 16
 
 
@@ -72,6 +73,11 @@ class Job:
         self.left = len(self.texts)
         self.answers = [b""] * self.left
         self.characters = sum(map(len, self.texts))
+
+    @property
+    def is_brief(self) -> bool:
+        """Whether it is tokenized in less than a millisecond or so."""
+        return self.characters <= _BRIEF_CHARACTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +193,11 @@ class Batcher:
 
     # --- tokenizing ------------------------------------------------------------------------------
 
-    def take_texts(self, now: float) -> Piece | None:
-        """Give what to tokenize next; None where enough is ready, or nothing waits."""
+    def take_texts(self, now: float, *, is_brief: bool = False) -> Piece | None:
+        """Give what to tokenize next; None where enough is ready, or nothing waits.
+
+        is_brief: only of a job that takes no time, for whoever has more important things to do.
+        """
         for lane in self._lanes.values():
             if lane.ready_tokens >= _AHEAD_BATCHES * self._ladder.budget:
                 continue
@@ -196,6 +205,8 @@ class Batcher:
                 job = next(iter(lane.jobs))
                 if self._is_late(job, now):
                     continue
+                if is_brief and not job.is_brief:
+                    break
                 piece = _next_piece(job)
                 if job.handed_out == len(job.texts):
                     del lane.jobs[job]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 from inferry.deployment_stats import WorkerStats
@@ -21,7 +22,7 @@ _TOKENIZERS = 2  # so that a text of megabytes does not hold up the next search
 _REST_S = 0.05
 """How long nothing must have come before the model is warmed."""
 
-_Work: TypeAlias = tuple[Lane, Callable[[], None]]
+_Work: TypeAlias = tuple[Lane | None, Callable[[], None]]
 
 
 class Slots:
@@ -50,6 +51,7 @@ class Slots:
         self._scaled = threading.Condition(self._lock)
         self._interrupt = threading.Event()
         self._is_warm = self._is_stopped = False
+        self._resting = 0  # slots that wait for something to do
         self._busy_s = 0.0
         self._succeeded_at = 0.0
 
@@ -80,7 +82,9 @@ class Slots:
         with self._lock:
             self._batcher.put(job, time.monotonic())
             self._interrupt.set()
-            self._texts_came.notify()
+            # A slot that rests is quicker than a thread that tokenizes ahead.
+            wakes_slot = self._resting and job.is_brief
+            (self._tokens_came if wakes_slot else self._texts_came).notify()
         self._leases.hurry(job.lane)
 
     def abandon(self, job: Job) -> None:
@@ -128,14 +132,17 @@ class Slots:
 
     def _tokenize(self) -> None:
         while (piece := self._next_piece()) is not None:
-            try:
-                encoded = self._model.encode(piece.texts, piece.job.input_type, piece.job.query)
-            except BaseException as error:  # noqa: BLE001  a thread that ends ends the service
-                self._fail(piece.job, error)
-                continue
-            with self._lock:
-                self._batcher.add_encoded(piece, encoded)
-                self._tokens_came.notify()
+            self._encode(piece)
+
+    def _encode(self, piece: Piece) -> None:
+        try:
+            encoded = self._model.encode(piece.texts, piece.job.input_type, piece.job.query)
+        except BaseException as error:  # noqa: BLE001  a thread that ends ends the service
+            self._fail(piece.job, error)
+            return
+        with self._lock:
+            self._batcher.add_encoded(piece, encoded)
+            self._tokens_came.notify()
 
     def _next_piece(self) -> Piece | None:
         """Wait for texts; None when there will be no more."""
@@ -151,6 +158,9 @@ class Slots:
     def _run(self, number: int) -> None:
         while (work := self._next_work(number)) is not None:
             lane, do = work
+            if lane is None:
+                do()
+                continue
             self._leases.acquire(lane)
             try:
                 do()
@@ -158,7 +168,10 @@ class Slots:
                 self._leases.release()
 
     def _next_work(self, number: int) -> _Work | None:
-        """Wait for something to do, and tell for which lane; None when there will be no more."""
+        """Wait for something to do, and tell for which lane a lease is needed, if one is.
+
+        None when there will be no more.
+        """
         with self._lock:
             while not self._is_stopped:
                 if number >= self._active:
@@ -167,12 +180,21 @@ class Slots:
                 lane = self._batcher.next_lane()
                 if lane is not None:
                     return lane, self._run_next
-                if number or self._is_warm:
-                    self._tokens_came.wait()
-                elif not self._tokens_came.wait(_REST_S) and not self._batcher.waiting:
+                piece = self._batcher.take_texts(time.monotonic(), is_brief=True)
+                if piece is not None:
+                    self._texts_came.notify()  # there may be more, for another thread
+                    return None, partial(self._encode, piece)
+                if not self._rest(None if number or self._is_warm else _REST_S):
                     self._interrupt.clear()
                     return Lane.INGEST, self._warm
         return None
+
+    def _rest(self, at_most_s: float | None) -> bool:
+        """Wait for tokens or texts; false when neither came and nothing waits."""
+        self._resting += 1
+        came = self._tokens_came.wait(at_most_s)
+        self._resting -= 1
+        return came or self._batcher.waiting > 0
 
     def _run_next(self) -> None:
         with self._lock:

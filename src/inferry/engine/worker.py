@@ -12,6 +12,7 @@ import math
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Mapping
 
@@ -46,6 +47,7 @@ from inferry.telemetry import configure_logging, get_logger
 _CHECK_TEXT = "Is anybody there?"
 _CHECK_QUERY = "a"  # fits every model
 _CHECK_EVERY_S = 10.0
+_SWITCH_S = 0.0005  # a thread with a batch that has run waits no longer for Python's lock
 
 
 def confine_for(order: Load) -> Protection:
@@ -93,6 +95,7 @@ def run_worker(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; not our business
     harden()
+    sys.setswitchinterval(_SWITCH_S)
     worker = Worker(socket.socket(fileno=listening), load, confine)
     run(worker.serve(socket.socket(fileno=control)))
 
