@@ -17,8 +17,3 @@ def allow_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (OSError, ValueError):  # macOS names a hard limit that it does not grant
         return
-
-
-def leave_no_core() -> None:
-    """Have this process and its children write no core when they crash: it would hold secrets."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

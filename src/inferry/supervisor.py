@@ -50,7 +50,7 @@ from inferry.modeling import GRAPHS_DIRECTORY
 from inferry.models.library import open_library
 from inferry.outbound.client import open_client
 from inferry.outbound.limiter import Buckets
-from inferry.process_limits import allow_descriptors, leave_no_core
+from inferry.process_limits import allow_descriptors
 from inferry.protocols import Outbound, Probe
 from inferry.records import ApiKeyRecord, Record
 from inferry.security.audit import AuditLog
@@ -87,7 +87,6 @@ def serve(loaded: Loaded, *, no_auth: bool) -> int:
     leave_no_values()
     configure_logging(config.telemetry)
     allow_descriptors()
-    leave_no_core()
     try:
         with ExitStack() as stack:
             certificate_of(config)  # tell here, and not in every child, why it cannot be used
@@ -157,7 +156,7 @@ class _Supervisor:
             jobs = await stack.enter_async_context(Nursery())
             audit = self._audit(stack)
             fleet = await stack.enter_async_context(Fleet(await self._launch(store), jobs=jobs))
-            engine = await stack.enter_async_context(_Engine(self._config, fleet))
+            engine = await stack.enter_async_context(_Engine(self._config, fleet, audit))
             writers = await self._writers(store, fleet, engine, jobs, stack)
             await first_of(self._start(fleet, writers, engine, audit), self._stop.wait())
             if not self._stop.is_set():
@@ -343,7 +342,7 @@ class _Supervisor:
 class _Engine:
     """The local models of this host; use as an async context manager. starts: of models."""
 
-    def __init__(self, config: Config, fleet: Fleet) -> None:
+    def __init__(self, config: Config, fleet: Fleet, audit: AuditLog | None) -> None:
         keepers, self.starts = Nursery(), Nursery()
         directory = config.data_dir
         self.pool = Pool(
@@ -360,6 +359,7 @@ class _Engine:
                 memory_limit=config.engine.memory_limit,
                 private=directory,
                 allow_unsandboxed=config.engine.allow_unsandboxed,
+                note_violation=audit.note_violation if audit else None,
             )
         )
         # Starts end first: what is cut off is no failure, and goes on with the next server.

@@ -7,6 +7,7 @@ the other is noticed.
 from __future__ import annotations
 
 import errno
+import json
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from inferry.engine.worker import check_protection
 from inferry.errors import InferenceError, UnusableModel
 from inferry.modeling import ModelSource, Protection, RuntimeOptions
 from inferry.sections import TelemetrySection
+from inferry.security.audit import AuditLog
 from tests.engine.pools import Yard, open_yard, rows_of
 from tests.engine.test_pool import worker_of
 
@@ -133,13 +135,18 @@ async def test_what_no_model_needs_ends_its_worker_and_is_logged(tmp_path, capsy
     if not seccomp.is_offered():
         assert "libseccomp" in sandbox.offered().missing
         return
-    async with open_hostile_yard(tmp_path) as yard:
+    audit = AuditLog(tmp_path / "audit.log", max_bytes=10_000, files=1)
+    async with open_hostile_yard(tmp_path, note_violation=audit.note_violation) as yard:
         await start(yard)
 
         with pytest.raises(InferenceError):
             await outcome(yard, deed)
 
         assert await outcome(yard, "nothing") == 0  # of the worker that took its place
+    audit.close()
+    (line,) = map(json.loads, (tmp_path / "audit.log").read_text().splitlines())
+    assert (line["event"], line["outcome"]) == ("sandbox_violated", "denied")
+    assert line["target"] == {"deployment_id": "d", "model_id": "models/m"}
     assert "a model tried what its sandbox forbids" in capsys.readouterr().out
 
 

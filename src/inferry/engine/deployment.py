@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -66,6 +66,9 @@ _NS_PER_MS = 1_000_000
 _MOST_THREADS, _MOST_THREADS_PER_CORE = 256, 16  # far more than any runtime starts
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
+NoteViolation: TypeAlias = Callable[[str, str], Awaitable[None]]
+"""Told the deployment and the model that tried what its sandbox forbids."""
+
 Outcome: TypeAlias = "asyncio.Future[DeploymentRecord]"
 
 
@@ -91,6 +94,7 @@ class Workshop:
     memory_limit: int = 0
     private: Path | None = None
     allow_unsandboxed: bool = False
+    note_violation: NoteViolation | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     loading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     preparing: defaultdict[ModuleFiles, asyncio.Lock] = field(
@@ -410,7 +414,7 @@ class Deployment:
                     "be read"
                 ) from error
             if isinstance(error, ChannelClosed):
-                self._note_forbidden_call(child)
+                await self._note_forbidden_call(child)
                 raise InternalError(
                     f"the worker of the deployment [{self.spec.deployment_id}] ended while it "
                     f"loaded the model [{source.name}]; the log of the server may say why"
@@ -444,7 +448,7 @@ class Deployment:
         await self._end_child()
         self._book.close()
 
-    def _note_forbidden_call(self, child: Child) -> None:
+    async def _note_forbidden_call(self, child: Child) -> None:
         """Say so when the kernel ended a worker for a call that no model needs."""
         if child.process.returncode == -signal.SIGSYS:
             get_logger().error(
@@ -453,11 +457,13 @@ class Deployment:
                 model_id=self.spec.model_id,
                 pid=child.process.pid,
             )
+            if self._workshop.note_violation is not None:
+                await self._workshop.note_violation(self.spec.deployment_id, self.spec.model_id)
 
     async def _note_death(self, child: Child) -> None:
         """Publish that it starts again; who has sent work to the dead worker sends it once more."""
         await self._end_child()
-        self._note_forbidden_call(child)
+        await self._note_forbidden_call(child)
         self.restarts += 1
         get_logger().error(
             "a model worker ended, starting another",

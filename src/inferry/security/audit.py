@@ -66,8 +66,9 @@ _TARGETS: dict[type[Command], str | None] = {
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line. Times are UTC; a member without a value is left out.
 
-    event: `authentication_failed`, `access_denied`, `changed` or `refusals_dropped`. outcome:
-    `denied`, `success` or `failure`. command: what was to be carried out. target: what it concerns.
+    event: `authentication_failed`, `access_denied`, `changed`, `refusals_dropped`, or
+    `sandbox_violated` of a local model. outcome: `denied`, `success` or `failure`. command: what
+    was to be carried out. target: what it concerns.
     count: of refusals that a flood left no room for.
     """
 
@@ -112,6 +113,16 @@ class AuditLog:
                 )
             )
         await self.write(lines)
+
+    async def note_violation(self, deployment_id: str, model_id: str) -> None:
+        """Write down that a model tried what its sandbox forbids."""
+        line = Line(
+            timestamp=_timestamp(self._now()),
+            event="sandbox_violated",
+            outcome="denied",
+            target={"deployment_id": deployment_id, "model_id": model_id},
+        )
+        await self.write([line])
 
     def audited(self, run: Run) -> Run:
         """Give `run` with a line for every command that changes something, however it ends."""
