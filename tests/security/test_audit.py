@@ -53,6 +53,7 @@ UNAUDITED = {
     "NoteRefusals",
     "StartDeployment",
     "TakeTokens",
+    "WakeDeployment",
 }
 
 
