@@ -160,9 +160,10 @@ class Blocks:
         scores are multiplied before, None for the usual one over the root of the width of a head.
         """
         width, inner = self.encoder.width, self.encoder.inner
-        for number, layer in enumerate(names, 1):
+        last = self.encoder.layers - 1
+        for number, layer in enumerate(names):  # which may be said to be a billion
             seen = states
-            if number == self.encoder.layers and self._needs_first_only and _is_for_all(visible):
+            if number == last and self._needs_first_only and _is_for_all(visible):
                 states = op.slice(
                     states, integers([0]), integers([1]), integers([1]), integers([1])
                 )
