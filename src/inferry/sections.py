@@ -112,6 +112,13 @@ class SecretsSection(Section, frozen=True):
         FilePath | None,
         Meta(description="Directory of `${file:NAME}` references; without it they are refused."),
     ] = None
+    reserve_s: Annotated[
+        Duration,
+        Meta(
+            description="How long a secret that `_update` replaced is used where the provider "
+            "refuses the new one with 401 or 403; 0 keeps none."
+        ),
+    ] = 3600.0
 
 
 class AuthSection(Section, frozen=True):

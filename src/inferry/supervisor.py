@@ -332,6 +332,7 @@ class _Supervisor:
             nursery=jobs,
             starts=engine.starts,
             skip_validation=config.inference.skip_validate_and_start,
+            secret_reserve_s=config.secrets.reserve_s,
             timeout_s=config.inference.timeout_s,
             generative_timeout_s=config.inference.completion_timeout_s,
             node=socket.gethostname(),

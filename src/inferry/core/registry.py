@@ -85,6 +85,7 @@ class Registry:
         nursery: Nursery,
         starts: Nursery,
         skip_validation: bool = False,
+        secret_reserve_s: float = 3600.0,
         timeout_s: float = 30.0,
         generative_timeout_s: float = 120.0,
         node: str = "local",
@@ -98,8 +99,9 @@ class Registry:
         self._local = LocalModels(
             self._ledger, deployments, nursery=starts, skip_start=skip_validation
         )
+        sealer = Sealer(vault, reserve_s=secret_reserve_s, clock=clock)
         self._endpoints = EndpointWriter(
-            self._ledger, Sealer(vault), services, probe, self._local, rules=rules
+            self._ledger, sealer, services, probe, self._local, rules=rules
         )
         self._policies = PolicyWriter(self._ledger, clock)
         self._rotation = Rotation(self._ledger, vault)

@@ -6,7 +6,9 @@ The vault may read files for references, so that its work is done in a thread.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
+from inferry.core.reserve import put_in_reserve, split_reserve
 from inferry.errors import InferenceError, SecretsUnreadable
 from inferry.protocols import Vault
 from inferry.records import EndpointRecord
@@ -14,10 +16,16 @@ from inferry.service import Task
 
 
 class Sealer:
-    """Seals, merges and opens the secrets of endpoints; an endpoint without any has none sealed."""
+    """Seals, merges and opens the secrets of endpoints; an endpoint without any has none sealed.
 
-    def __init__(self, vault: Vault) -> None:
+    reserve_s: how long secrets that are replaced are kept beside the newer ones. clock: seconds
+    since the epoch.
+    """
+
+    def __init__(self, vault: Vault, *, reserve_s: float, clock: Callable[[], float]) -> None:
         self._vault = vault
+        self._reserve_s = reserve_s
+        self._clock = clock
 
     async def seal(
         self, secrets: dict[str, str], owner: str
@@ -57,6 +65,14 @@ class Sealer:
         sealed = self._vault.seal(secrets, owner=owner)
         return sealed, self._vault.open(sealed, owner=owner)
 
+    def _reserve(self, record: EndpointRecord, sent: dict[str, str]) -> dict[str, str]:
+        """Give what is kept of the stored secrets that `sent` replaces."""
+        if record.secrets is None or not sent or not self._reserve_s:
+            return {}
+        stored = self._vault.open(record.secrets, owner=record.inference_id)
+        until_ms = int((self._clock() + self._reserve_s) * 1000)
+        return put_in_reserve(stored, sent, until_ms=until_ms)
+
     def _reseal(
         self, record: EndpointRecord, sent: dict[str, str], task: Task
     ) -> tuple[bytes | None, dict[str, str]]:
@@ -65,8 +81,8 @@ class Sealer:
             return self._seal(sent, owner)
         try:
             # Also when nothing was sent: what a former master key sealed must not be written back.
-            sealed = self._vault.merge(stored, sent, owner=owner)
-            return sealed, self._vault.open(sealed, owner=owner)
+            sealed = self._vault.merge(stored, sent | self._reserve(record, sent), owner=owner)
+            return sealed, split_reserve(self._vault.open(sealed, owner=owner))[0]
         except SecretsUnreadable:
             required = {
                 field.name for field in task.service_settings if field.secret and field.required

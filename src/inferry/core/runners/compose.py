@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
+from inferry.core.reserve import reserve_ends_at, split_reserve
 from inferry.core.runners.cache import EmbeddingCache, cached
 from inferry.core.runners.limit import Limit
 from inferry.core.runners.local import Start, run_local
 from inferry.core.runners.pending import PendingBytes
+from inferry.core.runners.reserve import Reserve
 from inferry.core.runners.runner import Run, Runners, Stream
 from inferry.core.runners.send import Sender
 from inferry.core.runners.split import split
@@ -44,17 +47,25 @@ def compose(
     """
     group = group_of(endpoint, service)
     dimensions = endpoint.service_settings.get("dimensions")
-    sender = Sender(
-        endpoint,
-        service,
-        task,
+    current, former = split_reserve(endpoint.secrets)
+    reserve = Reserve(endpoint.inference_id, reserve_ends_at(endpoint.secrets))
+    endpoint = replace(endpoint, secrets=current)
+    send = partial(
+        Sender,
+        service=service,
+        task=task,
         outbound=outbound,
         group=group,
         count=partial(count, service.name),
         dimensions=dimensions if isinstance(dimensions, int) else None,
     )
+    sender = send(endpoint)
     run: Run = sender.run
     stream: Stream | None = sender.stream if task.decode is not None else None
+    if former:
+        spare = send(replace(endpoint, secrets=former))
+        run = reserve.run(run, spare.run)
+        stream = reserve.stream(stream, spare.stream) if stream is not None else None
     rate = requests_per_minute(endpoint, service, task)
     if rate is not None:
         limit = Limit(limiter, group, rate)
