@@ -116,6 +116,7 @@ comma := ,
 ES9 := $(CLIENTS)/elasticsearch9/.elasticsearch-9.5.1
 ES8 := $(CLIENTS)/elasticsearch8/.elasticsearch-8.19.3
 OPENAI := $(CLIENTS)/openai/.openai-3.54.0
+ELAND := $(CLIENTS)/eland/.eland-9.2.0
 JS_DIR := tests/clients/js
 JS := $(JS_DIR)/node_modules/.package-lock.json
 
@@ -134,11 +135,21 @@ $(ES8):
 $(OPENAI):
 	$(call install_client,openai==3.54.0)
 
+# PyTorch's build for processors first, as above. Without its dependencies, since it pins older ones.
+$(ELAND):
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --no-deps --retries 1 --timeout 15 \
+	  --index-url https://download.pytorch.org/whl/cpu torch==2.13.0 || true
+	$(@D)/bin/python -m pip install --quiet torch==2.13.0 transformers==4.57.6 \
+	  sentence-transformers==5.7.0 elasticsearch==9.5.1 sentencepiece==0.2.3 protobuf pandas matplotlib
+	$(@D)/bin/python -m pip install --quiet --no-deps eland==9.2.0
+	@touch $@
+
 $(JS): $(JS_DIR)/package.json $(JS_DIR)/package-lock.json
 	@if command -v npm >/dev/null; then cd $(JS_DIR) && npm ci --silent --no-audit --no-fund; \
 	else echo "npm is not here: the JavaScript clients are skipped" >&2; fi
 
-clients: $(ES9) $(ES8) $(OPENAI) $(JS)
+clients: $(ES9) $(ES8) $(OPENAI) $(ELAND) $(JS)
 
 # Servers of others that ours calls, 1.6 GB; what cannot be installed has its tests skipped.
 INFINITY := $(CLIENTS)/infinity/.infinity-0.0.78

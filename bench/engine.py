@@ -13,6 +13,7 @@ from functools import cache, partial
 from bench.embedding.corpora import CORPORA, Corpus, build_corpora
 from bench.embedding.folders import MODELS, make_models
 from bench.embedding.latency import measure_clients, measure_latency, measure_search
+from bench.embedding.ranking import measure_ranking
 from bench.embedding.speed import measure_speed
 from bench.embedding.start import measure_start
 from bench.report import Plan, Table
@@ -33,12 +34,18 @@ def _latency(plan: Plan) -> list[Table]:
     return measure_latency(plan)
 
 
+def _ranking(plan: Plan) -> list[Table]:
+    make_models()
+    return measure_ranking(plan)
+
+
 PIECES: Mapping[str, Callable[[Plan], list[Table]]] = {
     **{f"engine-{name}": partial(_speed, name) for name in CORPORA},
     "engine-clients": lambda plan: measure_clients(_corpora()["short"], plan),
     "engine-latency": _latency,
     "engine-search": lambda plan: measure_search(_corpora(), plan),
     "engine-start": measure_start,
+    "engine-ranking": _ranking,
 }
 """Parts of the part `engine`, each of which takes a few minutes at most."""
 

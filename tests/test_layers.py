@@ -47,7 +47,7 @@ VENDORS = {
     "rich": ("cli/",),
     "sqlalchemy": ("store/",),
     "structlog": ("telemetry.py",),
-    "tokenizers": ("models/tokenizers.py",),
+    "tokenizers": ("models/tokenizers.py", "models/torchscript/"),
     "torch": ("engine/runtimes/", "models/graphs/"),
     "typer": ("cli/",),
     "uvicorn": ("app.py", "supervisor.py", "api/http/protocol.py", "api/http/answers.py"),

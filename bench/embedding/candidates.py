@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import psutil
 
 from bench.embedding.client import Drive, Target, drive
-from bench.embedding.folders import MODELS, OFFLINE
+from bench.embedding.folders import MODELS, OFFLINE, QUERY
 from bench.processes import ROOT, Inferry, free_port, inferry, running
 
 PEERS = {
@@ -28,10 +28,19 @@ PEERS = {
 }
 """Peers in a process, and which of the folders they read; infinity has a server."""
 
+RANKERS = {
+    "CrossEncoder f32": "ranker",
+    "CrossEncoder bf16": "ranker",
+    "CrossEncoder onnx": "ranker-onnx",
+    "CrossEncoder openvino": "ranker-openvino",
+}
+"""The same for peers that rank."""
+
 ENDPOINT = "bench"
 _DEMO = ".minilm-l6-v2"
 _TEXTS_PER_REQUEST = 32
 _CONNECTIONS = 8
+_DOCUMENTS_PER_REQUEST = 100
 
 
 class Candidate(Protocol):
@@ -95,19 +104,24 @@ class Peer:
 
 @dataclass(frozen=True)
 class Served:
-    """A server over HTTP, with the requests that suit it. pid: of the process with the model."""
+    """A server over HTTP, with the requests that suit it.
+
+    pid: of the process with the model. each: texts of a request.
+    """
 
     target: Target
     pid: int
+    each: int = _TEXTS_PER_REQUEST
+    connections: int = _CONNECTIONS
 
     def tune(self, texts: Sequence[str]) -> str:
         """Say how it is asked."""
         self.seconds(texts)
-        return f"HTTP, {_CONNECTIONS} clients of {_TEXTS_PER_REQUEST} texts"
+        return f"HTTP, {self.connections} clients of {self.each} texts"
 
     def seconds(self, texts: Sequence[str]) -> float:
         """Send all texts, a number in each request, over a few connections."""
-        return self.drive(texts, each=_TEXTS_PER_REQUEST, connections=_CONNECTIONS).seconds
+        return self.drive(texts, each=self.each, connections=self.connections).seconds
 
     def drive(self, texts: Sequence[str], *, each: int, connections: int, **more: Any) -> Drive:
         """Send all texts, `each` in a request."""
@@ -125,6 +139,8 @@ class Served:
         """Read the vector of one text, of the Inference API or OpenAI's."""
         (answer,) = self.drive([text], each=1, connections=1).answers
         read = json.loads(answer)
+        if "rerank" in read:
+            return [read["rerank"][0]["relevance_score"]]
         vector: list[float] = read.get("text_embedding", read.get("data"))[0]["embedding"]
         return vector
 
@@ -137,7 +153,8 @@ class Served:
 def peer(python: Path, name: str) -> Iterator[Peer]:
     """Run a peer until the block ends."""
     script = ROOT / "bench/embedding/peer.py"
-    command = [str(python), str(script), name, str(MODELS / PEERS[name])]
+    folder = MODELS / {**PEERS, **RANKERS}[name]
+    command = [str(python), str(script), name, str(folder), QUERY]
     with (MODELS / f"{name}.log").open("w") as log:
         process = subprocess.Popen(
             command,
@@ -168,16 +185,35 @@ def infinity(program: Path, dtype: str) -> Iterator[Served]:
 @contextmanager
 def ours(data_dir: Path, *, precision: str) -> Iterator[Served]:
     """Run our server with an endpoint on the folder `source`, on all cores."""
+    with _with_endpoint(data_dir, "text_embedding", "source", precision) as server:
+        yield served(server, f"/_inference/text_embedding/{ENDPOINT}")
+
+
+@contextmanager
+def our_ranker(data_dir: Path, *, precision: str) -> Iterator[Served]:
+    """Run our server with an endpoint on the folder `ranker`; a request has all documents."""
+    with _with_endpoint(data_dir, "rerank", "ranker", precision) as server:
+        path = f"/_inference/rerank/{ENDPOINT}"
+        headers = {"Authorization": server.authorization}
+        extra = {"query": QUERY, "return_documents": False}
+        target = Target(server.port, path, headers, extra)
+        yield Served(target, worker_of(server), each=_DOCUMENTS_PER_REQUEST, connections=1)
+
+
+@contextmanager
+def _with_endpoint(
+    data_dir: Path, task_type: str, model_id: str, precision: str
+) -> Iterator[Inferry]:
     environment = {"INFERRY_ENGINE__PRECISION": precision, "INFERRY_MODELS__PATH": str(MODELS)}
     with inferry(data_dir, core=None, **environment) as server:
         cores = len(os.sched_getaffinity(0))
         settings = {"num_threads": 1 << (cores.bit_length() - 1), "num_allocations": 1}
         definition = {
             "service": "elasticsearch",
-            "service_settings": {"model_id": "source", **settings},
+            "service_settings": {"model_id": model_id, **settings},
         }
-        server.put("text_embedding", ENDPOINT, definition)
-        yield served(server, f"/_inference/text_embedding/{ENDPOINT}")
+        server.put(task_type, ENDPOINT, definition)
+        yield server
 
 
 @contextmanager

@@ -60,6 +60,15 @@ def build_corpora(tokenizer: Path) -> dict[str, Corpus]:
     }
 
 
+def documents_of(tokenizer: Path, count: int, tokens: int) -> list[str]:
+    """Cut texts of about so many tokens each."""
+    chance = random.Random(11)
+    paragraphs = sorted(set(_paragraphs()))
+    chance.shuffle(paragraphs)
+    words = _counted(" ".join(paragraphs).split(), tokenizer)
+    return _cut(words, [tokens] * count).texts
+
+
 def query_of(tokens: int) -> str:
     """Give a text of so many tokens, the special ones included."""
     return " ".join(["house"] * (tokens - _SPECIALS))

@@ -1,5 +1,6 @@
 """Make what the peers read of a model folder: `exports.py SOURCE TARGET`, in their environment.
 
+TARGET/ranker is a cross-encoder in its shape, with folders for the same runtimes beside it.
 TARGET/onnx is a folder for ONNX Runtime, TARGET/openvino one for OpenVINO, TARGET/genai the same
 with a tokenizer as openvino-genai takes it. It takes about half a minute and needs no network.
 """
@@ -12,9 +13,10 @@ import sys
 from pathlib import Path
 
 import openvino
+import torch
 from openvino_tokenizers import convert_tokenizer
-from sentence_transformers import SentenceTransformer
-from transformers import AutoTokenizer
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 
 def main() -> None:
@@ -33,6 +35,21 @@ def main() -> None:
             file.rename(folder / file.name)
         converted = convert_tokenizer(AutoTokenizer.from_pretrained(str(target / "openvino")))
         openvino.save_model(converted, folder / "openvino_tokenizer.xml")
+    _make_rankers(source, target)
+
+
+def _make_rankers(source: Path, target: Path) -> None:
+    """Put a random classifier of one label on the encoder."""
+    plain = target / "ranker"
+    if not plain.exists():
+        torch.manual_seed(3)
+        model = AutoModelForSequenceClassification.from_pretrained(str(source), num_labels=1)
+        AutoTokenizer.from_pretrained(str(source)).save_pretrained(str(plain))
+        model.save_pretrained(str(plain))
+    for backend in ("onnx", "openvino"):
+        folder = target / f"ranker-{backend}"
+        if not folder.exists():
+            CrossEncoder(str(plain), backend=backend, device="cpu").save_pretrained(str(folder))
 
 
 def _lift_limit(file: Path) -> None:

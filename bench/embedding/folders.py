@@ -17,7 +17,10 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM":
 MODELS = ROOT / ".venv-clients/embedding-models"
 """The folder `source`, and what the peers read beside it."""
 
-_LAST = MODELS / "genai/openvino_tokenizer.xml"
+QUERY = "Which documents tell how a model is put together?"
+"""By which documents are ranked."""
+
+_LAST = MODELS / "ranker-openvino/openvino/openvino_model.xml"
 _PYTHON = ROOT / ".venv-clients/embedding/bin/python"
 _INFINITY = ROOT / ".venv-clients/infinity/bin/infinity_emb"
 

@@ -1,8 +1,10 @@
-"""Another embedder of texts, run in the environment of the peers: `peer.py NAME FOLDER`.
+"""Another embedder of texts, or a ranker, run in the environment of the peers.
+
+`peer.py NAME FOLDER QUERY`
 
 It reads a JSON object per line and answers each with one: `{"tune": texts}` has it choose the batch
 size that is fastest on these texts, `{"embed": texts}` is answered with the seconds that took, and
-`{"show": text}` with its vector.
+`{"show": text}` with its vector, of a ranker its score.
 Nothing is fetched: models come from the folders that `exports.py` made.
 """
 
@@ -75,6 +77,33 @@ def fastembed(folder: Path) -> Embed:
     return lambda texts, size: list(model.embed(texts, batch_size=size))
 
 
+def cross_encoder(folder: Path, **settings: Any) -> Embed:
+    """Load a ranker with https://sbert.net: a text is paired with the query, the score is raw."""
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    model = CrossEncoder(str(folder), device="cpu", max_length=512, **settings)
+    query = sys.argv[3]
+
+    def rank(texts: Sequence[str], size: int) -> Any:
+        scores = model.predict(
+            [(query, text) for text in texts],
+            batch_size=size,
+            activation_fn=torch.nn.Identity(),
+            show_progress_bar=False,
+        )
+        return scores.reshape(-1, 1)
+
+    return rank
+
+
+def cross_encoder_bf16(folder: Path) -> Embed:
+    """Load a ranker with weights in bfloat16."""
+    import torch
+
+    return cross_encoder(folder, model_kwargs={"torch_dtype": torch.bfloat16})
+
+
 _PEERS: Mapping[str, Callable[[Path], Embed]] = {
     "sentence-transformers f32": sentence_transformers,
     "sentence-transformers bf16": sentence_transformers_bf16,
@@ -82,6 +111,10 @@ _PEERS: Mapping[str, Callable[[Path], Embed]] = {
     "sentence-transformers openvino": lambda folder: sentence_transformers(
         folder, backend="openvino"
     ),
+    "CrossEncoder f32": cross_encoder,
+    "CrossEncoder bf16": cross_encoder_bf16,
+    "CrossEncoder onnx": lambda folder: cross_encoder(folder, backend="onnx"),
+    "CrossEncoder openvino": lambda folder: cross_encoder(folder, backend="openvino"),
     "openvino-genai": genai,
     "fastembed": fastembed,
 }
@@ -89,7 +122,7 @@ _PEERS: Mapping[str, Callable[[Path], Embed]] = {
 
 def main() -> None:
     """Serve whoever started this until standard input ends."""
-    name, folder = sys.argv[1:]
+    name, folder, _ = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is not for whoever reads the answers
     embed = _PEERS[name](Path(folder))

@@ -34,10 +34,11 @@ from inferry.api.openai.routes import openai_routes
 from inferry.api.openapi import openapi_routes
 from inferry.api.security.routes import security_routes
 from inferry.api.trained_models.deployments import deployment_routes
+from inferry.api.trained_models.infer import infer_routes
 from inferry.api.trained_models.models import trained_model_routes
 from inferry.api.watch import Watch
 from inferry.bootstrap import Bootstrap
-from inferry.commands import StartDeployment
+from inferry.commands import StartDeployment, WakeDeployment
 from inferry.concurrency import Nursery
 from inferry.config import Config
 from inferry.core.access import Access
@@ -46,6 +47,7 @@ from inferry.core.runners.cache import EmbeddingCache
 from inferry.core.runners.compose import compose, compose_local
 from inferry.core.runners.pending import PendingBytes
 from inferry.core.snapshot import Snapshot
+from inferry.core.task_inference import TaskInference
 from inferry.core.trained_model_catalogue import TrainedModelCatalogue
 from inferry.crashes import leave_no_values
 from inferry.domain import Json
@@ -281,19 +283,23 @@ async def build(
     snapshot, access, lockouts, metrics = Snapshot(), Access(), Lockouts(), Metrics()
     services = load_services()
     writer = RemoteWriter(peer)
-    engine = LocalEngine(nursery)
-    trained_models = TrainedModelCatalogue()
+    engine, trained_models = LocalEngine(nursery), TrainedModelCatalogue()
     runs = _Runs(config, services, writer, engine, metrics, nursery)
     inference = await _inference(snapshot, runs, stack)
     routes = [
-        *elastic_routes(snapshot, inference, writer, services, diagnostics=_numbers),
+        *elastic_routes(
+            snapshot,
+            inference,
+            writer,
+            services,
+            diagnostics=_numbers,
+            version=config.server.version,
+        ),
         *openai_routes(snapshot, inference),
         *trained_model_routes(trained_models, writer, incoming_of(config)),
         *deployment_routes(trained_models, writer, node=bootstrap.node_name),
         *extension_routes(snapshot, writer),
-        *cluster_routes(
-            ClusterIdentity(bootstrap.node_name, bootstrap.cluster_uuid, config.server.version)
-        ),
+        *cluster_routes(_identity(bootstrap)),
     ]
     gate: Gate = OpenGate()
     if config.auth.enabled:
@@ -301,6 +307,7 @@ async def build(
         stack.callback(passwords.close)
         gate = CredentialGate(access, passwords, lockouts, writer.submit)
         routes += security_routes(access, writer, gate, render_error)
+    routes += infer_routes(_task_inference(trained_models, snapshot, engine, writer), gate)
     door = Door(gate)
     routes += health_routes(metrics, door.why_not_ready)
     routes += docs_routes()
@@ -325,6 +332,25 @@ async def build(
         metrics=metrics,
         requests=requests,
         refusals=refusals,
+    )
+
+
+def _identity(bootstrap: Bootstrap) -> ClusterIdentity:
+    """Give what this server is called."""
+    version = bootstrap.config.server.version
+    return ClusterIdentity(bootstrap.node_name, bootstrap.cluster_uuid, version)
+
+
+def _task_inference(
+    trained_models: TrainedModelCatalogue, snapshot: Snapshot, engine: LocalEngine, writer: Writer
+) -> TaskInference:
+    """Make what answers `_infer`."""
+    return TaskInference(
+        trained_models,
+        snapshot,
+        engine,
+        wake=partial(_wake_deployment, writer),
+        start=partial(_start_deployment, writer),
     )
 
 
@@ -373,6 +399,10 @@ async def _inference(snapshot: Snapshot, runs: _Runs, stack: AsyncExitStack) -> 
 
 async def _start_deployment(writer: Writer, inference_id: str) -> None:
     await writer.submit(StartDeployment(inference_id))
+
+
+async def _wake_deployment(writer: Writer, deployment_id: str) -> None:
+    await writer.submit(WakeDeployment(deployment_id))
 
 
 def _numbers() -> dict[str, Json]:

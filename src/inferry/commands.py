@@ -153,6 +153,12 @@ class FetchStats(Command, frozen=True):
     Reply: ClassVar[Any] = list[DeploymentStats]
 
 
+class WakeDeployment(Command, frozen=True):
+    """Start a deployment that rests, or join its start; the reply comes when it runs."""
+
+    deployment_id: str
+
+
 class StartDeployment(Command, frozen=True):
     """Start the local model of an endpoint, or join its start; the reply comes when it runs."""
 

@@ -345,4 +345,15 @@ class ChatChunk(msgspec.Struct, frozen=True):
     created: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TaskAnswers:
+    """What a model that only `_infer` knows says of each text: the members of its answer."""
+
+    items: tuple[Mapping[str, Any], ...]
+    usage: Usage | None = None
+    truncated: tuple[int, ...] = ()
+
+
 Result: TypeAlias = "DenseEmbeddings | SparseEmbeddings | Ranking | Completion | ChatChunk"
+LocalResult: TypeAlias = "DenseEmbeddings | SparseEmbeddings | Ranking | TaskAnswers"
+"""What local models give."""

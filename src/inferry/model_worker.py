@@ -6,25 +6,56 @@ Hands what reads and runs models to the engine's worker; see `inferry.engine.wor
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 from inferry.engine.worker import run_worker
 from inferry.errors import UnusableModel
-from inferry.modeling import ModelSource, RuntimeOptions, TextModel
+from inferry.modeling import ModelSource, Runtime, RuntimeOptions, TextModel
 
 
 def load(source: ModelSource, options: RuntimeOptions) -> TextModel:
     """Load a model folder. Raises `UnusableModel`."""
+    with _extra("local", source):
+        from inferry.engine.runtimes.openvino import OpenVino
+        from inferry.models.text_model import load_model
+        from inferry.models.torchscript.model import load_module
+
+        if source.module is None:
+            return load_model(source, options, runtime=OpenVino())
+        return load_module(
+            source, options, torchscript=partial(_torchscript, source), openvino=OpenVino()
+        )
+
+
+def prepare(source: ModelSource, options: RuntimeOptions) -> None:
+    """Convert a TorchScript module, as far as that can be done. Raises `UnusableModel`."""
+    with _extra("local", source):
+        from inferry.engine.runtimes.openvino import OpenVino
+        from inferry.models.torchscript.preparation import prepare_module
+    prepare_module(source, options, torchscript=_torchscript(source), openvino=OpenVino())
+
+
+def _torchscript(source: ModelSource) -> Runtime:
+    """Give PyTorch, imported once something is asked of it."""
+    with _extra("torch", source):
+        from inferry.engine.runtimes.torchscript import TorchScript
+
+        return TorchScript()
+
+
+@contextmanager
+def _extra(name: str, source: ModelSource) -> Iterator[None]:
+    """Say which extra is missing where an import fails."""
     # By this package OpenVINO tells Google Analytics what it is used for; it can do without.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
-        from inferry.engine.runtimes.openvino import OpenVino
-        from inferry.models.text_model import load_model
-
-        return load_model(source, options, runtime=OpenVino())
+        yield
     except ImportError as error:
         raise UnusableModel(
-            f"the model [{source.name}] cannot be run, since the extra [local] is not installed "
-            f"({error}): pip install 'inferry[local]'"
+            f"the model [{source.name}] cannot be run, since the extra [{name}] is not installed "
+            f"({error}): pip install 'inferry[{name}]'"
         ) from error
 
 
@@ -33,7 +64,7 @@ def main() -> None:
     import uvloop
 
     control, listening = map(int, sys.argv[1:])
-    run_worker(control, listening, load, run=uvloop.run)
+    run_worker(control, listening, load, prepare=prepare, run=uvloop.run)
 
 
 if __name__ == "__main__":

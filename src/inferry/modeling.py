@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,9 +28,6 @@ if TYPE_CHECKING:
     Ids: TypeAlias = NDArray[np.int32]
     """int32[texts, tokens]: token ids, or 1 and 0 for what counts and what does not."""
 
-MODEL_FILE, VOCABULARY_FILE, METADATA_FILE = "model.pt", "vocabulary.json", "metadata.json"
-"""What a folder has whose model is a TorchScript module: it, its vocabulary, and what it is for."""
-
 Precision: TypeAlias = Literal["f32", "bf16", "int8"]
 Truncation: TypeAlias = Literal["first", "second", "balanced"]
 """Which text of a pair that is too long is cut: the query, the document, or both alike."""
@@ -36,7 +35,8 @@ Truncation: TypeAlias = Literal["first", "second", "balanced"]
 Answer: TypeAlias = "bytes | memoryview"
 """What one text gives, by the task of the model: `text_embedding` float32[width];
 `sparse_embedding` a msgpack map of tokens to positive weights, the largest first; `rerank` one
-float64. Numbers are little-endian; weights and scores are the shortest that mean their float32."""
+float64; without a task of endpoints a msgpack map, the members of an answer of `_infer`. Numbers
+are little-endian; weights and scores are the shortest that mean their float32."""
 
 MODEL_TYPES: Mapping[TaskType, str] = MappingProxyType(
     {
@@ -47,6 +47,40 @@ MODEL_TYPES: Mapping[TaskType, str] = MappingProxyType(
 )
 """What models that do a task are called in their `inference_config`, for the tasks that local
 models do."""
+
+
+GRAPHS_DIRECTORY = "graphs"
+"""Where, in the data directory, workers keep what they made of models."""
+
+METADATA_FILE = "metadata.json"
+"""What the model of a folder is for whose weights are a TorchScript module."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleFiles:
+    """A TorchScript module and its vocabulary: the SHA-256 of each, by which its file is named."""
+
+    module: str
+    vocabulary: str
+
+    @property
+    def module_file(self) -> str:
+        """Name the file of the module."""
+        return f"{self.module}.pt"
+
+    @property
+    def vocabulary_file(self) -> str:
+        """Name the file of the vocabulary."""
+        return f"{self.vocabulary}.json"
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """Give the SHA-256 of both files by name."""
+        return {self.module_file: self.module, self.vocabulary_file: self.vocabulary}
+
+    def prepared_in(self, cache_dir: Path) -> Path:
+        """Give the folder of what has been made of the module, there once it is whole."""
+        return cache_dir / f"module-{self.module[:32]}-{self.vocabulary[:16]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +94,7 @@ class ModelSource:
     prompts: what stands before texts, by the names of `prompts` in the model's own configuration
     (`query`, `document`, ...), which they replace; None leaves the model's own.
     truncation: of pairs. checksums: SHA-256 that files must have, by their path in the folder.
+    module: where the folder has a TorchScript module, None for other layouts.
     is_program: it can do what a program can, as TorchScript does, and not only hold numbers.
     """
 
@@ -71,7 +106,14 @@ class ModelSource:
     prompts: Mapping[str, str] | None = None
     truncation: Truncation = "second"
     checksums: Mapping[str, str] = field(default_factory=dict)
+    module: ModuleFiles | None = None
     is_program: bool = False
+
+
+def cache_of_folder(directory: Path, folder: Path) -> Path:
+    """Name the place below `directory` for what workers keep of the model of a folder."""
+    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()
+    return directory / digest[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +214,12 @@ class TextModel(Protocol):
     """A loaded model. It blocks; all of it may be called from several threads at once."""
 
     @property
-    def task_type(self) -> TaskType:
-        """What it does."""
+    def task_type(self) -> TaskType | None:
+        """What endpoints it runs, None of a model that only `_infer` knows."""
+
+    @property
+    def probe(self) -> tuple[str, str | None]:
+        """A text that it can run at any time, and what that is paired with, if with anything."""
 
     @property
     def dimensions(self) -> int | None:
@@ -200,12 +246,17 @@ class TextModel(Protocol):
         """The shapes it runs in, by which a batch's cost is counted."""
 
     def encode(
-        self, texts: Sequence[str], input_type: InputType, query: str | None = None
+        self,
+        texts: Sequence[str],
+        input_type: InputType,
+        query: str | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> list[Encoded]:
         """Put the prompt of `input_type` before each text, tokenize, and cut at `max_tokens`.
 
-        query: what each text is paired with; a model that reranks needs one, no other takes it.
-        Raises `BadRequest` for texts that it cannot take.
+        query: what each text is paired with; a model that reranks needs one. config: the inference
+        config of this request, whole; None for the model's own. Raises `BadRequest` for texts and
+        settings that it cannot take.
         """
 
     def run(self, batch: Sequence[Encoded]) -> Sequence[Answer]:
@@ -229,6 +280,11 @@ class LoadModel(Protocol):
         """Read, compile and verify. Raises `UnusableModel`, which says what is wrong and where."""
 
 
+PrepareModel: TypeAlias = Callable[[ModelSource, RuntimeOptions], None]
+"""Makes of a TorchScript module what a `LoadModel` reads, once, and keeps it in `cache_dir`. That
+takes PyTorch, and the memory of several models. Raises `UnusableModel`."""
+
+
 class ModelLibrary(Protocol):
     """Turns the model ids of the wire into folders; in the supervisor, which downloads."""
 
@@ -239,10 +295,11 @@ class ModelLibrary(Protocol):
         for an id under which there can be nothing.
         """
 
-    def check_task(self, source: ModelSource) -> None:
-        """Compare `source.task_type` with what the files of the folder say.
+    def check_task(self, source: ModelSource) -> TaskType | None:
+        """Give what the files of a folder say that it does, for `source.task_type` if it can.
 
-        Raises `UnusableModel` where it cannot do that, or its configuration cannot be read.
+        None of a module for a task that no endpoint runs. Raises `UnusableModel` where it cannot
+        do that, or its configuration cannot be read.
         """
 
     def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:

@@ -11,7 +11,7 @@ import msgspec
 from inferry.calls import Event, HttpCall, HttpReply
 from inferry.commands import Command, StagedFile
 from inferry.deployment_stats import DeploymentStats
-from inferry.domain import Deadline, Endpoint, InputType, Json, Result, TaskType
+from inferry.domain import Deadline, Endpoint, InputType, Json, LocalResult, Result, TaskType
 from inferry.records import (
     Announced,
     Change,
@@ -139,10 +139,11 @@ class Limiter(Protocol):
 class Deployments(Protocol):
     """The local models that run on this host, in the supervisor."""
 
-    async def check(self, model_id: str, task_type: TaskType | None = None) -> None:
+    async def check(self, model_id: str, task_type: TaskType | None = None) -> TaskType | None:
         """Refuse a model that cannot be here, without loading or downloading it.
 
-        task_type: what it shall do, which is compared as far as its files are on this machine.
+        task_type: what it shall do, None for whatever it does. Gives what it does, None while its
+        files are not on this machine.
         Raises `NotFound` with the command that provides it, `IllegalArgument`, `UnusableModel`.
         """
 
@@ -213,13 +214,15 @@ class Engine(Protocol):
         texts: Sequence[str],
         *,
         query: str | None = None,
+        config: Mapping[str, Json] | None = None,
         input_type: InputType,
         deadline: Deadline,
-    ) -> Result:
+    ) -> LocalResult:
         """Run `texts`, at least one; searches and rankings go before everything else.
 
         query: what the texts are ranked by, None for models that take single texts. A ranking is
-        in the order of the texts.
+        in the order of the texts. config: the inference config of this request, None for the
+        model's own.
 
         Raises `NotDeployed`, `WorkerLost` when the work is lost and may be sent again, `QueueFull`,
         `DeadlineExceeded`, and `BadRequest` for texts that the model cannot take.

@@ -46,6 +46,7 @@ from inferry.engine.deployment import Workshop
 from inferry.engine.pool import Pool
 from inferry.errors import InferenceError, InternalError, StoreFailure
 from inferry.fleet import Fleet, Launch
+from inferry.modeling import GRAPHS_DIRECTORY
 from inferry.models.library import open_library
 from inferry.outbound.client import open_client
 from inferry.outbound.limiter import Buckets
@@ -71,7 +72,6 @@ _STORE_FILE = "inferry.db"
 _AUDIT_FILE = "audit.log"
 _METRICS_DIRECTORY = "metrics"
 _WORKERS_DIRECTORY = "workers"
-_GRAPHS_DIRECTORY = "graphs"
 _CLUSTER_UUID = "cluster_uuid"
 _WATCH_EVERY_S = 5.0
 
@@ -353,7 +353,7 @@ class _Engine:
                 cores=Cores(config.engine.threads or len(os.sched_getaffinity(0))),
                 module="inferry.model_worker",
                 sockets=directory / _WORKERS_DIRECTORY,
-                graphs=directory / _GRAPHS_DIRECTORY,
+                graphs=directory / GRAPHS_DIRECTORY,
                 telemetry=config.telemetry,
                 precision=config.engine.precision,
                 memory_limit=config.engine.memory_limit,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from inferry.domain import Deadline, DenseEmbeddings, InputType, Result, Usage
+from inferry.domain import Deadline, DenseEmbeddings, InputType, Json, LocalResult, Usage
 from inferry.vectors import FloatVector
 
 
@@ -19,8 +19,9 @@ class ToldEngine:
     def __init__(self) -> None:
         self.asked: list[tuple[str, tuple[str, ...], InputType]] = []
         self.queries: list[str | None] = []
+        self.configs: list[Mapping[str, Json] | None] = []
         self.fails: list[Exception] = []
-        self.result: Result | None = None
+        self.result: LocalResult | None = None
         self.started: list[str] = []
         self.start_fails: Exception | None = None
         self.gate: asyncio.Event | None = None
@@ -31,11 +32,13 @@ class ToldEngine:
         texts: Sequence[str],
         *,
         query: str | None = None,
+        config: Mapping[str, Json] | None = None,
         input_type: InputType,
         deadline: Deadline,
-    ) -> Result:
+    ) -> LocalResult:
         await asyncio.sleep(0)
         self.queries.append(query)
+        self.configs.append(config)
         self.asked.append((deployment_id, tuple(texts), input_type))
         if self.gate is not None:
             await self.gate.wait()

@@ -279,13 +279,14 @@ class ToldDeployments:
         self._publish = publish
         self._ended: dict[str, asyncio.Event] = {}
 
-    async def check(self, model_id: str, task_type: TaskType | None = None) -> None:
+    async def check(self, model_id: str, task_type: TaskType | None = None) -> TaskType | None:
         await asyncio.sleep(0)
         if model_id in self.absent:
             raise NotFound(f"the model [{model_id}] is not here")
         can = self.tasks.get(model_id, task_type)
-        if can != task_type:
+        if task_type is not None and can is not task_type:
             raise UnusableModel(f"[{model_id}] is for [{can}]")
+        return can
 
     async def start(self, spec: DeploymentSpec, *, is_proven: bool = False) -> DeploymentRecord:
         self.starts.append((spec, is_proven))

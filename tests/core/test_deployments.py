@@ -118,7 +118,7 @@ async def test_adaptive_allocations_start_with_the_least(house, least, expected)
 
 
 async def test_a_model_that_nobody_knows_is_not_found(house, monkeypatch) -> None:
-    async def check(model_id: str, task_type: object = None) -> None:
+    async def check(model_id: str, task_type: object = None) -> Any:
         raise IllegalArgument("no such model")
 
     monkeypatch.setattr(house.deployments, "check", check)
@@ -179,7 +179,7 @@ async def test_a_start_that_fails_is_told_with_its_reason_and_forgotten(house) -
     assert house.deployments.running == {}
 
 
-async def test_row_007_a_start_that_takes_too_long_goes_on(house) -> None:
+async def test_local_row_007_a_start_that_takes_too_long_goes_on(house) -> None:
     house.deployments.gate = asyncio.Event()
 
     with pytest.raises(StillStarting, match=r"^Timed out after \[10ms\] waiting for model deploy"):
@@ -238,7 +238,9 @@ async def test_of_several_deployments_one_is_to_be_named(house) -> None:
         await stop(house, "m")
 
 
-async def test_row_005_the_deployment_of_an_endpoint_is_stopped_with_force_only(house) -> None:
+async def test_local_row_005_what_an_endpoint_made_is_stopped_with_force_only(
+    house,
+) -> None:
     await house.put("e", local(), task_type=DENSE)
 
     with pytest.raises(Conflict) as caught:
@@ -253,7 +255,9 @@ async def test_row_005_the_deployment_of_an_endpoint_is_stopped_with_force_only(
         await house.registry.start_deployment(StartDeployment("e"))
 
 
-async def test_row_005_what_endpoints_are_attached_to_is_stopped_with_force_only(house) -> None:
+async def test_local_row_005_what_endpoints_use_is_stopped_with_force_only(
+    house,
+) -> None:
     await start(house, deployment_id="d")
     await house.put("guest", attached("d"), task_type=DENSE)
 
@@ -264,7 +268,7 @@ async def test_row_005_what_endpoints_are_attached_to_is_stopped_with_force_only
     assert house.deployments.running == {}
 
 
-async def test_row_005_nothing_is_stopped_when_one_of_them_is_in_use(house) -> None:
+async def test_local_row_005_nothing_is_stopped_when_one_of_them_is_in_use(house) -> None:
     await start(house)
     await house.put("e", local(), task_type=DENSE)
 
@@ -274,7 +278,7 @@ async def test_row_005_nothing_is_stopped_when_one_of_them_is_in_use(house) -> N
     assert set(house.deployments.running) == {"e", "m"}
 
 
-async def test_row_004_attached_endpoints_use_it_and_leave_it(house) -> None:
+async def test_local_row_004_attached_endpoints_use_it_and_leave_it(house) -> None:
     await start(house, deployment_id="d", number_of_allocations=2)
 
     for model_id in (None, "m"):

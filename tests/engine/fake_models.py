@@ -7,7 +7,7 @@ import os
 import signal
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ def row_of(text: str) -> list[float]:
 class FakeModel:
     """ran: the batches, as texts. before_run, after_run: called by the thread that runs a batch."""
 
-    task_type = TaskType.TEXT_EMBEDDING
+    task_type: TaskType | None = TaskType.TEXT_EMBEDDING
+    probe: tuple[str, str | None] = ("Is anybody there?", None)
     dimensions: int | None = DIMENSIONS
     max_tokens = MAX_TOKENS
     similarity: str | None = "cosine"
@@ -54,7 +55,11 @@ class FakeModel:
         self.warmings = 0
 
     def encode(
-        self, texts: Sequence[str], input_type: InputType, query: str | None = None
+        self,
+        texts: Sequence[str],
+        input_type: InputType,
+        query: str | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> list[Encoded]:
         if query is not None:
             raise IllegalArgument("this model takes no query")
@@ -95,6 +100,17 @@ def load(source: ModelSource, options: RuntimeOptions) -> FakeModel:
     if journal.exists():
         return FakeModel(lambda _: _toil(journal), lambda: _note(journal, "end"))
     return FakeModel(lambda texts: _obey(texts, folder))
+
+
+def prepare(source: ModelSource, options: RuntimeOptions) -> None:
+    """Note in the folder that it was prepared; one with a file `broken` is refused."""
+    if (source.folder / "broken").exists():
+        raise UnusableModel(f"the model [{source.name}] is broken")
+    assert source.module is not None
+    assert options.cache_dir is not None
+    with (source.folder / "prepared").open("a") as journal:
+        journal.write("once\n")
+    source.module.prepared_in(options.cache_dir).mkdir()
 
 
 def _toil(journal: Path) -> None:

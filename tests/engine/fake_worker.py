@@ -8,10 +8,10 @@ import sys
 
 from inferry.engine.worker import run_worker
 from inferry.modeling import Protection
-from tests.engine.fake_models import load
+from tests.engine.fake_models import load, prepare
 
 FREE = Protection(missing="tests want it so")
 
 if __name__ == "__main__":
     control, listening = map(int, sys.argv[1:])
-    run_worker(control, listening, load, run=asyncio.run, confine=lambda _: FREE)
+    run_worker(control, listening, load, prepare=prepare, run=asyncio.run, confine=lambda _: FREE)

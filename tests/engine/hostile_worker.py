@@ -24,7 +24,7 @@ from typing import Any
 
 from inferry.engine.worker import run_worker
 from inferry.modeling import Answer, Encoded, ModelSource, RuntimeOptions
-from tests.engine.fake_models import DIMENSIONS, FakeModel
+from tests.engine.fake_models import DIMENSIONS, FakeModel, prepare
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PTRACE_ATTACH, _CLONE_NEWUSER, _KEYCTL_GET_KEYRING = 16, 0x10000000, 0
@@ -179,4 +179,4 @@ class HostileModel(FakeModel):
 
 if __name__ == "__main__":
     control, listening = map(int, sys.argv[1:])
-    run_worker(control, listening, HostileModel, run=asyncio.run)
+    run_worker(control, listening, HostileModel, prepare=prepare, run=asyncio.run)

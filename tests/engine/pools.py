@@ -17,7 +17,7 @@ from inferry.engine.cores import Cores
 from inferry.engine.deployment import Workshop
 from inferry.engine.pool import Pool
 from inferry.errors import NotFound, UnusableModel
-from inferry.modeling import ModelSource
+from inferry.modeling import ModelSource, ModuleFiles
 from inferry.records import Change, DeploymentRecord, DeploymentSpec
 from inferry.sections import TelemetrySection
 from inferry.vectors import FloatVector
@@ -38,11 +38,14 @@ class Folders:
             return None
         if not (self.root / model_id).is_dir():
             raise NotFound(f"there is no model [{model_id}]")
-        return ModelSource(model_id, self.root / model_id)
+        is_module = (self.root / model_id / "module").exists()
+        module = ModuleFiles("a" * 64, "b" * 64) if is_module else None
+        return ModelSource(model_id, self.root / model_id, module=module)
 
-    def check_task(self, source: ModelSource) -> None:
+    def check_task(self, source: ModelSource) -> TaskType:
         if source.task_type not in (None, TaskType.TEXT_EMBEDDING):
             raise UnusableModel("it does something else")
+        return TaskType.TEXT_EMBEDDING
 
     def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
         report("12 of 91 MB")
@@ -50,7 +53,7 @@ class Folders:
             if stop.is_set():
                 self.stopped.set()
                 raise NotFound("it was stopped")
-        (self.root / model_id).mkdir()
+        (self.root / model_id).mkdir(exist_ok=True)
         return ModelSource(model_id, self.root / model_id)
 
 

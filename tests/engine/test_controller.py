@@ -29,7 +29,7 @@ def steady(per_tick: int, *, time_s: float = 0.1, ticks: int = 60):
 
 @pytest.mark.parametrize("name", RATES)
 @pytest.mark.parametrize(("least", "most"), [(0, 32), (None, None), (2, 6)])
-def test_row_006_an_hour_of_load_is_followed_as_elasticsearch_does(name, least, most):
+def test_local_row_006_an_hour_of_load_is_followed_as_elasticsearch_does(name, least, most):
     ours = controlled(Simulated(RATES[name]).ticks(), Bounds(least, most))
     expected = reference_run(Simulated(RATES[name]).ticks(), minimum=least, maximum=most)
 
@@ -46,7 +46,7 @@ def test_row_006_an_hour_of_load_is_followed_as_elasticsearch_does(name, least, 
     ),
     st.sampled_from([(0, 32), (None, None), (1, 1), (0, 3), (4, 40)]),
 )
-def test_row_006_whatever_the_counters_say_it_decides_as_elasticsearch_does(counters, bounds):
+def test_local_row_006_whatever_the_counters_say_it_decides_as_elasticsearch_does(counters, bounds):
     least, most = bounds
     ticks = [lambda _, one=one: one for one in counters]
 

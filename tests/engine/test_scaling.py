@@ -47,7 +47,9 @@ async def ask(yard: Yard, *texts: str) -> list[list[float]]:
             continue
 
 
-async def test_row_006_after_a_quarter_of_an_hour_without_requests_it_has_no_allocations(yard):
+async def test_local_row_006_after_a_quarter_of_an_hour_without_requests_it_rests(
+    yard,
+):
     await start(yard)
 
     await let_rest(yard)
@@ -61,7 +63,7 @@ async def test_row_006_after_a_quarter_of_an_hour_without_requests_it_has_no_all
         await yard.embed("a")
 
 
-async def test_row_006_parallel_first_requests_bring_it_back_and_none_fails(yard):
+async def test_local_row_006_parallel_first_requests_bring_it_back_and_none_fails(yard):
     await start(yard)
     await let_rest(yard)
 
@@ -74,7 +76,7 @@ async def test_row_006_parallel_first_requests_bring_it_back_and_none_fails(yard
     assert record.spec.num_allocations == 1
 
 
-async def test_row_006_it_comes_and_goes_under_requests_and_none_fails(yard):
+async def test_local_row_006_it_comes_and_goes_under_requests_and_none_fails(yard):
     await start(yard)
     answered = 0
 
@@ -154,16 +156,17 @@ async def test_what_is_let_go_while_it_starts_rests(yard):
         await yard.wait_for("d", "starting")
         await yard.pool.scale(spec(model_id="far", num_allocations=0))
         yard.library.may_download.set()
-        await yard.wait_for("d", "started")
+        await starting
+        while yard.pool._kept["d"].deployment._child is not None:
+            await yard.pool.stats()
 
         with pytest.raises(NotDeployed):
             await yard.embed("a")
         await yard.pool.start(spec(model_id="far"))
         assert rows_of(await yard.embed("a")) == [row_of("a")]
-        await starting
 
 
-async def test_row_007_what_is_more_than_the_queue_takes_is_refused(tmp_path):
+async def test_local_row_007_what_is_more_than_the_queue_takes_is_refused(tmp_path):
     async with open_yard(tmp_path) as yard, Nursery() as callers:
         await yard.pool.start(spec(queue_capacity=2))
         os.mkfifo(yard.library.root / "m" / "gate")

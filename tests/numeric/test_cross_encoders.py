@@ -131,7 +131,7 @@ def test_two_labels_are_no_and_yes(tmp_path):
     np.testing.assert_allclose(found, expected[:, 1] - expected[:, 0], atol=TOLERANCE, rtol=0)
 
 
-def test_folders_of_sentence_transformers(tmp_path):
+def test_local_row_012_folders_of_sentence_transformers(tmp_path):
     write_classifier(tmp_path / "plain")
     cross_encoder = CrossEncoder(str(tmp_path / "plain"), device="cpu")
     cross_encoder.save_pretrained(str(tmp_path / "saved"))

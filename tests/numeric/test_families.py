@@ -171,7 +171,7 @@ class OnnxEncoder(torch.nn.Module):  # type: ignore[misc]  # read as Any
         ).last_hidden_state
 
 
-def test_a_graph_in_onnx_gives_what_transformers_gives(tmp_path):
+def test_local_row_012_a_graph_in_onnx_gives_what_transformers_gives(tmp_path):
     model, saved = random_model(*FAMILIES["all-MiniLM"])
     save(saved, tmp_path)
     ids, mask = batch([5, 30], 0)

@@ -83,12 +83,12 @@ MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoke
 
 
 @pytest.mark.parametrize("mode", [*MODES, ("mean", "max"), ("lasttoken", "cls")], ids=str)
-def test_poolings(encoder, tmp_path, mode):
+def test_local_row_012_poolings(encoder, tmp_path, mode):
     assert_equal(build(encoder, Pooling(WIDTH, mode)), tmp_path)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_poolings_without_the_prompt(encoder, tmp_path, mode):
+def test_local_row_012_poolings_without_the_prompt(encoder, tmp_path, mode):
     pooling = Pooling(WIDTH, mode, include_prompt=False)
 
     assert_equal(build(encoder, pooling, Normalize(), prompts=PROMPTS), tmp_path)
@@ -97,7 +97,7 @@ def test_poolings_without_the_prompt(encoder, tmp_path, mode):
 @pytest.mark.parametrize(
     "activation", [torch.nn.Tanh(), torch.nn.Identity(), torch.nn.GELU(), torch.nn.ReLU()], ids=str
 )
-def test_dense_layers(encoder, tmp_path, activation):
+def test_local_row_012_dense_layers(encoder, tmp_path, activation):
     dense = Dense(WIDTH, 32, activation_function=activation)
 
     assert_equal(build(encoder, Pooling(WIDTH), dense, Normalize()), tmp_path)
@@ -107,7 +107,7 @@ def test_layer_norms(encoder, tmp_path):
     assert_equal(build(encoder, Pooling(WIDTH), LayerNorm(WIDTH)), tmp_path)
 
 
-def test_prompts(encoder, tmp_path):
+def test_local_row_012_prompts(encoder, tmp_path):
     reference = build(encoder, Pooling(WIDTH), Normalize(), prompts=PROMPTS)
 
     assert_equal(reference, tmp_path)
@@ -127,7 +127,7 @@ def test_lower_case(encoder, tmp_path):
     assert_equal(SentenceTransformer(modules=[transformer, Pooling(WIDTH)], device="cpu"), tmp_path)
 
 
-def test_the_old_layout(encoder, tmp_path):
+def test_local_row_012_the_old_layout(encoder, tmp_path):
     reference = build(encoder, Pooling(WIDTH, "cls"), Normalize())
     reference.save_pretrained(str(tmp_path))
     old = {"word_embedding_dimension": WIDTH, "pooling_mode_cls_token": True}
@@ -150,7 +150,7 @@ def test_the_old_layout(encoder, tmp_path):
 
 
 @pytest.mark.parametrize("width", [1, 8, 64])
-def test_shorter_vectors(encoder, tmp_path, width):
+def test_local_row_012_shorter_vectors(encoder, tmp_path, width):
     reference = build(encoder, Pooling(WIDTH), Normalize())
     reference.save_pretrained(str(tmp_path))
     model = load_model(

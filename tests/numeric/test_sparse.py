@@ -68,7 +68,7 @@ def assert_equal(found, expected) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_splade_of_every_family(tmp_path, family):
+def test_local_row_012_splade_of_every_family(tmp_path, family):
     folder = write_masked_lm(tmp_path / "mlm", family)
     reference = SparseEncoder(modules=[encoder_of(folder), SpladePooling("max")], device="cpu")
     reference.save_pretrained(str(tmp_path / "saved"))
@@ -101,7 +101,7 @@ def test_a_masked_language_model_without_modules(tmp_path):
     assert_equal(rows(model), reference.encode(TEXTS, show_progress_bar=False))
 
 
-def test_searches_that_are_looked_up(tmp_path):
+def test_local_row_012_searches_that_are_looked_up(tmp_path):
     folder = write_masked_lm(tmp_path / "mlm")
     encoder = encoder_of(folder)
     torch.manual_seed(3)

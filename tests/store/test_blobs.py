@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from inferry.errors import AlreadyExists, StoreFailure
+from inferry.modeling import cache_of_folder
 from inferry.records import Announced, StoredFile
 from inferry.store.blobs import Incoming, Uploads
 
@@ -23,9 +24,13 @@ class Disk:
 
     def __init__(self, directory: Path) -> None:
         self.incoming = Incoming(directory / "incoming")
-        self.uploads = Uploads(directory / "uploads", self.incoming)
+        self.uploads = self.uploads_of(directory, self.incoming)
         self.directory = directory
         self.uploads.create("m", {"model_type": "pytorch"})
+
+    @staticmethod
+    def uploads_of(directory: Path, incoming: Incoming) -> Uploads:
+        return Uploads(directory / "uploads", incoming, directory / "graphs")
 
     def put(self, part: int, content: bytes | None = None) -> StoredFile | None:
         staged = self.incoming.stage(PARTS[part] if content is None else content)
@@ -46,10 +51,11 @@ def test_parts_in_any_order_become_one_file(disk):
 
     whole = disk.put(1)
 
-    assert whole == StoredFile(hashlib.sha256(WHOLE).hexdigest(), len(WHOLE))
-    assert (disk.uploads.folder("m") / "model.pt").read_bytes() == WHOLE
+    name = f"{hashlib.sha256(WHOLE).hexdigest()}.pt"
+    assert whole == StoredFile(name.removesuffix(".pt"), len(WHOLE))
+    assert (disk.uploads.folder("m") / name).read_bytes() == WHOLE
     disk.uploads.drop_parts("m")
-    assert disk.files() == ["uploads/m/metadata.json", "uploads/m/model.pt"]
+    assert disk.files() == [f"uploads/m/{name}", "uploads/m/metadata.json"]
 
 
 def test_a_part_is_a_file_named_by_its_digest(disk):
@@ -74,8 +80,8 @@ def test_a_part_that_differs_from_the_one_before_is_refused_and_the_first_stays(
 def test_row_10_an_upload_cut_after_any_part_goes_on_where_it_stopped(disk, cut):
     for part in range(cut + 1):
         disk.put(part)
-    again = Uploads(disk.directory / "uploads", disk.incoming)  # as after a new start
-    again.sweep({"m"})
+    after_a_new_start = Disk.uploads_of(disk.directory, disk.incoming)
+    after_a_new_start.sweep({"m"})
 
     results = [disk.put(part) for part in range(len(PARTS))]
 
@@ -93,17 +99,27 @@ def test_an_upload_cut_after_any_part_leaves_nothing_once_it_is_deleted(disk, cu
     assert disk.files() == []
 
 
+def test_what_workers_made_of_a_model_goes_with_it(disk):
+    made = cache_of_folder(disk.directory / "graphs", disk.uploads.folder("m"))
+    made.mkdir(parents=True)
+    (made / "graph.xml").touch()
+
+    disk.uploads.remove("m")
+
+    assert disk.files() == []
+
+
 def test_parts_of_another_length_than_announced_stay_parts(disk):
     results = [disk.put(0), disk.put(1), disk.put(2, b"longer than announced")]
 
     assert results == [None, None, None]
-    assert not (disk.uploads.folder("m") / "model.pt").exists()
+    assert not list(disk.uploads.folder("m").glob("*.pt"))
 
 
 def test_a_start_sweeps_away_what_belongs_to_no_model(disk):
     disk.put(0)
     disk.incoming.stage(b"of a process that died")
-    (disk.uploads.folder("m") / "model.pt.part").write_bytes(b"half")
+    (disk.uploads.folder("m") / "definition.part").write_bytes(b"half")
 
     disk.uploads.sweep({"m"})
     kept = disk.files()

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.models.folders import write_splade
 from tests.providers import Provider, run_provider
 from tests.server import Reply, Server, run_server, start_server
 
@@ -158,7 +159,9 @@ def session_wire(request, tmp_path_factory, provider) -> Iterator[Wire]:
     origins = {
         f"INFERRY_OUTBOUND__BASE_URLS__{name}": provider.url for name in ("COHERE", "JINAAI")
     }
-    with run_server(data_dir, auth=True, workers=request.param, environment=origins) as server:
+    elser = write_splade(data_dir.parent / "elser")  # tiny, with random weights
+    given = origins | {"INFERRY_MODELS__ALIASES__.elser_model_2": str(elser)}
+    with run_server(data_dir, auth=True, workers=request.param, environment=given) as server:
         yield Wire(server, provider)
 
 

@@ -163,7 +163,7 @@ def test_an_update_changes_the_allocations_that_get_shows(house, deployed):
 # --- attached endpoints ------------------------------------------------------------------------
 
 
-def test_row_004_an_endpoint_attaches_and_the_deployment_survives_it(house, deployed):
+def test_local_row_004_an_endpoint_attaches_and_the_deployment_survives_it(house, deployed):
     for settings in ({"deployment_id": deployed}, {"deployment_id": deployed, "model_id": "dense"}):
         guest = new_id("guest")
         body = {"service": "elasticsearch", "service_settings": settings}
@@ -183,7 +183,7 @@ def test_row_004_an_endpoint_attaches_and_the_deployment_survives_it(house, depl
         ({}, "rerank", "type [text_embedding] does not match the requested task type [rerank]"),
     ],
 )
-def test_row_004_what_does_not_fit_is_refused(house, deployed, settings, task_type, text):
+def test_local_row_004_what_does_not_fit_is_refused(house, deployed, settings, task_type, text):
     body = {"service": "elasticsearch", "service_settings": {"deployment_id": deployed} | settings}
 
     reply = house.put(f"/_inference/{task_type}/{new_id('guest')}", body)
@@ -192,7 +192,7 @@ def test_row_004_what_does_not_fit_is_refused(house, deployed, settings, task_ty
     assert text in reply.json["error"]["reason"]
 
 
-def test_row_005_what_an_endpoint_made_is_stopped_with_force_only(house):
+def test_local_row_005_what_an_endpoint_made_is_stopped_with_force_only(house):
     inference_id = new_id("owner")
     body = {"service": "elasticsearch", "service_settings": {**ONE, "model_id": "dense"}}
     assert house.put(f"/_inference/{DENSE}/{inference_id}", body).status == 200
@@ -253,11 +253,47 @@ def test_stats_are_found_by_model_deployment_and_pattern(house, deployed):
     assert house.get(f"{MODELS}/nothing/_stats").status == 404
 
 
+def test_local_row_007_what_is_more_than_the_queue_takes_is_refused(house):
+    assert start(house, "dense", "?deployment_id=narrow&queue_capacity=1").status == 200
+    guest = new_id("guest")
+    body = {"service": "elasticsearch", "service_settings": {"deployment_id": "narrow"}}
+    house.put(f"/_inference/{DENSE}/{guest}", body)
+    path = f"/_inference/{guest}"
+
+    with ThreadPoolExecutor(1) as callers:
+        long = callers.submit(house.post, path, {"input": ["one two three"] * 20_000})
+        while not stats(house, "narrow")["nodes"][0]["number_of_pending_requests"]:
+            assert not long.done()
+        refused = house.post(path, {"input": "hello"})
+
+        text = "inference process queue is full. Unable to execute command"
+        house.refused(429, "es_rejected_execution_exception", text, refused)
+        assert long.result().status == 200
+    assert stats(house, "narrow")["rejected_execution_count"] == 1
+    house.delete(path)
+    house.post(f"{MODELS}/narrow/deployment/_stop")
+
+
+def test_local_row_007_requests_that_take_too_long_are_told(house, deployed):
+    guest = new_id("guest")
+    body = {"service": "elasticsearch", "service_settings": {"deployment_id": deployed}}
+    house.put(f"/_inference/{DENSE}/{guest}", body)
+    path, texts = f"/_inference/{guest}?timeout=1ms", {"input": ["one two three"] * 5_000}
+    vendor = "application/vnd.elasticsearch+json; compatible-with=8"
+    headers: dict[str, str | None] = {"Accept": vendor, "Content-Type": vendor}
+
+    newer, older = house.post(path, texts), house.post(path, texts, headers=headers)
+
+    house.refused(429, "timeout_exception", "Request timed out after [1ms]", newer)
+    assert older.status == 408
+    house.delete(f"/_inference/{guest}")
+
+
 # --- preconfigured endpoints -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("inference_id", BUILT_IN)
-def test_row_003_parallel_first_requests_of_a_preconfigured_endpoint_all_succeed(
+def test_local_row_003_parallel_first_requests_of_a_preconfigured_endpoint_all_succeed(
     house, inference_id
 ):
     task_type, body, _ = BUILT_IN[inference_id]
@@ -274,7 +310,7 @@ def test_row_003_parallel_first_requests_of_a_preconfigured_endpoint_all_succeed
     assert stats(house, inference_id)["adaptive_allocations"] == before["adaptive_allocations"]
 
 
-def test_row_003_preconfigured_endpoints_are_reserved_and_come_back(house):
+def test_local_row_003_preconfigured_endpoints_are_reserved_and_come_back(house):
     path = "/_inference/sparse_embedding/.elser-2-elasticsearch"
     body = {"service": "elasticsearch", "service_settings": {**ONE, "model_id": "sparse"}}
 

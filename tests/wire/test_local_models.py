@@ -30,7 +30,11 @@ def house(tmp_path_factory, provider) -> Iterator[Wire]:
     write_router(models / "routed")
     write_masked_lm(models / "masked")
     write_classifier(models / "ranker")
-    environment = {"INFERRY_MODELS__PATH": str(models), "INFERRY_MODELS__ALLOW_DOWNLOAD": "never"}
+    environment = {
+        "INFERRY_MODELS__ALIASES__.elser_model_2": str(models / "sparse"),
+        "INFERRY_MODELS__PATH": str(models),
+        "INFERRY_MODELS__ALLOW_DOWNLOAD": "never",
+    }
     with run_server(top / "data", auth=True, environment=environment) as server:
         yield Wire(server, provider)
 
@@ -67,7 +71,7 @@ def ranker(house) -> str:
 
 
 @pytest.mark.parametrize("model_id", ["sparse", "masked"])
-def test_row_108_sparse_weights_are_sorted_and_tell_what_was_cut(house, model_id):
+def test_sparse_weights_are_sorted_and_tell_what_was_cut(house, model_id):
     inference_id = created(house, "sparse_embedding", model_id)
 
     reply = house.post(f"/_inference/{inference_id}", {"input": ["hello", "a " * 100]})
@@ -82,7 +86,7 @@ def test_row_108_sparse_weights_are_sorted_and_tell_what_was_cut(house, model_id
         assert not any("." in token for token in item["embedding"])
 
 
-def test_row_012_queries_of_a_router_are_looked_up(house):
+def test_local_row_012_queries_of_a_router_are_looked_up(house):
     inference_id = created(house, "sparse_embedding", "routed")
     path = f"/_inference/{inference_id}"
 
@@ -111,10 +115,33 @@ def test_the_older_service_is_stored_under_its_name(house):
     assert run.json["sparse_embedding"][0]["embedding"]
 
 
+@pytest.mark.parametrize(("model_id", "warns"), [("sparse", False), (None, True)])
+def test_the_older_service_warns_where_it_has_to_choose_the_model(house, model_id, warns):
+    settings = {**ONE} if model_id is None else {**ONE, "model_id": model_id}
+    body = {"service": "elser", "service_settings": settings}
+
+    reply = house.put(f"/_inference/sparse_embedding/{new_id('elser')}", body)
+
+    assert reply.status == 200
+    assert reply.json["service_settings"] == settings
+    assert ("warning" in reply.headers) is warns
+    if warns:
+        assert reply.headers["warning"].startswith("299 Elasticsearch-9.5")
+        assert "[model_id] set to [.elser_model_2" in reply.headers["warning"]
+
+
+def test_the_model_tells_the_task_where_the_path_does_not(house):
+    body = {"service": "elasticsearch", "service_settings": {**ONE, "model_id": "ranker"}}
+
+    reply = house.put(f"/_inference/{new_id('untyped')}", body)
+
+    assert reply.json["task_type"] == "rerank"
+
+
 # --- rerank ------------------------------------------------------------------------------------
 
 
-def test_row_120_documents_are_ranked(house, ranker):
+def test_documents_are_ranked(house, ranker):
     body = {"query": "hello", "input": ["one", "two", "three"]}
 
     ranked = house.post(f"/_inference/rerank/{ranker}", body).json["rerank"]
@@ -151,6 +178,13 @@ def test_documents_are_returned_by_root_then_request_then_stored(
 
     assert len(ranked) == 1
     assert ("text" in ranked[0]) is has_text
+
+
+def test_documents_are_cut_and_not_split(house):
+    reply = put(house, "rerank", "ranker", long_document_strategy="chunk", inference_id="never")
+
+    text = "[long_document_strategy] cannot be [chunk] in this version of the server"
+    house.refused(400, "validation_exception", text, reply)
 
 
 def test_a_query_that_leaves_no_room_is_a_bad_request(house, ranker):

@@ -18,6 +18,7 @@ MIGHTY = {"all", "superuser"}
 # Who may do actions that begin so; the first that fits counts.
 ALLOWED = {
     "cluster:monitor/xpack/inference/": KNOWN - {"no privilege", "monitor_ml", "manage_ml"},
+    "cluster:monitor/xpack/ml/trained_models/deployment/infer": KNOWN - {"no privilege"},
     "cluster:monitor/xpack/ml/": {*MIGHTY, "monitor", "manage", "monitor_ml", "manage_ml"},
     "cluster:admin/xpack/ml/inference/deployment/": {
         *MIGHTY,
@@ -35,6 +36,9 @@ ALLOWED = {
 GRANTED_BY = {
     "cluster:monitor/xpack/inference/": "monitor_inference,manage_inference,monitor,manage,all",
     "cluster:admin/xpack/inference/": "manage_inference,manage,all",
+    "cluster:monitor/xpack/ml/trained_models/deployment/infer": (
+        "monitor_inference,manage_inference,monitor_ml,manage_ml,monitor,manage,all"
+    ),
     "cluster:monitor/xpack/ml/": "monitor_ml,manage_ml,monitor,manage,all",
     "cluster:admin/xpack/ml/inference/deployment/": "manage_inference,manage_ml,manage,all",
     "cluster:admin/xpack/ml/": "manage_ml,manage,all",

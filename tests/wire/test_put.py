@@ -8,7 +8,6 @@ import pytest
 
 from tests.providers import refuse
 from tests.wire.conftest import new_id
-from tests.wire.waits import LOCAL_MODELS
 
 DEFAULT_CHUNKING = {"strategy": "sentence", "max_chunk_size": 250, "sentence_overlap": 1}
 
@@ -334,9 +333,8 @@ def test_row_064_without_validation_the_provider_is_not_called(tuned):
     assert len(wire.provider.requests) == before
 
 
-@LOCAL_MODELS
 def test_row_065_the_id_of_a_running_deployment_is_taken(wire):
-    wire.post("/_ml/trained_models/.all-minilm-l6-v2/deployment/_start?deployment_id=running")
+    wire.post("/_ml/trained_models/.elser_model_2/deployment/_start?deployment_id=running")
 
     reply = wire.put("/_inference/text_embedding/running", wire.definition())
 

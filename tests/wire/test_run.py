@@ -10,7 +10,7 @@ import pytest
 
 from tests.providers import embeddings, never_answer, refuse, send_json, vector_of
 from tests.services import simulated
-from tests.wire.waits import LOCAL_MODELS, MULTIMODAL
+from tests.wire.waits import MULTIMODAL
 
 ELSER = ".elser-2-elasticsearch"
 HELLO = {"messages": [{"role": "user", "content": "hello"}]}
@@ -20,21 +20,18 @@ def run(wire, path, body=None, **more):
     return wire.post(f"/_inference/{path}", body, **more)
 
 
-@LOCAL_MODELS
 def test_row_108_sparse_embeddings_come_one_per_input(wire):
     reply = run(wire, ELSER, {"input": ["cat", "dog"]})
 
     assert len(reply.json["sparse_embedding"]) == 2
 
 
-@LOCAL_MODELS
 def test_row_109_the_type_in_the_path_changes_nothing(wire):
     reply = run(wire, f"sparse_embedding/{ELSER}", {"input": ["cat"]})
 
     assert len(reply.json["sparse_embedding"]) == 1
 
 
-@LOCAL_MODELS
 def test_row_110_sparse_weights_are_positive(wire):
     [item] = run(wire, ELSER, {"input": "cat"}).json["sparse_embedding"]
 

@@ -2,5 +2,4 @@
 
 import pytest
 
-LOCAL_MODELS = pytest.mark.xfail(strict=True, reason="waits for: local models")
 MULTIMODAL = pytest.mark.xfail(strict=True, reason="waits for: services that embed images")

@@ -13,7 +13,7 @@ from inferry.allocations import BOTH, allocation_problems, is_enabled, thread_pr
 from inferry.commands import StartModel, UpdateModel
 from inferry.core.preconfigured import ELSER_MODEL_ID
 from inferry.domain import ElementType, Json, Settings, TaskType
-from inferry.errors import InvalidRequest, InvalidSettings
+from inferry.errors import InvalidRequest, InvalidSettings, UnusableModel
 from inferry.records import DeploymentRecord, DeploymentSpec, EndpointRecord
 
 LOCAL_SERVICES = frozenset({"elasticsearch", "elser"})
@@ -105,6 +105,18 @@ def spec_when_updated(spec: DeploymentSpec, command: UpdateModel) -> DeploymentS
     return msgspec.structs.replace(spec, num_allocations=allocations, adaptive_allocations=adaptive)
 
 
+def spec_when_followed(current: DeploymentSpec, wanted: DeploymentSpec) -> DeploymentSpec:
+    """Give what an endpoint wants now of a deployment that has followed its load so far."""
+    adaptive = wanted.adaptive_allocations
+    if not is_enabled(adaptive) or not is_enabled(current.adaptive_allocations):
+        return wanted
+    assert adaptive is not None
+    least = adaptive.get("min_number_of_allocations") or 0
+    most = adaptive.get("max_number_of_allocations") or current.num_allocations
+    allocations = min(max(current.num_allocations, least), most)
+    return msgspec.structs.replace(wanted, num_allocations=allocations)
+
+
 def model_of(record: EndpointRecord) -> str:
     """Give the model of an endpoint; that of the older service `elser` need not be named."""
     return str(record.service_settings.get("model_id", ELSER_MODEL_ID))
@@ -124,7 +136,16 @@ def settings_when_attached(deployment: DeploymentRecord) -> dict[str, Json]:
 
 
 def settings_when_measured(settings: Settings, deployment: DeploymentRecord) -> dict[str, Json]:
-    """Add what the loaded model shows; of built-in models everybody knows it."""
+    """Add what the loaded model shows; of built-in models everybody knows it.
+
+    Raises `UnusableModel` when its vectors cannot be of the element type that is asked for.
+    """
+    is_packed = settings.get("element_type") == ElementType.BIT
+    if is_packed and deployment.dimensions is not None and deployment.dimensions % 8:
+        raise UnusableModel(
+            f"vectors of [element_type] [bit] have a multiple of 8 dimensions, the model"
+            f" [{deployment.spec.model_id}] gives [{deployment.dimensions}]"
+        )
     if deployment.spec.model_id.startswith(".") or deployment.dimensions is None:
         return dict(settings)
     element_type = settings.get("element_type", ElementType.FLOAT)

@@ -30,6 +30,7 @@ from inferry.errors import (
     DeadlineExceeded,
     IllegalArgument,
     InferenceError,
+    NotDeployed,
     NotFound,
     StartFailed,
     StillStarting,
@@ -82,6 +83,13 @@ class DeploymentWriter:
                     "again once it has started."
                 ) from error
         return self._deployments.find(spec.deployment_id) or DeploymentRecord(spec)
+
+    async def wake(self, deployment_id: str) -> None:
+        """Start what rests, or join its start. Raises `NotDeployed`, and why it did not start."""
+        found = self._deployments.find(deployment_id)
+        if found is None:
+            raise NotDeployed(f"[{deployment_id}] is not deployed")
+        await self._deployments.start(found.spec)
 
     async def stop(self, command: StopModel) -> None:
         """Stop what an expression means.

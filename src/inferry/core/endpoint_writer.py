@@ -92,11 +92,11 @@ class EndpointWriter:
         """Create an endpoint and give its JSON object, or the answer of a dry run."""
         inference_id = command.inference_id
         check_new_id(inference_id)
+        task_type = command.task_type
+        if task_type is None and command.body.get("task_type") is None:
+            task_type = await self._local.task_type_of(command.body)
         definition = define_endpoint(
-            inference_id,
-            command.body,
-            self._services,
-            task_type=command.task_type,
+            inference_id, command.body, self._services, task_type=task_type
         )
         deadline = self._deadline(command, self._timeout_of(definition.endpoint.task_type))
         while True:
@@ -132,7 +132,8 @@ class EndpointWriter:
             changed = await self._changed(record, command, deadline)
             if changed is not record:
                 await self._store(Put(changed, expects=record.revision))
-                await self._local.follow(changed)
+                if changed.service_settings != record.service_settings:
+                    await self._local.follow(changed)
         return encode_item(changed)
 
     async def delete(self, command: DeleteEndpoint) -> Deletion:

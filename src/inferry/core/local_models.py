@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -20,10 +21,12 @@ from inferry.core.deployment_settings import (
     settings_when_attached,
     settings_when_measured,
     spec_of,
+    spec_when_followed,
 )
 from inferry.core.ledger import Ledger
 from inferry.core.lookup import endpoint_not_found
 from inferry.core.preconfigured import preconfigured_endpoints
+from inferry.core.trained_models import inference_config_of
 from inferry.domain import Deadline, Json, TaskType
 from inferry.errors import (
     BadRequest,
@@ -70,6 +73,24 @@ class LocalModels:
                 "Inference endpoint IDs must be unique. Requested inference endpoint ID "
                 f"[{inference_id}] matches existing trained model ID(s) but must not."
             )
+
+    async def task_type_of(self, body: Mapping[str, Json]) -> TaskType | None:
+        """Give what the model does that the body of a PUT names, as far as that is known."""
+        settings = body.get("service_settings")
+        service = body.get("service")
+        if service not in LOCAL_SERVICES or not isinstance(settings, dict):
+            return None
+        if service == "elser":
+            return TaskType.SPARSE_EMBEDDING
+        deployment_id, model_id = settings.get("deployment_id"), settings.get("model_id")
+        if isinstance(deployment_id, str):
+            found = self._deployments.find(deployment_id)
+            return None if found is None else found.task_type
+        if not isinstance(model_id, str):
+            return None
+        with suppress(InferenceError):  # what is wrong with it is told later, with all the rest
+            return await self._deployments.check(model_id)
+        return None
 
     async def check_new(self, record: EndpointRecord) -> EndpointRecord:
         """Refuse an endpoint whose model cannot run here; give it with its settings complete.
@@ -131,10 +152,13 @@ class LocalModels:
         return await self._bring_up(record)
 
     async def follow(self, record: EndpointRecord) -> None:
-        """Give a deployment the allocations that its endpoint has now."""
-        is_local = record.service in LOCAL_SERVICES
-        if is_local and self._deployments.find(record.inference_id) is not None:
-            await self._deployments.scale(spec_of(record))
+        """Give a deployment the allocations that its endpoint has now.
+
+        A number that follows the load stays, as far as the new bounds let it.
+        """
+        found = self._deployments.find(record.inference_id)
+        if record.service in LOCAL_SERVICES and found is not None:
+            await self._deployments.scale(spec_when_followed(found.spec, spec_of(record)))
 
     async def stop(self, record: EndpointRecord) -> None:
         """End the deployment of an endpoint that is gone, unless it is another's."""
@@ -182,6 +206,7 @@ class LocalModels:
         """Start a model; keep the endpoint if it runs, else remove it and raise why."""
         try:
             deployment = await self._deployments.start(spec_of(record))
+            settings_when_measured(record.service_settings, deployment)
         except InferenceError as error:
             get_logger().warning(
                 "a local model did not start, its endpoint is removed",
@@ -201,6 +226,7 @@ class LocalModels:
                 return False
             drop = Drop("endpoint", record.inference_id, expects=current.revision)
             await self._ledger.commit(drop)
+            await self._deployments.stop(record.inference_id)
             return True
 
     async def _keep(self, record: EndpointRecord, deployment: DeploymentRecord) -> EndpointRecord:
@@ -264,6 +290,14 @@ class LocalModels:
                 f"match the model [{model_id}]"
             )
         task_type = found.task_type or found.spec.task_type
+        uploaded = self._ledger.trained_models.get(found.spec.model_id)
+        if uploaded is not None and task_type is None:
+            kind, _ = inference_config_of(uploaded)
+            if kind not in MODEL_TYPES.values():
+                raise BadRequest(
+                    f"Deployed model [{found.spec.model_id}] has type [{kind}] which does not map "
+                    "to any supported task types"
+                )
         if task_type is not None and task_type != record.task_type:
             raise BadRequest(
                 f"Deployed model [{found.spec.model_id}] with type [{MODEL_TYPES[task_type]}] "

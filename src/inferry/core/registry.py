@@ -32,6 +32,7 @@ from inferry.commands import (
     StopModel,
     UpdateEndpoint,
     UpdateModel,
+    WakeDeployment,
 )
 from inferry.concurrency import Nursery
 from inferry.core.deployment_settings import LOCAL_SERVICES
@@ -142,6 +143,7 @@ class Registry:
             FetchSecrets: self.fetch_secrets,
             RotateMasterKey: self.rotate_master_key,
             StartDeployment: self.start_deployment,
+            WakeDeployment: self.wake_deployment,
             StartModel: self.start_model,
             StopModel: self.stop_model,
             UpdateModel: self.update_model,
@@ -212,6 +214,10 @@ class Registry:
     async def update_model(self, command: UpdateModel) -> DeploymentRecord:
         """Change a deployment. Raises `NotFound`, `InvalidRequest`."""
         return await self._nursery.finish(self._deployments.update(command))
+
+    async def wake_deployment(self, command: WakeDeployment) -> None:
+        """Start a deployment that rests, or join its start. Raises `NotDeployed`."""
+        await self._deployments.wake(command.deployment_id)
 
     async def put_trained_model(self, command: PutTrainedModel) -> TrainedModelRecord:
         """Create a model whose parts come later, and give what is stored.

@@ -6,29 +6,43 @@ from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from inferry.core.trained_models import model_not_found
-from inferry.records import Change, Put, TrainedModelRecord
+from inferry.records import Change, DeploymentRecord, Drop, Put, TrainedModelRecord
 
 _ALL = ("", "*", "_all")
 
 
 class TrainedModelCatalogue:
-    """The uploaded models as they are now."""
+    """The uploaded models, and what is deployed, as they are now."""
 
     def __init__(self) -> None:
         self._models: dict[str, TrainedModelRecord] = {}
+        self._deployments: dict[str, DeploymentRecord] = {}
 
     def apply(self, changes: Iterable[Change]) -> None:
-        """Take over the uploaded models among `changes`."""
+        """Take over the uploaded models and deployments among `changes`."""
         for change in changes:
-            if isinstance(change, Put):
-                if isinstance(change.record, TrainedModelRecord):
-                    self._models[change.record.model_id] = change.record
-            elif change.kind == "trained_model":
-                self._models.pop(change.key, None)
+            match change:
+                case Put(record=TrainedModelRecord() as model):
+                    self._models[model.model_id] = model
+                case Put(record=DeploymentRecord() as deployment):
+                    self._deployments[deployment.key] = deployment
+                case Drop(kind="trained_model", key=key):
+                    self._models.pop(key, None)
+                case Drop(kind="deployment", key=key):
+                    self._deployments.pop(key, None)
 
     def find(self, model_id: str) -> TrainedModelRecord | None:
         """Give a model."""
         return self._models.get(model_id)
+
+    def deployment(self, deployment_id: str) -> DeploymentRecord | None:
+        """Give a deployment."""
+        return self._deployments.get(deployment_id)
+
+    def deployments_of(self, model_id: str) -> Sequence[DeploymentRecord]:
+        """Give the deployments of a model, those that run first."""
+        found = [one for one in self._deployments.values() if one.spec.model_id == model_id]
+        return sorted(found, key=lambda one: (one.state != "started", one.key))
 
     def select(
         self, expression: str, *, allow_no_match: bool = True, tags: Collection[str] = ()

@@ -18,7 +18,6 @@ from inferry.commands import (
     PutTrainedModel,
     PutVocabulary,
 )
-from inferry.core.inference_configs import complete_inference_config, only_entry
 from inferry.core.ledger import Ledger
 from inferry.core.locks import KeyedLocks
 from inferry.domain import Json
@@ -30,6 +29,7 @@ from inferry.errors import (
     InvalidRequest,
     NotFound,
 )
+from inferry.inference_configs import complete_inference_config, only_entry
 from inferry.protocols import Deployments, Incoming, ModelFiles
 from inferry.records import Announced, Drop, Put, TrainedModelRecord
 

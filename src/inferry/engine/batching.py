@@ -8,9 +8,10 @@ thread, no clock; whoever holds it serializes the calls.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 from inferry.domain import InputType
 from inferry.errors import DeadlineExceeded, InferenceError, QueueFull
@@ -51,8 +52,8 @@ class Job:
     """The texts of one request. deadline: on the monotonic clock.
 
     ended: called once, when the last text has run (None) or when the job ends before.
-    query: what each text is paired with. answers: those so far, in the order of the texts.
-    tokens: that ran. cut: indices of texts that were too long.
+    query: what each text is paired with. config: of the task, for this request. answers: those so
+    far, in the order of the texts. tokens: that ran. cut: indices of texts that were too long.
     """
 
     texts: Sequence[str] = field(repr=False)
@@ -61,6 +62,7 @@ class Job:
     deadline: float
     ended: Callable[[InferenceError | None], None] = field(repr=False)
     query: str | None = field(default=None, repr=False)
+    config: Mapping[str, Any] | None = field(default=None, repr=False)
     answers: list[Answer] = field(default_factory=list, repr=False)
     tokens: int = 0
     cut: list[int] = field(default_factory=list)

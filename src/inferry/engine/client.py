@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -14,10 +15,12 @@ from inferry.domain import (
     Deadline,
     DenseEmbeddings,
     InputType,
+    Json,
+    LocalResult,
     RankedDocument,
     Ranking,
-    Result,
     SparseEmbeddings,
+    TaskAnswers,
     TaskType,
     Usage,
 )
@@ -32,6 +35,7 @@ _SEARCHES = (InputType.SEARCH, InputType.INTERNAL_SEARCH)
 
 _decode = msgspec.msgpack.Decoder(Inferred).decode
 _decode_weights = msgspec.msgpack.Decoder(dict[str, float]).decode
+_decode_members = msgspec.msgpack.Decoder(dict[str, Any]).decode
 _SCORE = struct.Struct("<d")
 
 
@@ -58,9 +62,10 @@ class LocalEngine:
         texts: Sequence[str],
         *,
         query: str | None = None,
+        config: Mapping[str, Json] | None = None,
         input_type: InputType,
         deadline: Deadline,
-    ) -> Result:
+    ) -> LocalResult:
         """Run `texts`, at least one; searches and rankings go before everything else.
 
         Raises `NotDeployed`, `WorkerLost` when the worker ended meanwhile, `QueueFull`,
@@ -68,7 +73,8 @@ class LocalEngine:
         """
         is_search = query is not None or input_type in _SEARCHES
         lane = Lane.SEARCH if is_search else Lane.INGEST
-        body = _encode(Infer(lane, deadline.at, input_type, list(texts), query))
+        settings = None if config is None else dict(config)
+        body = _encode(Infer(lane, deadline.at, input_type, list(texts), query, settings))
         try:
             peer = await self._connected(deployment_id)
             inferred = _decode(await peer.call(INFER, body))
@@ -105,10 +111,13 @@ def _encode(call: Infer) -> bytes:
         raise IllegalArgument("a text has a surrogate that stands alone") from error
 
 
-def _result(inferred: Inferred) -> Result:
+def _result(inferred: Inferred) -> LocalResult:
     """Give what the answers mean; vectors share the memory of the message."""
     usage, truncated = Usage(input_tokens=inferred.tokens), tuple(inferred.truncated)
     match inferred.task_type:
+        case None:
+            members = tuple(map(_decode_members, inferred.answers))
+            return TaskAnswers(members, usage, truncated)
         case TaskType.SPARSE_EMBEDDING:
             items = tuple(map(_decode_weights, inferred.answers))
             return SparseEmbeddings(items, usage, truncated)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import signal
 import socket
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -30,6 +30,7 @@ from inferry.engine.messages import (
     HURRY,
     LEASE,
     LOAD,
+    PREPARE,
     RECALL,
     SCALE,
     STATS,
@@ -38,9 +39,17 @@ from inferry.engine.messages import (
     encode_load,
 )
 from inferry.engine.tally_book import TallyBook
-from inferry.errors import InferenceError, InternalError, NotDeployed
+from inferry.errors import InferenceError, InternalError, NotDeployed, UnusableModel
 from inferry.ipc import ChannelClosed, Handler
-from inferry.modeling import ModelLibrary, ModelSource, Precision, Protection, RuntimeOptions
+from inferry.modeling import (
+    ModelLibrary,
+    ModelSource,
+    ModuleFiles,
+    Precision,
+    Protection,
+    RuntimeOptions,
+    cache_of_folder,
+)
 from inferry.protocols import Publish
 from inferry.records import DeploymentRecord, DeploymentSpec, Put
 from inferry.sections import TelemetrySection
@@ -49,6 +58,7 @@ from inferry.unix_sockets import listen_at
 
 _LONGEST_PAUSE_S = 60.0
 _CHECK_S = 10.0
+_PREPARE_S = 900.0
 _FAILED_CHECKS = 3
 _NS_PER_MS = 1_000_000
 _MOST_THREADS, _MOST_THREADS_PER_CORE = 256, 16  # far more than any runtime starts
@@ -67,6 +77,7 @@ class Workshop:
     module: what a worker process runs. sockets, graphs: directories of sockets and of what workers
     keep, each in a folder of its own. private: what a worker may see nothing else of.
     memory_limit: bytes of one worker, 0 for no limit. loading: held while a model loads.
+    preparing: held while a TorchScript module is converted.
     """
 
     library: ModelLibrary
@@ -84,11 +95,13 @@ class Workshop:
     note_violation: NoteViolation | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     loading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    preparing: defaultdict[ModuleFiles, asyncio.Lock] = field(
+        default_factory=lambda: defaultdict(asyncio.Lock)
+    )
 
     def cache_of(self, source: ModelSource) -> Path:
         """Make the folder that only workers of one model write to and read from."""
-        name = hashlib.sha256(os.fsencode(source.folder.resolve())).hexdigest()
-        folder = self.graphs / name[:32]
+        folder = cache_of_folder(self.graphs, source.folder)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
@@ -152,6 +165,8 @@ class Deployment:
                 await self._note_failure(failure)
             else:
                 is_proven = True
+                if not self.spec.num_allocations:  # it was let go while it started
+                    await self.scale(self.spec)
                 await child.peer.closed()
                 if self._is_let_go:
                     self._is_let_go = False
@@ -257,9 +272,10 @@ class Deployment:
         source = await self._find()
         self._report("waiting for other models to load")
         async with self._workshop.loading:
-            self._report("loading the model")
             if self._listening is None:
                 self._listening = listen_at(self._path)
+            await self._prepare(source, self._listening)
+            self._report("loading the model")
             child, facts = await self._load(source, self._listening)
         self._child, self.protection = child, facts.protection
         self._failed_checks = 0
@@ -310,6 +326,33 @@ class Deployment:
         """Note how far a download is; called by its thread."""
         self._loop.call_soon_threadsafe(self._report, f"downloading the model, {progress}")
 
+    async def _prepare(self, source: ModelSource, listening: socket.socket) -> None:
+        """Have a worker of its own make what is loaded of a TorchScript module, once for all."""
+        shop, module = self._workshop, source.module
+        if module is None:
+            return
+        cache_dir = shop.cache_of(source)
+        async with shop.preparing[module]:
+            if module.prepared_in(cache_dir).is_dir():
+                return
+            self._report("converting the model")
+            started_at = time.monotonic()
+            options = RuntimeOptions(threads=shop.cores.total, cache_dir=cache_dir)
+            try:
+                async with asyncio.timeout(_PREPARE_S):
+                    child, _ = await self._order(PREPARE, source, options, listening)
+            except TimeoutError as error:
+                raise UnusableModel(
+                    f"The model [{source.name}] cannot be used: to convert it took more than"
+                    f" [{_PREPARE_S:g}s]"
+                ) from error
+            await child.end()
+            get_logger().info(
+                "model converted",
+                model_id=self.spec.model_id,
+                seconds=round(time.monotonic() - started_at, 2),
+            )
+
     async def _load(
         self, source: ModelSource, listening: socket.socket
     ) -> tuple[Child, ModelFacts]:
@@ -322,6 +365,21 @@ class Deployment:
             precision=shop.precision,  # type: ignore[arg-type]  # checked with the configuration
             cache_dir=shop.cache_of(source),
         )
+        child, answer = await self._order(LOAD, source, options, listening)
+        try:
+            return child, msgspec.msgpack.decode(answer, type=ModelFacts)
+        except msgspec.MsgspecError as error:
+            await child.end()
+            raise InternalError(
+                f"the worker of the deployment [{self.spec.deployment_id}] answers what cannot be "
+                "read"
+            ) from error
+
+    async def _order(
+        self, name: str, source: ModelSource, options: RuntimeOptions, listening: socket.socket
+    ) -> tuple[Child, bytes]:
+        """Start a worker and give it its order; one that does not carry it out is ended."""
+        shop = self._workshop
         order = Load(
             source,
             options,
@@ -331,7 +389,7 @@ class Deployment:
             private=shop.private,
             allow_unsandboxed=shop.allow_unsandboxed,
         )
-        holder = Holder(threads, self._recall)
+        holder = Holder(options.threads, self._recall)
         child = await start_child(
             shop.module,
             [listening],
@@ -343,15 +401,9 @@ class Deployment:
         shop.nursery.start(_release_with(child, shop.cores, holder))
         self._loading_child = child
         try:
-            answer = await child.peer.call(LOAD, encode_load(order))
-            facts = msgspec.msgpack.decode(answer, type=ModelFacts)
+            return child, await child.peer.call(name, encode_load(order))
         except BaseException as error:
             await child.end()
-            if isinstance(error, msgspec.MsgspecError):
-                raise InternalError(
-                    f"the worker of the deployment [{self.spec.deployment_id}] answers what cannot "
-                    "be read"
-                ) from error
             if isinstance(error, ChannelClosed):
                 await self._note_forbidden_call(child)
                 raise InternalError(
@@ -361,7 +413,6 @@ class Deployment:
             raise
         finally:
             self._loading_child = None
-        return child, facts
 
     async def _note_failure(self, failure: InferenceError) -> None:
         """Publish that it does not run, and why."""
@@ -378,6 +429,7 @@ class Deployment:
     async def _rest(self, spec: DeploymentSpec) -> None:
         """End the worker: nobody is sent to it any more, and who was sent is told to ask again."""
         self._wanted.clear()
+        self._failed_checks = 0
         self._is_let_go = self._child is not None
         if self._outcome.done():
             self._outcome = self._loop.create_future()

@@ -7,12 +7,16 @@ processes connect to the socket that the worker listens on, and have texts run.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from inferry.domain import InputType, TaskType
 from inferry.modeling import ModelSource, Protection, RuntimeOptions
 from inferry.sections import TelemetrySection
+
+PREPARE = "prepare"
+"""What the supervisor calls in a worker of its own, which ends then: the body is that of `LOAD`."""
 
 LOAD, SCALE, CHECK, RECALL, STATS = "load", "scale", "check", "recall", "stats"
 """What the supervisor calls in a worker: `LOAD` first, answered with `ModelFacts`. The bodies of
@@ -59,7 +63,7 @@ class ModelFacts(msgspec.Struct, frozen=True, array_like=True):
     protection: how far the worker is held to it.
     """
 
-    task_type: TaskType
+    task_type: TaskType | None
     dimensions: int | None
     max_tokens: int
     similarity: str | None
@@ -71,7 +75,8 @@ class ModelFacts(msgspec.Struct, frozen=True, array_like=True):
 class Infer(msgspec.Struct, frozen=True, array_like=True):
     """Texts to run, at least one. deadline: on the monotonic clock, which the host shares.
 
-    query: what each text is ranked by, None for models that take single texts.
+    query: what each text is paired with, None for models that take single texts. config: the
+    inference config of this request, None for the model's own.
     """
 
     lane: int
@@ -79,6 +84,7 @@ class Infer(msgspec.Struct, frozen=True, array_like=True):
     input_type: InputType
     texts: list[str]
     query: str | None = None
+    config: dict[str, Any] | None = None
 
 
 class Inferred(msgspec.Struct, frozen=True, array_like=True):
@@ -87,7 +93,7 @@ class Inferred(msgspec.Struct, frozen=True, array_like=True):
     tokens: that were used. truncated: ascending indices of texts that were too long.
     """
 
-    task_type: TaskType
+    task_type: TaskType | None
     answers: list[memoryview]
     tokens: int
     truncated: list[int]

@@ -53,13 +53,14 @@ class Pool:
             one.keeper.cancel()
         await run_all(one.deployment.end() for one in kept.values())
 
-    async def check(self, model_id: str, task_type: TaskType | None = None) -> None:
+    async def check(self, model_id: str, task_type: TaskType | None = None) -> TaskType | None:
         """Refuse a model that cannot be here, without loading or downloading it.
 
-        task_type: what it shall do, which is compared as far as its files are on this machine.
+        task_type: what it shall do, None for whatever it does. Gives what it does, None while its
+        files are not on this machine.
         Raises `NotFound` with the command that provides it, `IllegalArgument`, `UnusableModel`.
         """
-        await asyncio.to_thread(_check, self._workshop.library, model_id, task_type)
+        return await asyncio.to_thread(_check, self._workshop.library, model_id, task_type)
 
     async def start(self, spec: DeploymentSpec, *, is_proven: bool = False) -> DeploymentRecord:
         """Start a model, or join its start, and give it when it runs.
@@ -159,10 +160,11 @@ class Pool:
                 kept.deployment.weigh()
 
 
-def _check(library: ModelLibrary, model_id: str, task_type: TaskType | None) -> None:
+def _check(library: ModelLibrary, model_id: str, task_type: TaskType | None) -> TaskType | None:
     found = library.find(model_id)
-    if found is not None and task_type is not None:
-        library.check_task(replace(found, task_type=task_type))
+    if found is None:
+        return None
+    return library.check_task(replace(found, task_type=task_type or found.task_type))
 
 
 async def _adapt(kept: _Kept, interval_s: float) -> None:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from inferry.deployment_stats import WorkerStats
 from inferry.engine.batching import Batcher, Item, Job, Lane, Limits, Piece
 from inferry.engine.leases import Leases, Lender
-from inferry.errors import BadRequest, InternalError
+from inferry.errors import BadRequest, Conflict, InternalError
 from inferry.modeling import TextModel
 from inferry.telemetry import get_logger
 
@@ -135,10 +135,11 @@ class Slots:
             self._encode(piece)
 
     def _encode(self, piece: Piece) -> None:
+        job = piece.job
         try:
-            encoded = self._model.encode(piece.texts, piece.job.input_type, piece.job.query)
+            encoded = self._model.encode(piece.texts, job.input_type, job.query, job.config)
         except BaseException as error:  # noqa: BLE001  a thread that ends ends the service
-            self._fail(piece.job, error)
+            self._fail(job, error)
             return
         with self._lock:
             self._batcher.add_encoded(piece, encoded)
@@ -225,7 +226,7 @@ class Slots:
 
     def _fail(self, job: Job, error: BaseException) -> None:
         """End a job: what the model refuses is its caller's to know, the rest is for the log."""
-        if not isinstance(error, BadRequest):
+        if not isinstance(error, BadRequest | Conflict):
             get_logger().error("the model failed on a text", exc_info=error)
             error = InternalError("the model failed on a text of the request")
         with self._lock:

@@ -28,6 +28,7 @@ from inferry.engine.messages import (
     INFER,
     LEASE,
     LOAD,
+    PREPARE,
     RECALL,
     SCALE,
     STATS,
@@ -41,11 +42,9 @@ from inferry.engine.sandbox import confine, harden
 from inferry.engine.slots import Slots
 from inferry.errors import InferenceError, InternalError, UnusableModel
 from inferry.ipc import ChannelClosed, Handler, Peer, listen_for_peers, open_peer
-from inferry.modeling import LoadModel, Protection
+from inferry.modeling import LoadModel, PrepareModel, Protection
 from inferry.telemetry import configure_logging, get_logger
 
-_CHECK_TEXT = "Is anybody there?"
-_CHECK_QUERY = "a"  # fits every model
 _CHECK_EVERY_S = 10.0
 _SWITCH_S = 0.0005  # a thread with a batch that has run waits no longer for Python's lock
 
@@ -84,6 +83,7 @@ def run_worker(
     listening: int,
     load: LoadModel,
     *,
+    prepare: PrepareModel,
     run: Callable[..., object],
     confine: Callable[[Load], Protection] = confine_for,
 ) -> None:
@@ -96,7 +96,7 @@ def run_worker(
         signal.signal(number, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; not our business
     harden()
     sys.setswitchinterval(_SWITCH_S)
-    worker = Worker(socket.socket(fileno=listening), load, confine)
+    worker = Worker(socket.socket(fileno=listening), load, prepare, confine)
     run(worker.serve(socket.socket(fileno=control)))
 
 
@@ -107,20 +107,23 @@ class Worker:
         self,
         listening: socket.socket,
         load: LoadModel,
+        prepare: PrepareModel,
         confine: Callable[[Load], Protection],
     ) -> None:
         self._listening = listening
         self._load_model = load
+        self._prepare_model = prepare
         self._confine = confine
         self._nursery = Nursery()
         self._supervisor: Peer | None = None
         self._slots: Slots | None = None
-        self._takes_pairs = False
+        self._probe: tuple[str, str | None] = ("", None)
 
     async def serve(self, control: socket.socket) -> None:
         """Serve until the supervisor's channel closes; then the process ends."""
         handlers: Mapping[str, Handler] = {
             LOAD: self._load,
+            PREPARE: self._prepare,
             SCALE: self._scale,
             CHECK: self._check,
             RECALL: self._recall,
@@ -131,6 +134,13 @@ class Worker:
         )
         await self._supervisor.closed()
         os._exit(0)  # a batch that runs is of no use to anybody any more
+
+    async def _prepare(self, body: bytes) -> bytes:
+        order = decode_load(body)
+        configure_logging(order.telemetry)
+        self._confine(order)  # before there is a second thread
+        await asyncio.to_thread(self._prepare_model, order.source, order.options)
+        return b""
 
     async def _load(self, body: bytes) -> bytes:
         order = decode_load(body)
@@ -148,7 +158,7 @@ class Worker:
             limits=Limits(texts=order.queue_capacity),
         )
         self._slots = slots
-        self._takes_pairs = model.task_type is TaskType.RERANK
+        self._probe = model.probe
         slots.start()
         gc.collect()
         gc.freeze()  # what stands now stays
@@ -177,9 +187,9 @@ class Worker:
         """Run a text, unless one has run lately."""
         slots = self._running
         if not slots.has_run_since(time.monotonic() - _CHECK_EVERY_S):
-            query = _CHECK_QUERY if self._takes_pairs else None
+            text, query = self._probe
             await _finished(
-                slots, Infer(Lane.CHECK, math.inf, InputType.UNSPECIFIED, [_CHECK_TEXT], query)
+                slots, Infer(Lane.CHECK, math.inf, InputType.UNSPECIFIED, [text], query)
             )
         return b""
 
@@ -199,7 +209,7 @@ class Worker:
 class _Inference:
     """Answers the calls of API processes."""
 
-    def __init__(self, slots: Slots, task_type: TaskType) -> None:
+    def __init__(self, slots: Slots, task_type: TaskType | None) -> None:
         self._slots = slots
         self._task_type = task_type
         self._decode = msgspec.msgpack.Decoder(Infer).decode
@@ -222,7 +232,9 @@ async def _finished(slots: Slots, call: Infer) -> Job:
         """Wake the caller; called by other threads."""
         loop.call_soon_threadsafe(_wake, waiter, error)
 
-    job = Job(call.texts, call.input_type, Lane(call.lane), call.deadline, end, call.query)
+    job = Job(
+        call.texts, call.input_type, Lane(call.lane), call.deadline, end, call.query, call.config
+    )
     slots.submit(job)
     try:
         await waiter

@@ -17,7 +17,7 @@ from inferry.modeling import ModelSource
 
 T = TypeVar("T")
 
-MAX_JSON_BYTES = 16 * 1024 * 1024
+MAX_JSON_BYTES = 32 * 1024 * 1024
 PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pt")
 
 

@@ -90,6 +90,13 @@ class Head:
     width: int
 
     @property
+    def needs_first_only(self) -> bool:
+        """Whether the state of the first token is all that is pooled."""
+        return self.includes_prompt and all(
+            step.modes == ("cls",) for step in self.steps if isinstance(step, Pooling)
+        )
+
+    @property
     def includes_prompt(self) -> bool:
         """Whether the tokens of the prompt are pooled."""
         return all(step.include_prompt for step in self.steps if isinstance(step, Pooling))

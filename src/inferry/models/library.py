@@ -2,10 +2,11 @@
 
 The first that knows an id wins:
 
-1. `models.aliases`, then what `inferry models` wrote down
-2. the built-in ids
-3. a folder below `models.path`
-4. a hub id: what we downloaded, else what is in the cache of huggingface_hub, else a download
+1. an uploaded model
+2. `models.aliases`, then what `inferry models` wrote down
+3. the built-in ids
+4. a folder below `models.path`
+5. a hub id: what we downloaded, else what is in the cache of huggingface_hub, else a download
 
 Looking needs no network and never waits for one.
 """
@@ -21,6 +22,7 @@ from typing import Literal, TypeAlias
 
 from inferry.bootstrap import environment_of_children
 from inferry.config import Config
+from inferry.domain import TaskType
 from inferry.errors import IllegalArgument, NotFound, UnusableModel
 from inferry.modeling import ModelSource
 from inferry.models.aliases import AliasFile
@@ -35,6 +37,8 @@ from inferry.models.hub_folders import (
 )
 from inferry.models.layout import read_layout, task_of
 from inferry.models.sources import Folder, HubId, Source, parse_hub_id, parse_source
+from inferry.models.torchscript.metadata import check_task_of, read_purpose
+from inferry.models.uploads import UploadFolders
 from inferry.sections import ModelsSection
 
 Origin: TypeAlias = Literal["configuration", "added", "built-in", "path", "hub"]
@@ -76,6 +80,11 @@ class Places:
         return self.directory / "hub"
 
     @property
+    def uploads(self) -> Path:
+        """Models that came through `_ml/trained_models`."""
+        return self.directory / "uploads"
+
+    @property
     def copies(self) -> Path:
         """Models that were copied from folders."""
         return self.directory / "copies"
@@ -88,6 +97,7 @@ class Library:
         self,
         section: ModelsSection,
         *,
+        uploads: UploadFolders,
         aliases: AliasFile,
         folders: HubFolders,
         shared_cache: Path,
@@ -95,6 +105,7 @@ class Library:
     ) -> None:
         """shared_cache: that of huggingface_hub."""
         self._section = section
+        self._uploads = uploads
         self._aliases = aliases
         self._folders = folders
         self._shared_cache = shared_cache
@@ -102,16 +113,23 @@ class Library:
 
     def find(self, model_id: str) -> ModelSource | None:
         """Give what is on this machine; see `modeling.ModelLibrary`."""
+        uploaded = self._uploads.find(model_id)
+        if uploaded is not None:
+            return uploaded
         entry = self.look_up(model_id)
         found = self.on_this_machine(entry)
         if found is None:
             self.check_download(entry, is_request=True)
         return found
 
-    def check_task(self, source: ModelSource) -> None:
-        """Compare what is asked of a folder with its files; see `modeling.ModelLibrary`."""
+    def check_task(self, source: ModelSource) -> TaskType | None:
+        """Tell what a folder does, see `modeling.ModelLibrary`."""
         folder = ModelFolder(source)
-        task_of(folder, read_layout(folder), source)
+        if source.module is not None:
+            purpose = read_purpose(folder)
+            check_task_of(purpose, source)
+            return purpose.task_type
+        return task_of(folder, read_layout(folder), source)
 
     def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
         """Download what `find` does not have; see `modeling.ModelLibrary`."""
@@ -269,6 +287,7 @@ def open_library(config: Config, environment: Mapping[str, str]) -> Library:
     )
     return Library(
         models,
+        uploads=UploadFolders(places.uploads),
         aliases=AliasFile(places.aliases),
         folders=HubFolders(places.hub),
         shared_cache=shared_cache(environment),

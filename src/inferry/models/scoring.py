@@ -24,6 +24,11 @@ class ScoreHead:
         return 1
 
     @property
+    def needs_first_only(self) -> bool:
+        """Classifiers read the first token."""
+        return True
+
+    @property
     def includes_prompt(self) -> bool:
         """Nothing is pooled."""
         return True

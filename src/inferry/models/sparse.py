@@ -33,6 +33,11 @@ class SpladeHead:
     logarithms: int = 1
 
     @property
+    def needs_first_only(self) -> bool:
+        """Every token counts."""
+        return False
+
+    @property
     def includes_prompt(self) -> bool:
         """The tokens of a prompt count as all others."""
         return True

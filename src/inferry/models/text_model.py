@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inferry.domain import InputType, TaskType
 from inferry.errors import BadRequest
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from inferry.modeling import Ids, Rows
 
 _SEARCHES = (InputType.SEARCH, InputType.INTERNAL_SEARCH)
-_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+ROW_STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _LEAST_COSINE = 0.999  # below this `auto` stays at f32
 
 
@@ -57,13 +57,14 @@ class FolderModel:
     ) -> None:
         is_dense = pipeline.task_type is TaskType.TEXT_EMBEDDING
         self.task_type = pipeline.task_type
+        self.probe = PROBES[1], PROBES[0] if self.task_type is TaskType.RERANK else None
         self.width = pipeline.head.width
         self.dimensions = pipeline.head.width if is_dense else None
         self.max_tokens = pipeline.max_tokens
         self.similarity = pipeline.similarity
         self.precision = precision
         self.cosine: float | None = None
-        self.ladder = ShapeLadder(_ROWS, _length_steps(pipeline.max_tokens))
+        self.ladder = ShapeLadder(ROW_STEPS, length_steps(pipeline.max_tokens))
         self._pipeline = pipeline
         self._tokenizer = tokenizers.texts
         self._query_tokenizer = tokenizers.queries
@@ -71,7 +72,7 @@ class FolderModel:
         self._weights = weights  # kept, since the network reads from their memory
         self._table = table
         self._pack = _packing(pipeline, tokenizers.texts)
-        self._cold = deque(_shapes(self.ladder))
+        self._cold = deque(shapes_within(self.ladder))
         # Tokens of a prompt that is not pooled: it is the same text every time.
         self._skipped = {
             prompt: self._tokenizer.count(prompt)
@@ -81,13 +82,19 @@ class FolderModel:
         }
 
     def encode(
-        self, texts: Sequence[str], input_type: InputType, query: str | None = None
+        self,
+        texts: Sequence[str],
+        input_type: InputType,
+        query: str | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> list[Encoded]:
         """Put the prompt of `input_type` before each text, tokenize, and cut at `max_tokens`.
 
         A pair has no prompt. Raises `BadRequest` for a query too much or too little, and where a
         pair cannot be cut.
         """
+        if config is not None:
+            raise BadRequest("the settings of this model cannot be changed by a request")
         if self.task_type is TaskType.RERANK:
             if query is None:
                 raise BadRequest(f"a model of type [{MODEL_TYPES[self.task_type]}] needs a query")
@@ -120,15 +127,8 @@ class FolderModel:
 
     def _run_network(self, batch: Sequence[Encoded]) -> Rows:
         """Pad to a shape of the ladder and run."""
-        import numpy as np
-
         shape = self.ladder.pad(len(batch), max(len(text.ids) for text in batch))
-        ids = np.full(shape, self._pipeline.padding_id, np.int32)
-        mask = np.zeros(shape, np.int32)
-        mask[len(batch) :, 0] = 1  # rows without a text; attention wants something to see
-        for row, text in enumerate(batch):
-            ids[row, : len(text.ids)] = text.ids
-            mask[row, : len(text.ids)] = 1
+        ids, mask = pad([text.ids for text in batch], shape, self._pipeline.padding_id)
         marks = self._marks(batch, mask)
         return self._network.run(ids, mask, marks)[: len(batch)]
 
@@ -153,6 +153,19 @@ class FolderModel:
         while self._cold and not stop.is_set():
             rows, length = self._cold.popleft()
             self.rows([Encoded([self._pipeline.padding_id] * length, length)] * rows)
+
+
+def pad(texts: Sequence[Sequence[int]], shape: tuple[int, int], padding_id: int) -> tuple[Ids, Ids]:
+    """Give the ids of `texts`, filled up to int32[shape], and the mask of what is theirs."""
+    import numpy as np
+
+    ids = np.full(shape, padding_id, np.int32)
+    mask = np.zeros(shape, np.int32)
+    mask[len(texts) :, 0] = 1  # rows without a text; attention wants something to see
+    for row, text in enumerate(texts):
+        ids[row, : len(text)] = text
+        mask[row, : len(text)] = 1
+    return ids, mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +289,7 @@ def _finite(folder: ModelFolder, model: FolderModel, rows: Rows) -> FolderModel:
     return model
 
 
-def _length_steps(max_tokens: int) -> list[int]:
+def length_steps(max_tokens: int) -> list[int]:
     """Give lengths at distances that grow with them, from 4 on: at most an eighth of a length."""
     steps, step = [min(4, max_tokens)], 4
     while steps[-1] < max_tokens:
@@ -286,7 +299,7 @@ def _length_steps(max_tokens: int) -> list[int]:
     return steps
 
 
-def _shapes(ladder: ShapeLadder) -> list[tuple[int, int]]:
+def shapes_within(ladder: ShapeLadder) -> list[tuple[int, int]]:
     """List the shapes that batches within the budget have, small ones first."""
     shapes = [(rows, length) for rows in ladder.rows for length in ladder.lengths]
     within = [shape for shape in shapes if ladder.tokens(*shape) <= ladder.budget]

@@ -83,7 +83,7 @@ class Tokenizer:
 
     def _ids(self, texts: Sequence[str], *, has_specials: bool) -> list[list[int]]:
         """Tokenize; of a text that is far longer than the model takes only the beginning."""
-        readable = [_without_lone_surrogates(text) for text in texts]
+        readable = [without_lone_surrogates(text) for text in texts]
         limit = self.max_tokens * _CHARACTERS_PER_TOKEN
         read = [_beginning(text, limit) for text in readable]
         batch = self._fast.encode_batch_fast(read, add_special_tokens=has_specials)
@@ -179,7 +179,7 @@ def _beginning(text: str, limit: int) -> str:
     return text[: end if end > 0 else limit]
 
 
-def _without_lone_surrogates(text: str) -> str:
+def without_lone_surrogates(text: str) -> str:
     """Put U+FFFD where half of a surrogate pair stands alone, which no encoding has."""
     try:
         text.encode()

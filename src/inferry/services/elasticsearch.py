@@ -84,6 +84,16 @@ def check(endpoint: Endpoint) -> list[str]:
             "The [max_chunks_per_doc] setting requires [long_document_strategy]"
             " to be set to [chunk]"
         )
+    elif settings.get("long_document_strategy") == "chunk":
+        problems.append(
+            "[long_document_strategy] cannot be [chunk] in this version of the server: set it to"
+            " [truncate], and long documents are cut"
+        )
+    if settings.get("element_type") == "bit" and settings.get("similarity", "l2_norm") != "l2_norm":
+        problems.append(
+            "[similarity] must be [l2_norm] for [element_type] [bit], got"
+            f" [{settings['similarity']}]"
+        )
     return problems
 
 

@@ -2,9 +2,9 @@
 
     INCOMING/RANDOM                 what a process has received and nobody has taken over yet
     UPLOADS/MODEL_ID/parts/00017-SHA256   a part of a definition that is not whole yet
-    UPLOADS/MODEL_ID/model.pt       the definition: a TorchScript module
-    UPLOADS/MODEL_ID/vocabulary.json
-    UPLOADS/MODEL_ID/metadata.json  the configuration; a package of a repository has the same
+    UPLOADS/MODEL_ID/SHA256.pt      the definition: a TorchScript module
+    UPLOADS/MODEL_ID/SHA256.json    the vocabulary
+    UPLOADS/MODEL_ID/metadata.json  the configuration
 
 A file appears under its name when it is whole and on disk, so that a crash leaves what can be told
 from its name, or what the next start sweeps away.
@@ -26,7 +26,7 @@ from inferry.commands import StagedFile
 from inferry.config import Config
 from inferry.domain import Json
 from inferry.errors import AlreadyExists, StoreFailure
-from inferry.modeling import METADATA_FILE, MODEL_FILE, VOCABULARY_FILE
+from inferry.modeling import GRAPHS_DIRECTORY, METADATA_FILE, cache_of_folder
 from inferry.records import Announced, StoredFile
 
 _PARTS = "parts"
@@ -64,11 +64,16 @@ class Incoming:
 
 
 class Uploads:
-    """The folders of uploaded models, in the supervisor; see `protocols.ModelFiles`."""
+    """The folders of uploaded models, in the supervisor; see `protocols.ModelFiles`.
 
-    def __init__(self, directory: Path, incoming: Incoming) -> None:
+    graphs: where workers keep what they made of models, so that it goes with them: nothing that a
+    module left there is read for another one of its id.
+    """
+
+    def __init__(self, directory: Path, incoming: Incoming, graphs: Path) -> None:
         self._directory = directory
         self._incoming = incoming
+        self._graphs = graphs
 
     def folder(self, model_id: str) -> Path:
         """Give the folder of a model, which need not be there."""
@@ -89,8 +94,10 @@ class Uploads:
             _sync_folder(folder)
 
     def remove(self, model_id: str) -> None:
-        """Delete a model with everything that was received of it."""
-        shutil.rmtree(self.folder(model_id), ignore_errors=True)
+        """Delete a model with everything that was received of it, and made of it."""
+        folder = self.folder(model_id)
+        shutil.rmtree(cache_of_folder(self._graphs, folder), ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def take_part(
         self, model_id: str, part: int, staged: StagedFile, announced: Announced
@@ -127,13 +134,13 @@ class Uploads:
         """Take over the vocabulary."""
         folder = self.folder(model_id)
         with _explained(folder):
-            self._incoming.path(staged).replace(folder / VOCABULARY_FILE)
+            self._incoming.path(staged).replace(folder / f"{staged.sha256}.json")
             _sync_folder(folder)
         return StoredFile(staged.sha256, staged.size_bytes)
 
     def _join(self, model_id: str, parts: Iterable[Path]) -> StoredFile:
         folder = self.folder(model_id)
-        unfinished = folder / f"{MODEL_FILE}{_UNFINISHED}"
+        unfinished = folder / f"definition{_UNFINISHED}"
         digest, size_bytes = hashlib.sha256(), 0
         with _writing(unfinished), unfinished.open("wb") as file:
             for part in parts:
@@ -142,9 +149,10 @@ class Uploads:
                     size_bytes += file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(folder / MODEL_FILE)
+        whole = StoredFile(digest.hexdigest(), size_bytes)
+        unfinished.replace(folder / f"{whole.sha256}.pt")
         _sync_folder(folder)
-        return StoredFile(digest.hexdigest(), size_bytes)
+        return whole
 
     def sweep(self, known: Collection[str]) -> None:
         """Remove what a crash left behind: all that is of no model in `known`."""
@@ -152,7 +160,7 @@ class Uploads:
         with suppress(FileNotFoundError):
             for folder in self._directory.iterdir():
                 if folder.name not in known:
-                    shutil.rmtree(folder, ignore_errors=True)
+                    self.remove(folder.name)
                 for unfinished in folder.glob(f"*{_UNFINISHED}"):
                     unfinished.unlink(missing_ok=True)
 
@@ -164,7 +172,8 @@ def incoming_of(config: Config) -> Incoming:
 
 def uploads_of(config: Config) -> Uploads:
     """Give the uploaded models of this host."""
-    return Uploads(config.data_dir / "models" / "uploads", incoming_of(config))
+    models, graphs = config.data_dir / "models", config.data_dir / GRAPHS_DIRECTORY
+    return Uploads(models / "uploads", incoming_of(config), graphs)
 
 
 def _name_of(part: int, sha256: str) -> str:

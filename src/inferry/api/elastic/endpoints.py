@@ -20,6 +20,7 @@ from inferry.commands import (
     UpdateEndpoint,
 )
 from inferry.core.lookup import check_new_id, parse_task_type
+from inferry.core.preconfigured import ELSER_MODEL_ID
 from inferry.core.services_answer import services_answer
 from inferry.core.snapshot import Snapshot
 from inferry.domain import Json, TaskType
@@ -48,7 +49,7 @@ class DeletionAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
 
 
 class EndpointCalls:
-    """The handlers. diagnostics: numbers of this process's pools."""
+    """The handlers. diagnostics: numbers of this process's pools. version: that is announced."""
 
     def __init__(
         self,
@@ -56,11 +57,13 @@ class EndpointCalls:
         writer: Writer,
         services: Mapping[str, Service],
         diagnostics: Callable[[], Mapping[str, Json]],
+        version: str,
     ) -> None:
         self._snapshot = snapshot
         self._writer = writer
         self._services = services
         self._diagnostics = diagnostics
+        self._version = version
 
     def list_endpoints(self, request: Request) -> Answer:
         """List all endpoints, or those of one type."""
@@ -91,7 +94,8 @@ class EndpointCalls:
             dry_run=parse_flag(request.query, "dry_run"),
             actor=actor_of(request),
         )
-        return Answer(await self._writer.submit(command))
+        answer = await self._writer.submit(command)
+        return Answer(answer, headers=self._deprecations(command.body))
 
     async def update_endpoint(self, request: Request) -> Answer:
         """Change an endpoint."""
@@ -157,6 +161,19 @@ class EndpointCalls:
         """Show numbers of the pools of the process that answers."""
         numbers = {"endpoints": len(self._snapshot), **self._diagnostics()}
         return Answer(msgspec.json.encode(numbers))
+
+    def _deprecations(self, body: Mapping[str, Json]) -> dict[str, str]:
+        """Warn of the older service where it has to choose the model, as upstream does."""
+        settings = body.get("service_settings")
+        if body.get("service") != "elser" or not isinstance(settings, dict):
+            return {}
+        if "model_id" in settings or "deployment_id" in settings:
+            return {}
+        return {
+            "Warning": f'299 Elasticsearch-{self._version} "The [elser] service is deprecated and'
+            " will be removed in a future release. Use the [elasticsearch] service instead, with"
+            f' [model_id] set to [{ELSER_MODEL_ID}] in the [service_settings]"'
+        }
 
     def refuse(self, request: Request) -> Answer:
         """Answer as if there were no such path: a switch of the vendor's cloud only."""

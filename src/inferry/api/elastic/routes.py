@@ -120,9 +120,13 @@ def elastic_routes(
     services: Mapping[str, Service],
     *,
     diagnostics: Callable[[], Mapping[str, Json]] = dict,
+    version: str = "",
 ) -> list[Route]:
-    """Give the routes of `_inference`. diagnostics: numbers of this process's pools."""
-    endpoints = EndpointCalls(snapshot, writer, services, diagnostics)
+    """Give the routes of `_inference`.
+
+    diagnostics: numbers of this process's pools. version: of Elasticsearch, that is announced.
+    """
+    endpoints = EndpointCalls(snapshot, writer, services, diagnostics, version)
     return [
         *_read_routes(endpoints),
         *_write_routes(endpoints),

@@ -22,11 +22,11 @@ from inferry.commands import (
     PutVocabulary,
     StagedFile,
 )
-from inferry.core.inference_configs import only_entry
 from inferry.core.trained_model_catalogue import TrainedModelCatalogue
 from inferry.core.trained_models import check_model_id, model_not_found
 from inferry.domain import Json
 from inferry.errors import IllegalArgument, UnreadableBody
+from inferry.inference_configs import only_entry
 from inferry.protocols import Incoming, Writer
 from inferry.records import TrainedModelRecord
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -19,6 +20,7 @@ from inferry.domain import (
     ElementType,
     Endpoint,
     InferenceRequest,
+    LocalResult,
     Ranking,
     Result,
     SparseEmbeddings,
@@ -52,38 +54,51 @@ def run_local(endpoint: Endpoint, engine: Engine, start: Start) -> Run:
 
     async def run(request: InferenceRequest) -> Result:
         texts, query = _texts(request), _query(request)
-        losses = 0
+
+        async def call() -> LocalResult:
+            return await engine.infer(
+                deployment_id,
+                texts,
+                query=query,
+                input_type=request.input_type,
+                deadline=request.deadline,
+            )
+
         with within(request.deadline):
-            while True:
-                try:
-                    result = await engine.infer(
-                        deployment_id,
-                        texts,
-                        query=query,
-                        input_type=request.input_type,
-                        deadline=request.deadline,
-                    )
-                    return check_result(finish(result), request, dimensions=None)
-                except NotDeployed:
-                    await start(inference_id)
-                except WorkerLost as error:
-                    losses += 1
-                    if losses == _MOST_LOSSES:
-                        raise WorkerLost(
-                            f"The worker of the deployment [{deployment_id}] ended while it ran "
-                            f"the request, and so did its successor"
-                        ) from error
+            result = await persistently(call, deployment_id, partial(start, inference_id))
+        return check_result(finish(result), request, dimensions=None)
 
     return run
 
 
-def _finishing(endpoint: Endpoint) -> Callable[[Result], Result]:
+async def persistently(
+    call: Callable[[], Awaitable[LocalResult]],
+    deployment_id: str,
+    start: Callable[[], Awaitable[None]],
+) -> LocalResult:
+    """Call the engine; start what does not run, and once send again what a worker lost."""
+    losses = 0
+    while True:
+        try:
+            return await call()
+        except NotDeployed:
+            await start()
+        except WorkerLost as error:
+            losses += 1
+            if losses == _MOST_LOSSES:
+                raise WorkerLost(
+                    f"The worker of the deployment [{deployment_id}] ended while it ran the "
+                    "request, and so did its successor"
+                ) from error
+
+
+def _finishing(endpoint: Endpoint) -> Callable[[LocalResult], Result]:
     """Give what makes the result of a model that of an endpoint: vectors of its element type."""
     expected = _RESULTS[endpoint.task_type]
     element_type = ElementType(str(endpoint.service_settings.get("element_type", "float")))
     encode = _VECTORS.get(element_type)
 
-    def finish(result: Result) -> Result:
+    def finish(result: LocalResult) -> Result:
         if not isinstance(result, expected):
             raise BadRequest(
                 f"The model that runs the inference endpoint [{endpoint.inference_id}] does not"

@@ -56,7 +56,8 @@ class Blocks:
     """Builds the parts of one encoder.
 
     types: the token type of each token, None where all have the first. prefix: before the names of
-    the tensors, None to find it.
+    the tensors, None to find it. needs_first_only: what comes behind reads the state of the first
+    token alone, so that the last layer need not compute the others.
     """
 
     def __init__(
@@ -66,10 +67,12 @@ class Blocks:
         types: Node | None = None,
         *,
         prefix: str | None = None,
+        needs_first_only: bool = False,
     ) -> None:
         self.encoder = encoder
         self._weights = weights
         self._types = types
+        self._needs_first_only = needs_first_only
         known = "embeddings.word_embeddings.weight"
         found = (start for start in _PREFIXES if start + known in weights)
         self._prefix = next(found, "") if prefix is None else prefix
@@ -157,8 +160,14 @@ class Blocks:
         scores are multiplied before, None for the usual one over the root of the width of a head.
         """
         width, inner = self.encoder.width, self.encoder.inner
-        for layer in names:
-            attended = self._attention(states, visible, layer, scale)
+        every = list(names)
+        for layer in every:
+            seen = states
+            if layer is every[-1] and self._needs_first_only and _is_for_all(visible):
+                states = op.slice(
+                    states, integers([0]), integers([1]), integers([1]), integers([1])
+                )
+            attended = self._attention(states, seen, visible, layer, scale)
             attended = self.linear(attended, layer.attended, width, width)
             states = self.layer_norm(op.add(attended, states), layer.attended_norm)
             between = self.linear(states, layer.inner, width, inner)
@@ -168,9 +177,14 @@ class Blocks:
         return states
 
     def _attention(
-        self, states: Node, visible: Node | Bias, layer: LayerNames, scale: float | None
+        self,
+        states: Node,
+        seen: Node,
+        visible: Node | Bias,
+        layer: LayerNames,
+        scale: float | None,
     ) -> Node:
-        """Mix the states of the tokens that see each other.
+        """Mix for each of `states` those of `seen` that it sees.
 
         Written out, since the runtime makes one kernel of these operations, transpositions
         included, that is faster than its own for the operation of this name.
@@ -178,8 +192,8 @@ class Blocks:
         width, heads = self.encoder.width, self.encoder.heads
         split = integers([0, 0, heads, width // heads])
         query, key, value = (
-            op.reshape(self.linear(states, name, width, width), split, special_zero=True)
-            for name in (layer.query, layer.key, layer.value)
+            op.reshape(self.linear(given, name, width, width), split, special_zero=True)
+            for given, name in ((states, layer.query), (seen, layer.key), (seen, layer.value))
         )
         query, value = (op.transpose(one, integers([0, 2, 1, 3])) for one in (query, value))
         if callable(visible):
@@ -199,6 +213,11 @@ class Blocks:
     def tensor(self, name: str, *shape: int) -> Node:
         """Give a tensor of float32."""
         return as_float(constant_of(self._weights.get(self._prefix + name, *shape)))
+
+
+def _is_for_all(visible: Node | Bias) -> bool:
+    """Tell whether every token sees the same ones."""
+    return not callable(visible) and visible.get_output_partial_shape(0)[2] == 1
 
 
 def visible_tokens(mask: Node) -> Node:

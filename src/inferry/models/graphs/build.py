@@ -98,7 +98,8 @@ def _build(
     graph = find_graph(folder, transformer, quantized=quantized)
     if encoder and not quantized and (is_there or graph is None):
         weights = Weights(folder, path)
-        blocks = Blocks(encoder, weights, inputs.types)
+        first_only = pipeline.head.needs_first_only
+        blocks = Blocks(encoder, weights, inputs.types, needs_first_only=first_only)
         states = _FAMILIES[encoder.family](blocks, inputs.ids, inputs.mask).output(0)
         return _build_head(blocks, pipeline, states, inputs), weights
     if graph is None:

@@ -71,6 +71,43 @@ def complete_inference_config(given: Mapping[str, Json]) -> dict[str, Json]:
     return {name: complete}
 
 
+def update_inference_config(
+    stored: Mapping[str, Json], update: Mapping[str, Json]
+) -> dict[str, Json]:
+    """Lay what a request says over the inference config of its model; both have one entry.
+
+    Raises `BadRequest` where the request is for another task or another tokenizer.
+    """
+    name, config = only_entry(stored, "inference_config")
+    asked, changes = only_entry(update, "inference_config")
+    if asked != name:
+        raise BadRequest(
+            f"Trained model is configured for task [{name}] but called with task [{asked}]"
+        )
+    complete = {**config, **_given(changes)}
+    complete["tokenization"] = _update_tokenization(config["tokenization"], changes)
+    check_values(name, complete)
+    return {name: complete}
+
+
+def _update_tokenization(stored: Json, changes: Mapping[str, Json]) -> dict[str, Json]:
+    """Lay the two fields over a tokenization that a request may change."""
+    block, fields = only_entry(stored, "tokenization")
+    given = changes.get("tokenization")
+    if given is None:
+        return {block: dict(fields)}
+    asked, updated = only_entry(given, "tokenization")
+    if asked != block:
+        raise BadRequest(f"tokenization is configured as [{block}] but the update is for [{asked}]")
+    if unknown := sorted(updated.keys() - {"truncate", "span"}):
+        raise BadRequest(f"[{unknown[0]}] of [tokenization] cannot be updated by a request")
+    complete = {**fields, **_given(updated)}
+    if "span" not in updated and complete["truncate"] != "none":
+        complete["span"] = -1
+    check_tokenization(block, complete)
+    return {block: complete}
+
+
 def complete_tokenization(given: Json) -> dict[str, Json]:
     """Give a tokenization with its defaults. Raises `IllegalArgument`."""
     block, fields = ("bert", {}) if given is None else only_entry(given, "tokenization")

@@ -1,0 +1,473 @@
+"""Uploaded TorchScript modules, converted and run, against the modules themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from inferry.domain import InputType
+from inferry.engine.runtimes.openvino import OpenVino
+from inferry.engine.runtimes.torchscript import TorchScript
+from inferry.errors import UnusableModel
+from inferry.modeling import RuntimeOptions
+from inferry.models.torchscript.encoding import EncodedText
+from inferry.models.torchscript.model import load_module
+from inferry.models.torchscript.preparation import prepare_module, read_verdict
+from tests.models.torchscript.uploads import write_upload
+from tests.numeric.modules import SMALL, random_model, saved, trace
+
+WORDS = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "a",
+    "is",
+    "that",
+    "for",
+    "it",
+    "as",
+    "was",
+    "with",
+    "be",
+    "by",
+    "on",
+    "not",
+    "he",
+    "his",
+    "but",
+    "at",
+    "are",
+    "this",
+    "have",
+    "from",
+    "or",
+    "had",
+    "an",
+    "they",
+    "which",
+    "one",
+    "you",
+    "were",
+    "all",
+    "her",
+    "she",
+    "there",
+    "would",
+    "their",
+    "we",
+    "him",
+    "been",
+    "has",
+    "when",
+    "who",
+    "will",
+    "no",
+    "more",
+    "if",
+    "out",
+    "so",
+    "up",
+    "said",
+    "what",
+    "its",
+    "about",
+    "than",
+    "into",
+    "them",
+    "can",
+    "only",
+    "other",
+    "time",
+    "new",
+    "some",
+    "could",
+    "these",
+    "two",
+    "may",
+    "first",
+    "then",
+    "do",
+    "any",
+    "like",
+    "my",
+    "now",
+    "over",
+    "such",
+    "our",
+    "man",
+    "me",
+    "even",
+    "most",
+    "made",
+    "after",
+    "also",
+    "did",
+    "many",
+    "off",
+    "before",
+    "must",
+    "well",
+    "back",
+    "through",
+    "years",
+    "much",
+    "where",
+    "your",
+    "way",
+]
+BERT = {"vocabulary": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, ".", ","]}
+ANGLES = ["<s>", "<pad>", "</s>", "<unk>"]
+MPNET = {"vocabulary": [*ANGLES, "<mask>", "[UNK]", *WORDS, ".", ","]}
+PIECES = [*ANGLES, *(f"▁{word}" for word in WORDS), *"abcdefghijklmnopqrstuvwxyz", "▁", "<mask>"]
+XLM = {"vocabulary": PIECES, "scores": [0.0] * 4 + [-2.0 - n / 50 for n in range(len(PIECES) - 4)]}
+BRACKETS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *PIECES[4:-1], "[MASK]"]
+DEBERTA = {"vocabulary": BRACKETS, "scores": XLM["scores"]}
+LETTERS = [*ANGLES, "<mask>", "Ġ", *"abcdefghijklmnopqrstuvwxyz", "Ġt", "he", "Ġthe"]
+ROBERTA = {"vocabulary": LETTERS, "merges": ["Ġ t", "h e", "Ġt he"]}
+TEXTS = (
+    "the man is here.",
+    "this is a new time, and they have been through many years of it, over and over",
+    "one",
+    "",
+    "when were you in the house with her, and who said that it was so? " * 6,
+)
+CLOSE = 1e-5
+
+
+def mean(found):
+    return torch.nn.functional.normalize(found[0].mean(dim=1), dim=-1)
+
+
+FAMILIES: dict[str, tuple[Any, Any, dict[str, Any], int, dict[str, Any]]] = {
+    "bert": (transformers.BertModel, transformers.BertConfig, BERT, 4, {}),
+    "mpnet": (transformers.MPNetModel, transformers.MPNetConfig, MPNET, 2, {}),
+    "roberta": (
+        transformers.RobertaModel,
+        transformers.RobertaConfig,
+        ROBERTA,
+        2,
+        {"pad_token_id": 1},
+    ),
+    "xlm_roberta": (
+        transformers.XLMRobertaModel,
+        transformers.XLMRobertaConfig,
+        XLM,
+        2,
+        {"pad_token_id": 1},
+    ),
+    "deberta_v2": (
+        transformers.DebertaV2Model,
+        transformers.DebertaV2Config,
+        DEBERTA,
+        3,
+        {
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_biased_input": False,
+            "position_buckets": 16,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "type_vocab_size": 0,
+        },
+    ),
+}
+
+
+class Trial:
+    """An upload, prepared and loaded, and the module it is made of."""
+
+    def __init__(self, source, cache, *, precision="f32") -> None:
+        self.source = source
+        self.options = RuntimeOptions(threads=2, precision=precision, cache_dir=cache)
+        prepare_module(source, self.options, torchscript=TorchScript(), openvino=OpenVino())
+        self.verdict = read_verdict(source.module.prepared_in(cache))
+        self.model = load_module(source, self.options, torchscript=TorchScript, openvino=OpenVino())
+        file = source.folder / source.module.module_file
+        self.network = TorchScript().compile(file, self.options, "f32")
+
+    def expected(self, ids):
+        """Give what the module itself says of one text, without padding."""
+        given = np.array([ids], np.int32)
+        return self.network.run(given, np.ones_like(given), None)[0]
+
+    def vectors(self, texts, input_type=InputType.UNSPECIFIED):
+        encoded = self.model.encode(texts, input_type)
+        answers = self.model.run(encoded)
+        return encoded, [np.frombuffer(answer, np.float32) for answer in answers]
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_row_1_a_module_of_every_family_runs_without_pytorch_and_gives_its_vectors(kind, tmp_path):
+    model_class, config_class, vocabulary, inputs, more = FAMILIES[kind]
+    model = random_model(model_class, config_class, len(vocabulary["vocabulary"]), **more)
+    module = trace(model, inputs=inputs, pick=lambda found: found[0][:, 0])
+    limits = {"kind": kind, "vocabulary": vocabulary, "max_sequence_length": 64}
+    trial = Trial(write_upload(tmp_path / "m", module, **limits), tmp_path)
+
+    encoded, vectors = trial.vectors(TEXTS)
+
+    assert trial.verdict.runtime == "openvino", trial.verdict.reason
+    assert trial.verdict.is_batchable
+    assert trial.model.dimensions == SMALL["hidden_size"]
+    for text, vector in zip(encoded, vectors, strict=True):
+        np.testing.assert_allclose(vector, trial.expected(text.ids), atol=CLOSE)
+    assert encoded[-1].is_truncated
+
+
+def test_a_module_that_pools_over_padding_is_run_text_by_text(tmp_path):
+    model = random_model(transformers.BertModel, transformers.BertConfig, 120)
+    module = trace(model, inputs=4, pick=mean)
+    source = write_upload(tmp_path / "m", module, vocabulary=BERT, max_sequence_length=64)
+    trial = Trial(source, tmp_path)
+
+    encoded, vectors = trial.vectors(TEXTS)
+
+    assert not trial.verdict.is_batchable
+    for text, vector in zip(encoded, vectors, strict=True):
+        np.testing.assert_allclose(vector, trial.expected(text.ids), atol=CLOSE)
+
+
+def test_prefixes_stand_before_searches_and_documents(tmp_path):
+    model = random_model(transformers.BertModel, transformers.BertConfig, 120)
+    module = trace(model, inputs=4, pick=lambda found: found[0][:, 0])
+    prefixes = {"search": "the ", "ingest": "of "}
+    source = write_upload(
+        tmp_path / "m", module, vocabulary=BERT, prefixes=prefixes, max_sequence_length=64
+    )
+    trial = Trial(source, tmp_path)
+
+    given = {
+        kind: trial.model.encode(["man"], kind)[0].ids
+        for kind in (InputType.SEARCH, InputType.INTERNAL_INGEST, InputType.CLASSIFICATION)
+    }
+
+    place = BERT["vocabulary"].index
+    assert given[InputType.SEARCH] == [2, place("the"), place("man"), 3]
+    assert given[InputType.INTERNAL_INGEST] == [2, place("of"), place("man"), 3]
+    assert given[InputType.CLASSIFICATION] == [2, place("man"), 3]
+
+
+@pytest.mark.parametrize("kind", ["rows", "one row of three", "logits of tokens"])
+def test_row_1_weights_of_tokens_are_those_of_the_module(kind, tmp_path):
+    picks = {
+        "rows": lambda found: torch.relu(found[0]).amax(dim=1),
+        "one row of three": lambda found: torch.relu(found[0]).amax(dim=1, keepdim=True),
+        "logits of tokens": lambda found: found,
+    }
+    words = [*BERT["vocabulary"], "3.5"]
+    model = random_model(transformers.BertForMaskedLM, transformers.BertConfig, len(words))
+    module = trace(model, inputs=4, pick=picks[kind])
+    source = write_upload(
+        tmp_path / "m",
+        module,
+        task="text_expansion",
+        vocabulary={"vocabulary": words},
+        max_sequence_length=64,
+    )
+    trial = Trial(source, tmp_path)
+
+    encoded = trial.model.encode(TEXTS, InputType.UNSPECIFIED)
+    answers = [msgspec.msgpack.decode(one) for one in trial.model.run(encoded)]
+
+    for text, answer in zip(encoded, answers, strict=True):
+        row = trial.expected(text.ids)
+        if kind == "logits of tokens":
+            row = np.log1p(np.maximum(row.max(axis=0), 0))
+        row = row.reshape(-1)
+        expected = {words[place].replace(".", "__"): row[place] for place in np.nonzero(row > 0)[0]}
+        assert set(answer) == set(expected)
+        assert list(answer.values()) == sorted(answer.values(), reverse=True)
+        for token, weight in answer.items():
+            assert weight == pytest.approx(expected[token], abs=CLOSE)
+
+
+@pytest.mark.parametrize("kind", ["bert", "deberta_v2"])
+def test_row_1_scores_of_pairs_are_those_of_the_module_with_token_types_of_zero(kind, tmp_path):
+    config = {
+        "bert": (transformers.BertForSequenceClassification, transformers.BertConfig, BERT, 4),
+        "deberta_v2": (
+            transformers.DebertaV2ForSequenceClassification,
+            transformers.DebertaV2Config,
+            DEBERTA,
+            3,
+        ),
+    }
+    model_class, config_class, vocabulary, inputs = config[kind]
+    more: Any = FAMILIES[kind][4]
+    size = len(vocabulary["vocabulary"])
+    model = random_model(model_class, config_class, size, num_labels=1, **more)
+    source = write_upload(
+        tmp_path / "m",
+        trace(model, inputs=inputs),
+        task="text_similarity",
+        kind=kind,
+        vocabulary=vocabulary,
+        max_sequence_length=32,
+        truncate="second",
+    )
+    trial = Trial(source, tmp_path)
+
+    encoded = trial.model.encode(TEXTS, InputType.UNSPECIFIED, "who is he")
+    scores = [np.frombuffer(one, "<f8")[0] for one in trial.model.run(encoded)]
+
+    for text, score in zip(encoded, scores, strict=True):
+        assert score == pytest.approx(float(trial.expected(text.ids)[0]), abs=CLOSE)
+
+
+@pytest.mark.parametrize("combine", ["max", "mean"])
+def test_row_13_windows_of_a_long_document_are_combined(combine, tmp_path):
+    model = random_model(
+        transformers.BertForSequenceClassification,
+        transformers.BertConfig,
+        len(BERT["vocabulary"]),
+        num_labels=1,
+    )
+    source = write_upload(
+        tmp_path / "m",
+        trace(model, inputs=4),
+        task="text_similarity",
+        vocabulary=BERT,
+        config={"span_score_combination_function": combine},
+        max_sequence_length=20,
+        truncate="none",
+        span=4,
+    )
+    trial = Trial(source, tmp_path)
+
+    (encoded,) = trial.model.encode([TEXTS[-1]], InputType.UNSPECIFIED, "who is he")
+    (answer,) = trial.model.run([encoded])
+
+    assert isinstance(encoded, EncodedText)
+    scores = [float(trial.expected(piece.ids)[0]) for piece in encoded.pieces]
+    assert len(scores) > 3
+    expected = max(scores) if combine == "max" else sum(scores) / len(scores)
+    assert np.frombuffer(answer, "<f8")[0] == pytest.approx(expected, abs=CLOSE)
+    assert not encoded.is_truncated
+
+
+class Scripted(torch.nn.Module):  # type: ignore[misc]  # a class without types
+    """Control flow that depends on numbers, which no graph has."""
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros(ids.shape[0], 3)
+        for place in range(ids.shape[1]):
+            if int(ids[0, place]) % 2 == 0:
+                total = total + float(place)
+        return total
+
+
+def test_row_2_a_hand_made_module_without_special_tokens_works(tmp_path):
+    words = ["[PAD]", "[UNK]", *WORDS[:12]]
+    source = write_upload(
+        tmp_path / "m",
+        saved(torch.jit.script(Scripted())),
+        vocabulary={"vocabulary": words},
+        with_special_tokens=False,
+    )
+    trial = Trial(source, tmp_path)
+
+    encoded, vectors = trial.vectors(["the of and", "to"])
+
+    assert [text.ids for text in encoded] == [[2, 3, 4], [5]]
+    for text, vector in zip(encoded, vectors, strict=True):
+        np.testing.assert_allclose(vector, trial.expected(text.ids), atol=CLOSE)
+
+
+class Different(torch.nn.Module):  # type: ignore[misc]  # a class without types
+    """What gives other numbers each time: no graph is equal to it."""
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return torch.rand(ids.shape[0], 3)
+
+
+def test_a_module_that_no_graph_is_equal_to_is_run_by_pytorch(tmp_path):
+    source = write_upload(tmp_path / "m", saved(torch.jit.script(Different())), vocabulary=BERT)
+    trial = Trial(source, tmp_path)
+
+    _, vectors = trial.vectors(["one"])
+
+    assert trial.verdict.runtime == "torchscript"
+    assert vectors[0].shape == (3,)
+
+
+def test_a_quantized_module_gives_its_vectors(tmp_path):
+    model = random_model(transformers.BertModel, transformers.BertConfig, 120)
+    torch.backends.quantized.engine = "onednn"
+    quantized = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8)
+    module = trace(quantized, inputs=4, pick=lambda found: found[0][:, 0])
+    source = write_upload(tmp_path / "m", module, vocabulary=BERT, max_sequence_length=64)
+    trial = Trial(source, tmp_path)
+
+    encoded, vectors = trial.vectors(TEXTS)
+
+    for text, vector in zip(encoded, vectors, strict=True):
+        np.testing.assert_allclose(vector, trial.expected(text.ids), atol=1e-4)
+
+
+class Five(torch.nn.Module):  # type: ignore[misc]  # a class without types
+    def forward(self, a: torch.Tensor) -> torch.Tensor:
+        return a
+
+
+def test_a_module_with_other_inputs_is_refused(tmp_path):
+    source = write_upload(tmp_path / "m", saved(torch.jit.script(Five())))
+
+    with pytest.raises(UnusableModel, match=r"takes \[1\] tensors"):
+        Trial(source, tmp_path)
+
+
+def test_a_module_that_knows_fewer_positions_than_it_says_takes_shorter_texts(tmp_path):
+    model = random_model(transformers.BertModel, transformers.BertConfig, 120)
+    module = trace(model, inputs=4, pick=lambda found: found[0][:, 0])
+    trial = Trial(write_upload(tmp_path / "m", module, vocabulary=BERT), tmp_path)
+
+    encoded, vectors = trial.vectors(["the man " * 300])
+
+    assert trial.verdict.longest == SMALL["max_position_embeddings"]
+    assert trial.model.max_tokens == len(encoded[0].ids) == 140
+    assert encoded[0].is_truncated
+    np.testing.assert_allclose(vectors[0], trial.expected(encoded[0].ids), atol=CLOSE)
+
+
+class Failing(torch.nn.Module):  # type: ignore[misc]  # a class without types
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return ids.reshape(7, 7)
+
+
+def test_a_module_that_fails_is_refused(tmp_path):
+    source = write_upload(tmp_path / "m", saved(torch.jit.script(Failing())))
+
+    with pytest.raises(UnusableModel, match="fails on a text"):
+        Trial(source, tmp_path)
+
+    assert [one.name for one in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_module_that_opens_files_is_refused(tmp_path):
+    class Reading(torch.nn.Module):  # type: ignore[misc]  # a class without types
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return torch.from_file("/etc/passwd", size=1, dtype=torch.uint8)
+
+    source = write_upload(tmp_path / "m", saved(torch.jit.script(Reading())))
+
+    with pytest.raises(UnusableModel, match="aten::from_file"):
+        Trial(source, tmp_path)
+
+
+def test_a_converted_module_at_reduced_precision_is_held_against_f32(tmp_path):
+    model = random_model(transformers.BertModel, transformers.BertConfig, 120)
+    module = trace(model, inputs=4, pick=lambda found: found[0][:, 0])
+    source = write_upload(tmp_path / "m", module, vocabulary=BERT, max_sequence_length=64)
+
+    trial = Trial(source, tmp_path, precision="bf16")
+
+    assert trial.model.precision == "bf16"
+    assert trial.model.cosine is not None
+    assert trial.model.cosine > 0.99

@@ -1,0 +1,162 @@
+"""Uploaded modules behind endpoints of a real server, from the upload to the answer."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from tests.numeric.modules import random_model, trace
+from tests.numeric.test_modules import BERT, TEXTS
+from tests.server import run_server
+
+PART_BYTES = 40_000
+CLOSE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    root = tmp_path_factory.mktemp("uploaded")
+    with run_server(root / "data", environment={"INFERRY_ENGINE__PRECISION": "f32"}) as running:
+        yield running
+
+
+def upload(server, model_id, module, task, *, config=None, prefixes=None, **tokenization):
+    """Send a model as `eland` does: configuration, parts, vocabulary."""
+    path = f"/_ml/trained_models/{model_id}"
+    settings = {"tokenization": {"bert": tokenization}, **(config or {})}
+    body = {"model_type": "pytorch", "inference_config": {task: settings}}
+    if prefixes:
+        body["prefix_strings"] = prefixes
+    assert server.call("PUT", path, body).status == 200
+    parts = [module[at : at + PART_BYTES] for at in range(0, len(module), PART_BYTES)]
+    for number, part in enumerate(parts):
+        sent = {
+            "definition": base64.b64encode(part).decode(),
+            "total_definition_length": len(module),
+            "total_parts": len(parts),
+        }
+        assert server.call("PUT", f"{path}/definition/{number}", sent).status == 200
+    assert server.call("PUT", f"{path}/vocabulary", BERT).status == 200
+
+
+def put_endpoint(server, inference_id, model_id, task_type):
+    settings = {"model_id": model_id, "num_allocations": 1, "num_threads": 1}
+    return server.call(
+        "PUT",
+        f"/_inference/{task_type}/{inference_id}?timeout=120s",
+        {"service": "elasticsearch", "service_settings": settings},
+    )
+
+
+def reference(model, text, **given):
+    """Ask the model in Python, with our ids and positions as an upload has them."""
+    ids = transformers.BertTokenizer(
+        vocab={word: number for number, word in enumerate(BERT["vocabulary"])}, do_lower_case=True
+    )(text, **given)["input_ids"]
+    with torch.inference_mode():
+        tensor = torch.tensor([ids])
+        types = torch.zeros_like(tensor)
+        return model(input_ids=tensor, token_type_ids=types)
+
+
+def test_row_1_an_uploaded_encoder_embeds_as_the_python_model(server):
+    model = random_model(transformers.BertModel, transformers.BertConfig, len(BERT["vocabulary"]))
+    module = trace(model, inputs=4, pick=lambda found: found[0][:, 0])
+    prefixes = {"search": "who ", "ingest": ""}
+    limits = {"do_lower_case": True, "max_sequence_length": 128}
+    upload(server, "encoder", module, "text_embedding", prefixes=prefixes, **limits)
+
+    created = put_endpoint(server, "embed", "encoder", "text_embedding")
+    embedded = server.call("POST", "/_inference/text_embedding/embed", {"input": TEXTS[:3]})
+    searched = server.call(
+        "POST", "/_inference/text_embedding/embed", {"input": "is he", "input_type": "search"}
+    )
+
+    assert created.status == 200, created.content
+    assert created.json["service_settings"]["dimensions"] == 32
+    for text, found in zip(TEXTS, embedded.json["text_embedding"], strict=False):
+        expected = reference(model, text).last_hidden_state[0, 0].numpy()
+        np.testing.assert_allclose(found["embedding"], expected, atol=CLOSE)
+    expected = reference(model, "who is he").last_hidden_state[0, 0].numpy()
+    found = searched.json["text_embedding"][0]["embedding"]
+    np.testing.assert_allclose(found, expected, atol=CLOSE)
+
+
+def test_row_1_an_uploaded_language_model_gives_weights_as_the_python_model(server):
+    model = random_model(
+        transformers.BertForMaskedLM, transformers.BertConfig, len(BERT["vocabulary"])
+    )
+    limits = {"do_lower_case": True, "max_sequence_length": 128}
+    upload(server, "expander", trace(model, inputs=4), "text_expansion", **limits)
+
+    created = put_endpoint(server, "expand", "expander", "sparse_embedding")
+    found = server.call("POST", "/_inference/sparse_embedding/expand", {"input": TEXTS[0]})
+
+    assert created.status == 200, created.content
+    weights = found.json["sparse_embedding"][0]["embedding"]
+    logits = reference(model, TEXTS[0]).logits[0].numpy()
+    row = np.log1p(np.maximum(logits.max(axis=0), 0))
+    expected = {BERT["vocabulary"][n].replace(".", "__"): row[n] for n in np.nonzero(row)[0]}
+    assert weights == pytest.approx(expected, abs=CLOSE)
+
+
+def test_row_1_an_uploaded_cross_encoder_ranks_as_the_python_model(server):
+    model = random_model(
+        transformers.BertForSequenceClassification,
+        transformers.BertConfig,
+        len(BERT["vocabulary"]),
+        num_labels=1,
+    )
+    limits = {"do_lower_case": True, "max_sequence_length": 128, "truncate": "second"}
+    upload(server, "ranker", trace(model, inputs=4), "text_similarity", **limits)
+
+    created = put_endpoint(server, "rank", "ranker", "rerank")
+    documents = list(TEXTS[:3])
+    body = {"query": "who is he", "input": documents}
+    found = server.call("POST", "/_inference/rerank/rank", body)
+
+    assert created.status == 200, created.content
+    scores = {one["index"]: one["relevance_score"] for one in found.json["rerank"]}
+    for number, text in enumerate(documents):
+        expected = float(reference(model, "who is he", text_pair=text).logits[0, 0])
+        assert scores[number] == pytest.approx(expected, abs=CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("task_type", "fragment"),
+    [
+        ("rerank", "with type [text_embedding] does not match the requested task type [rerank]"),
+        ("sparse_embedding", "does not match the requested task type [sparse_embedding]"),
+    ],
+)
+def test_a_module_for_another_task_is_refused_before_it_starts(server, task_type, fragment):
+    refused = put_endpoint(server, "mismatch", "encoder", task_type)
+
+    assert refused.status == 400
+    assert fragment in refused.json["error"]["reason"]
+
+
+def test_a_definition_that_is_no_module_is_refused_and_leaves_no_endpoint(server):
+    upload(server, "broken", b"no archive" * 10, "text_embedding")
+
+    refused = put_endpoint(server, "broken-endpoint", "broken", "text_embedding")
+
+    assert refused.status == 400
+    assert "is no TorchScript archive" in refused.json["error"]["reason"]
+    assert server.call("GET", "/_inference/broken-endpoint").status == 404
+    assert server.call("DELETE", "/_ml/trained_models/broken").status == 200
+
+
+def test_a_model_in_use_is_not_deleted_and_goes_with_all_it_left(server):
+    refused = server.call("DELETE", "/_ml/trained_models/encoder")
+    server.call("DELETE", "/_inference/embed")
+    deleted = server.call("DELETE", "/_ml/trained_models/encoder")
+
+    assert refused.status == 409
+    assert "currently deployed" in refused.json["error"]["reason"]
+    assert deleted.status == 200
+    assert not (server.data_dir / "models" / "uploads" / "encoder").exists()
