@@ -52,6 +52,7 @@ UNAUDITED = {
     "NoteFailedLogin",
     "NoteRefusals",
     "StartDeployment",
+    "WakeDeployment",
     "TakeTokens",
 }
 
