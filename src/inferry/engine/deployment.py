@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import msgspec
 
@@ -55,8 +55,6 @@ from inferry.records import DeploymentRecord, DeploymentSpec, Put
 from inferry.sections import TelemetrySection
 from inferry.telemetry import get_logger
 from inferry.unix_sockets import listen_at
-
-T = TypeVar("T")
 
 _LONGEST_PAUSE_S = 60.0
 _CHECK_S = 10.0
@@ -342,7 +340,7 @@ class Deployment:
             options = RuntimeOptions(threads=shop.cores.total, cache_dir=cache_dir)
             try:
                 async with asyncio.timeout(_PREPARE_S):
-                    child, _ = await self._order(PREPARE, source, options, listening, read=bytes)
+                    child, _ = await self._order(PREPARE, source, options, listening)
             except TimeoutError as error:
                 raise UnusableModel(
                     f"The model [{source.name}] cannot be used: to convert it took more than"
@@ -367,21 +365,20 @@ class Deployment:
             precision=shop.precision,  # type: ignore[arg-type]  # checked with the configuration
             cache_dir=shop.cache_of(source),
         )
-        return await self._order(LOAD, source, options, listening, read=_facts_of)
+        child, answer = await self._order(LOAD, source, options, listening)
+        try:
+            return child, msgspec.msgpack.decode(answer, type=ModelFacts)
+        except msgspec.MsgspecError as error:
+            await child.end()
+            raise InternalError(
+                f"the worker of the deployment [{self.spec.deployment_id}] answers what cannot be "
+                "read"
+            ) from error
 
     async def _order(
-        self,
-        name: str,
-        source: ModelSource,
-        options: RuntimeOptions,
-        listening: socket.socket,
-        *,
-        read: Callable[[bytes], T],
-    ) -> tuple[Child, T]:
-        """Start a worker and give it its order; one that does not carry it out is ended.
-
-        read: makes sense of what it answers.
-        """
+        self, name: str, source: ModelSource, options: RuntimeOptions, listening: socket.socket
+    ) -> tuple[Child, bytes]:
+        """Start a worker and give it its order; one that does not carry it out is ended."""
         shop = self._workshop
         order = Load(
             source,
@@ -404,15 +401,9 @@ class Deployment:
         shop.nursery.start(_release_with(child, shop.cores, holder))
         self._loading_child = child
         try:
-            answer = await child.peer.call(name, encode_load(order))
-            return child, read(answer)
+            return child, await child.peer.call(name, encode_load(order))
         except BaseException as error:
             await child.end()
-            if isinstance(error, msgspec.MsgspecError):
-                raise InternalError(
-                    f"the worker of the deployment [{self.spec.deployment_id}] answers what cannot "
-                    "be read"
-                ) from error
             if isinstance(error, ChannelClosed):
                 await self._note_forbidden_call(child)
                 raise InternalError(
@@ -529,10 +520,6 @@ def _lending(cores: Cores, holder: Holder) -> Mapping[str, Handler]:
         return b""
 
     return {LEASE: lease, HURRY: hurry, GIVE_BACK: give_back}
-
-
-def _facts_of(answer: bytes) -> ModelFacts:
-    return msgspec.msgpack.decode(answer, type=ModelFacts)
 
 
 async def _release_with(child: Child, cores: Cores, holder: Holder) -> None:
