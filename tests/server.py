@@ -106,11 +106,17 @@ class Server:
     def connections(self, each: int = 2, *, processes: int = 2) -> list[Connection]:
         """Open connections until `each` lead to every one of the API processes."""
         found: dict[str, list[Connection]] = {}
-        for _ in range(2000):
+        give_up_at = time.monotonic() + WAIT_S
+        while time.monotonic() < give_up_at:
             connection = self.connect()
-            found.setdefault(connection.call("GET", "/").process, []).append(connection)
-            if len(found) == processes and min(map(len, found.values())) >= each:
-                return [one for several in found.values() for one in several[:each]]
+            reached = found.setdefault(connection.call("GET", "/").process, [])
+            if len(reached) < each:
+                reached.append(connection)
+            else:
+                self._connections.remove(connection)
+                connection.close()
+            if len(found) == processes and min(map(len, found.values())) == each:
+                return [one for several in found.values() for one in several]
         raise AssertionError(f"reached only {len(found)} of {processes} processes")
 
     def api_processes(self) -> list[psutil.Process]:

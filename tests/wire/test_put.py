@@ -313,13 +313,13 @@ def test_row_062_nothing_is_stored_when_the_validation_call_fails(wire):
 
 def test_row_063_an_endpoint_whose_model_does_not_start_is_rolled_back(wire):
     inference_id = new_id()
-    settings = {"model_id": ".elser_model_2", "num_allocations": 1, "num_threads": 1}
+    settings = {"model_id": ".rerank-v1", "num_allocations": 1, "num_threads": 1}
     body = {"service": "elasticsearch", "service_settings": settings}
 
-    reply = wire.put(f"/_inference/sparse_embedding/{inference_id}", body)
+    reply = wire.put(f"/_inference/rerank/{inference_id}", body)
 
     assert reply.status == 404
-    assert "inferry models pull .elser_model_2" in reply.json["error"]["reason"]
+    assert "inferry models pull .rerank-v1" in reply.json["error"]["reason"]
     assert wire.get(f"/_inference/{inference_id}").status == 404
 
 
