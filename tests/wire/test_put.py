@@ -323,6 +323,13 @@ def test_row_063_an_endpoint_whose_model_does_not_start_is_rolled_back(wire):
     assert wire.get(f"/_inference/{inference_id}").status == 404
 
 
+@pytest.mark.parametrize("service", [[], {}, 7, None], ids=str)
+def test_a_service_that_is_no_name_is_refused_where_the_type_depends_on_it(wire, service):
+    reply = wire.put(f"/_inference/{new_id()}", {"service": service, "service_settings": {}})
+
+    assert reply.status == 400
+
+
 def test_row_064_without_validation_the_provider_is_not_called(tuned):
     wire = tuned(INFERRY_INFERENCE__SKIP_VALIDATE_AND_START="true")
     before = len(wire.provider.requests)

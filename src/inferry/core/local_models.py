@@ -78,7 +78,9 @@ class LocalModels:
         """Give what the model does that the body of a PUT names, as far as that is known."""
         settings = body.get("service_settings")
         service = body.get("service")
-        if service not in LOCAL_SERVICES or not isinstance(settings, dict):
+        if not isinstance(service, str) or not isinstance(settings, dict):
+            return None
+        if service not in LOCAL_SERVICES:
             return None
         if service == "elser":
             return TaskType.SPARSE_EMBEDDING
