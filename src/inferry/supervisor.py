@@ -48,6 +48,7 @@ from inferry.errors import InferenceError, InternalError, StoreFailure
 from inferry.fleet import Fleet, Launch
 from inferry.modeling import GRAPHS_DIRECTORY
 from inferry.models.library import open_library
+from inferry.models.supply import Supply
 from inferry.outbound.client import open_client
 from inferry.outbound.limiter import Buckets
 from inferry.process_limits import allow_descriptors
@@ -329,6 +330,7 @@ class _Supervisor:
             deployments=engine.pool,
             files=self._uploads,
             incoming=incoming_of(config),
+            supply=engine.supply,
             nursery=jobs,
             starts=engine.starts,
             skip_validation=config.inference.skip_validate_and_start,
@@ -345,9 +347,11 @@ class _Engine:
     def __init__(self, config: Config, fleet: Fleet, audit: AuditLog | None) -> None:
         keepers, self.starts = Nursery(), Nursery()
         directory = config.data_dir
+        library = open_library(config, os.environ)
+        self.supply = Supply(library, directory / GRAPHS_DIRECTORY)
         self.pool = Pool(
             Workshop(
-                library=open_library(config, os.environ),
+                library=library,
                 publish=fleet.publish,
                 nursery=keepers,
                 cores=Cores(config.engine.threads or len(os.sched_getaffinity(0))),
@@ -363,7 +367,7 @@ class _Engine:
             )
         )
         # Starts end first: what is cut off is no failure, and goes on with the next server.
-        self._parts = (keepers, self.pool, self.starts)
+        self._parts = (keepers, self.pool, self.starts, self.supply)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> _Engine:
