@@ -42,8 +42,8 @@ from inferry.core.runners.compose import compose_probe
 from inferry.crashes import leave_no_values
 from inferry.domain import Deadline, Endpoint, Result
 from inferry.engine.cores import Cores
-from inferry.engine.deployment import Workshop
 from inferry.engine.pool import Pool
+from inferry.engine.workshop import Workshop
 from inferry.errors import InferenceError, InternalError, StoreFailure
 from inferry.fleet import Fleet, Launch
 from inferry.modeling import GRAPHS_DIRECTORY
