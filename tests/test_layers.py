@@ -1,6 +1,6 @@
 """The architecture, held by reading every module's imports.
 
-L4  app, supervisor, model_worker, cli/, __main__    import anything
+L4  app, supervisor, writers, model_worker, cli/, __main__    import anything
 L3  api/                                             core, security.gate, L0
 L2  core/                                            L0
 L1  services/ outbound/ models/ engine/ store/ security/    L0, and never each other
@@ -23,7 +23,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src"
 
-CONSTRUCTORS = ("app", "supervisor", "model_worker", "cli", "__main__")
+CONSTRUCTORS = ("app", "supervisor", "writers", "model_worker", "cli", "__main__")
 L1 = ("services", "outbound", "models", "engine", "store", "security")
 
 # Where each package from elsewhere may be imported; a path ending in / is a folder.
