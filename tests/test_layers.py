@@ -50,7 +50,7 @@ VENDORS = {
     "tokenizers": ("models/tokenizers.py", "models/torchscript/"),
     "torch": ("engine/runtimes/", "models/graphs/"),
     "typer": ("cli/",),
-    "uvicorn": ("app.py", "supervisor.py", "api/http/protocol.py", "api/http/answers.py"),
+    "uvicorn": ("app.py", "api/http/"),
     "uvloop": ("app.py", "model_worker.py", "supervisor.py"),
     "yarl": ("egress.py", "outbound/"),
 }
