@@ -30,7 +30,8 @@ def footprint_of(pid: int) -> Footprint:
 def excess_of(footprint: Footprint, *, memory_limit: int, cores: int) -> str | None:
     """Say what is too much, None if nothing is. memory_limit: bytes, 0 for no limit."""
     if 0 < memory_limit < footprint.resident_bytes:
-        return f"[{footprint.resident_bytes}] bytes are above [engine.memory_limit]"
+        resident = footprint.resident_bytes
+        return f"it is above [engine.memory_limit], with [{resident}] of [{memory_limit}] bytes"
     if footprint.threads > _MOST_THREADS + _MOST_THREADS_PER_CORE * cores:
         return f"it starts threads without end, [{footprint.threads}] so far"
     return None
