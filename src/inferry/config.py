@@ -17,8 +17,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from inferry.config_keys import MASK, is_secret, key_of, kind_of
 from inferry.errors import InferenceError
-from inferry.sections import MASK, Config, Section, is_loopback, is_secret, key_of, kind_of
+from inferry.hosts import is_loopback
+from inferry.sections import Config, Section
 
 __all__ = ["Config", "InvalidConfig", "Loaded", "Setting", "is_loopback", "load_config"]
 
