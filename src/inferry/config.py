@@ -313,6 +313,7 @@ def _parse(one: _Given, hint: Any) -> object:
 
 def _check(config: Config) -> None:
     """Refuse what is wrong between keys. Raises InvalidConfig."""
+    _check_ability(config)
     server = config.server
     if (server.tls_cert is None) != (server.tls_key is None):
         raise InvalidConfig("[server.tls_cert] and [server.tls_key] go together")
@@ -332,3 +333,14 @@ def _check(config: Config) -> None:
             f"[server.host] is [{server.host}]: set [server.tls_cert] and [server.tls_key], "
             "or [server.allow_plaintext] if something in front speaks TLS"
         )
+
+
+def _check_ability(config: Config) -> None:
+    """Refuse values that are meant for later versions: else they would do nothing, silently."""
+    for is_asked, key, ability in (
+        (config.engine.kind != "local", "engine.kind", "runs models on this host only"),
+        (config.engine.device != "cpu", "engine.device", "runs models on processors only"),
+        (config.redis.url is not None, "redis.url", "shares nothing between hosts"),
+    ):
+        if is_asked:
+            raise InvalidConfig(f"[{key}] cannot be set yet: this version {ability}")

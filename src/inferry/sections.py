@@ -109,23 +109,29 @@ class StoreSection(Section, frozen=True):
 
     url: Annotated[
         Secret | None,
-        Meta(description="SQLAlchemy URL; without it a SQLite file in `server.data_dir`."),
+        Meta(description="SQLAlchemy URL of an SQLite file; without it one in `server.data_dir`."),
     ] = None
 
 
 class RedisSection(Section, frozen=True):
-    """Limits and cache shared by several hosts (extra `redis`)."""
+    """Limits and cache shared by several hosts: not in this version."""
 
-    url: Annotated[Secret | None, Meta(description="URL of a Redis or Valkey server.")] = None
+    url: Annotated[
+        Secret | None, Meta(description="URL of a Redis or Valkey server; refused by this version.")
+    ] = None
 
 
 class EngineSection(Section, frozen=True):
     """How local models run (extra `local`)."""
 
     kind: Annotated[
-        Literal["local", "ray"], Meta(description="Workers on this host, or a Ray cluster.")
+        Literal["local", "ray"],
+        Meta(description="Workers on this host; `ray` is refused by this version."),
     ] = "local"
-    device: Annotated[Literal["cpu", "cuda"], Meta(description="Where models run.")] = "cpu"
+    device: Annotated[
+        Literal["cpu", "cuda"],
+        Meta(description="Where models run; `cuda` is refused by this version."),
+    ] = "cpu"
     precision: Annotated[
         Literal["auto", "f32", "bf16", "int8"],
         Meta(description="Arithmetic; `auto` is bf16 where the processor has it, else f32."),
