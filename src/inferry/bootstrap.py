@@ -28,6 +28,7 @@ _INHERITED = (
     *("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "HOME", "NO_COLOR", "PYTHONPATH", "PYTHONUTF8"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
+LOCAL_KEY_FILE = "local-api-key"
 _LOCK_FILE = "lock"
 _PORT_PATIENCE_S = 3.0
 """How long children of a server that was killed may take to let go of its port."""
