@@ -89,11 +89,14 @@ def test_a_package_comes_while_nobody_waits_and_only_once(server, site):
         answers = [*pool.map(lambda _: put(server, "slow"), range(4))]
     assert site.held.wait(30)
     shown = show(server, "slow")
+    stats = server.call("GET", "/_ml/trained_models/.slow/_stats")
     site.hold.set()
     server.wait_until(is_whole(server, "slow"))
 
     assert sorted(one.status for one in answers) == [200, 400, 400, 400]
     assert shown["fully_defined"] is False
+    assert stats.headers["x-inferry-progress"].startswith(".slow ")
+    assert "deployment_stats" not in stats.json["trained_model_stats"][0]
     assert site.asked.count("slow.pt") == 1
 
 
@@ -232,6 +235,28 @@ def test_a_download_that_a_crash_cut_off_goes_on_with_the_next_server(tmp_path):
     assert len(site.asked) == 3
     assert site.asked[-1].startswith("elser_model_2.pt bytes=")
     assert [one.read_bytes() for one in tmp_path.glob("data/models/packages/*/*.pt")] == [MODULE]
+
+
+def test_an_endpoint_whose_model_a_crash_cut_off_goes_on_too(tmp_path):
+    """Its package is no TorchScript module: with the whole of it the endpoint is undone."""
+    path = "/_inference/sparse_embedding/e"
+    body = {"service": "elser", "service_settings": {"num_allocations": 1, "num_threads": 1}}
+    with serve_packages(package_files("elser_model_2")) as site:
+        site.hold.clear()
+        environment = {"INFERRY_MODELS__REPOSITORY": site.url}
+        with run_server(tmp_path / "data", environment=environment) as first:
+            assert first.call("PUT", f"{path}?timeout=1s", body).status == 408
+            assert site.held.wait(30)
+            first.kill()
+
+        with run_server(tmp_path / "data", environment=environment) as second:
+            cut_off = second.call("GET", path)
+            site.hold.set()
+            second.wait_until(lambda: second.call("GET", path).status == 404)
+
+    assert cut_off.json["service"] == "elser"
+    assert [one.read_bytes() for one in tmp_path.glob("data/models/packages/*/*.pt")] == [MODULE]
+    assert "is no TorchScript archive" in second.log.read_text()
 
 
 def test_a_disk_that_takes_no_more_leaves_nothing_and_the_server_alive(tmp_path):

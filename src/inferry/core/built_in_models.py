@@ -88,6 +88,10 @@ class BuiltInModels:
             if record.is_built_in and not record.is_whole:
                 self._begin(model_id, {}, record.created_by)
 
+    def progress(self) -> dict[str, str]:
+        """Tell of each model that comes how far it is."""
+        return self._supply.progress()
+
     async def remove(self, record: TrainedModelRecord) -> None:
         """Delete the files of a model that is no longer listed, unless another one has them."""
         others = (one.definition for one in self._ledger.trained_models.values())

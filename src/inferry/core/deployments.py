@@ -23,7 +23,7 @@ from inferry.core.deployment_settings import (
 )
 from inferry.core.ledger import Ledger
 from inferry.core.preconfigured import RESERVED_IDS
-from inferry.deployment_stats import DeploymentStats
+from inferry.deployment_stats import HostStats
 from inferry.domain import Deadline
 from inferry.errors import (
     BadRequest,
@@ -131,9 +131,9 @@ class DeploymentWriter:
             await self._deployments.scale(spec)
         return self._deployments.find(deployment_id) or current
 
-    async def stats(self, _: FetchStats) -> list[DeploymentStats]:
-        """Tell what every deployment has done."""
-        return await self._deployments.stats()
+    async def stats(self, _: FetchStats) -> HostStats:
+        """Tell what every deployment has done, and how far downloads are."""
+        return HostStats(await self._deployments.stats(), self._built_in.progress())
 
     def resume(self) -> None:
         """Start what was started before this server, and go on with what had not run yet."""
