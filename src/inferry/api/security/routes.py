@@ -6,6 +6,7 @@ needs is the gate's to know.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -221,7 +222,7 @@ class SecurityCalls:
 
     async def check_privileges(self, request: Request) -> Answer:
         """Answer, per privilege that the body names, whether the caller has it."""
-        asked = read_body(request.body, PrivilegesBody, "has_privileges")
+        asked = await request.read(partial(read_body, kind=PrivilegesBody, call="has_privileges"))
         if not (asked.cluster or asked.index or asked.application):
             raise InvalidRequest.of(["must specify at least one privilege"])
         rights = request.principal.rights
@@ -255,7 +256,7 @@ class SecurityCalls:
 
     async def create_api_key(self, request: Request) -> Answer:
         """Make a key of the caller's."""
-        body = read_body(request.body, ApiKeyBody, "create_api_key")
+        body = await request.read(partial(read_body, kind=ApiKeyBody, call="create_api_key"))
         limits = body.role_descriptors or {}
         key: NewApiKey = await self._writer.submit(
             CreateApiKey(
@@ -296,7 +297,9 @@ class SecurityCalls:
 
     async def invalidate_api_keys(self, request: Request) -> Answer:
         """End the keys that the body names; those of others only for who may."""
-        body = read_body(request.body, InvalidationBody, "invalidate_api_key")
+        body = await request.read(
+            partial(read_body, kind=InvalidationBody, call="invalidate_api_key")
+        )
         if body.id is not None and body.ids is not None:
             raise IllegalArgument("Must use either [id] or [ids], not both at the same time")
         criteria = KeyCriteria(
@@ -346,7 +349,7 @@ class SecurityCalls:
     async def put_user(self, request: Request) -> Answer:
         """Create or replace a user."""
         username = request.path_values["username"]
-        body = read_body(request.body, UserBody, "put_user")
+        body = await request.read(partial(read_body, kind=UserBody, call="put_user"))
         if body.username is not None and body.username != username:
             raise IllegalArgument(
                 f"username in source [{body.username}] does not match the username provided "
@@ -376,7 +379,7 @@ class SecurityCalls:
         # A key acts for its owner, but does not know the owner's password.
         if principal.kind != "realm" or username != principal.username:
             self._gate.authorize(principal, _CHANGE_PASSWORD)
-        body = read_body(request.body, PasswordBody, "change_password")
+        body = await request.read(partial(read_body, kind=PasswordBody, call="change_password"))
         await self._writer.submit(SetPassword(username, body.password, body.password_hash))
         return _answer({})
 
@@ -405,7 +408,7 @@ class SecurityCalls:
 
     async def put_role(self, request: Request) -> Answer:
         """Create or replace a role."""
-        body = read_body(request.body, RoleBody, "put_role")
+        body = await request.read(partial(read_body, kind=RoleBody, call="put_role"))
         created = await self._writer.submit(PutRole(request.path_values["name"], body.descriptor()))
         return _answer({"role": {"created": created}})
 
