@@ -14,6 +14,7 @@ from inferry.concurrency import (
     SingleFlight,
     first_of,
     run_all,
+    run_some,
     time_limit,
     within,
 )
@@ -51,6 +52,41 @@ class Work:
 async def test_results_come_in_the_order_of_the_work() -> None:
     assert await run_all(give(number) for number in range(5)) == [0, 1, 2, 3, 4]
     assert await run_all([]) == []
+
+
+async def test_some_at_a_time_are_made_as_others_end_and_give_results_in_order() -> None:
+    running, most = 0, 0
+
+    async def count(number: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        for _ in range(number % 4):
+            await asyncio.sleep(0)
+        running -= 1
+        return number
+
+    assert await run_some(map(count, range(50)), at_most=3) == list(range(50))
+    assert most == 3
+    assert await run_some([], at_most=3) == []
+
+
+async def test_the_first_error_of_some_ends_the_others_and_no_more_are_made() -> None:
+    made: list[int] = []
+
+    async def take_turns(number: int) -> int:
+        await asyncio.sleep(0)
+        return await (fail() if number == 10 else give(number))
+
+    def work():
+        for number in range(50):
+            made.append(number)
+            yield take_turns(number)
+
+    with pytest.raises(BadRequest):
+        await run_some(work(), at_most=2)
+
+    assert len(made) < 20
 
 
 async def test_the_first_error_is_raised_as_itself_and_cancels_the_rest() -> None:

@@ -31,6 +31,7 @@ _INHERITED = (
 # What is freed goes back to the system. The C library raises its threshold with the first large
 # body, and keeps the next ones: a few at once, and a process holds hundreds of megabytes for good.
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_ARENA_MAX": "2"}
+LOCAL_KEY_FILE = "local-api-key"
 _LOCK_FILE = "lock"
 _PORT_PATIENCE_S = 3.0
 """How long children of a server that was killed may take to let go of its port."""

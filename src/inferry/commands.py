@@ -203,11 +203,15 @@ class DeleteReference(Command, frozen=True):
 
 
 class PutTrainedModel(Command, frozen=True):
-    """Create a model whose parts come later. The reply is the stored record."""
+    """Create a model whose parts come later, or download a built-in one. The reply is the record.
+
+    wait_for_completion: of the download.
+    """
 
     Reply: ClassVar[Any] = TrainedModelRecord
     model_id: str
     body: dict[str, Any]
+    wait_for_completion: bool = False
     actor: str | None = None
 
     def __repr__(self) -> str:

@@ -29,6 +29,19 @@ async def run_all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     return [task.result() for task in tasks]
 
 
+async def run_some(work: Iterable[Coroutine[Any, Any, T]], *, at_most: int) -> list[T]:
+    """Do the same, but with no more than so many at once; `work` is taken as they end."""
+    results: dict[int, T] = {}
+    numbered = enumerate(work)
+
+    async def take() -> None:
+        for number, one in numbered:
+            results[number] = await one
+
+    await run_all(take() for _ in range(at_most))
+    return [results[number] for number in range(len(results))]
+
+
 def _first_leaf(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     first = errors.exceptions[0]
     return _first_leaf(first) if isinstance(first, BaseExceptionGroup) else first
