@@ -180,7 +180,7 @@ class _Deployments:
 
     async def start(self, request: Request) -> Answer:
         """Start a deployment and wait for it."""
-        given = _given(request, _START)
+        given = await _given(request, _START)
         timeout_s, timeout = parse_timeout(str(given.pop("timeout", "20s")))
         wait_for = _one_of("wait_for", str(given.pop("wait_for", "started")), _WAIT_FOR)
         priority = _one_of("priority", str(given.pop("priority", "normal")).lower(), _PRIORITIES)
@@ -197,7 +197,7 @@ class _Deployments:
 
     async def stop(self, request: Request) -> Answer:
         """Stop deployments."""
-        given = _given(request, _STOP)
+        given = await _given(request, _STOP)
         command = StopModel(
             request.path_values["model_id"],
             allow_no_match=given.get("allow_no_match") is not False,
@@ -209,7 +209,7 @@ class _Deployments:
 
     async def update(self, request: Request) -> Answer:
         """Change the allocations of a deployment."""
-        given = _given(request, _UPDATE)
+        given = await _given(request, _UPDATE)
         if (text := given.pop("timeout", None)) is not None:
             parse_timeout(str(text))
         deployment_id = request.path_values["model_id"]
@@ -276,12 +276,11 @@ class _Deployments:
         return Answer(msgspec.json.encode(shown))
 
 
-def _given(request: Request, shape: Shape) -> dict[str, Any]:
+async def _given(request: Request, shape: Shape) -> dict[str, Any]:
     """Give what stands in the query and the body; the query wins. Raises `BadRequest`."""
     body: dict[str, Any] = {}
     if request.body:
-        body = parse_object(request.body)
-        check_body(request.body, body, shape)
+        body = await request.read(partial(_read, shape=shape))
     given = {name: value for name, value in body.items() if value is not None}
     for name in request.query:
         field = _OLDER_NAMES.get(name, name)
@@ -295,6 +294,12 @@ def _progress(downloads: Mapping[str, str], shown: Iterable[str]) -> dict[str, s
     known = dict.fromkeys(shown)
     told = "; ".join(f"{one} {downloads[one]}" for one in known if one in downloads)
     return {"X-Inferry-Progress": told[:_MAX_HEADER]} if told else {}
+
+
+def _read(content: bytes, *, shape: Shape) -> dict[str, Json]:
+    body = parse_object(content)
+    check_body(content, body, shape)
+    return body
 
 
 def _value(query: Mapping[str, str], name: str, kind: object) -> Json:

@@ -214,8 +214,7 @@ class _TrainedModels:
         """Create a model."""
         model_id = request.path_values["model_id"]
         check_model_id(model_id.removeprefix("."))
-        body = parse_object(request.body)
-        check_body(request.body, body, TRAINED_MODEL)
+        body = await request.read(_read_model)
         waits = parse_flag(request.query, "wait_for_completion")
         command = PutTrainedModel(model_id, body, waits, actor_of(request))
         return Answer(msgspec.json.encode(_shown(await self._writer.submit(command))))
@@ -280,6 +279,12 @@ class _TrainedModels:
     def _stage_vocabulary(self, content: bytes) -> tuple[StagedFile, VocabularyBody]:
         body = _decode(content, VocabularyBody, VOCABULARY)
         return self._incoming.stage(msgspec.json.encode(body)), body
+
+
+def _read_model(content: bytes) -> dict[str, Json]:
+    body = parse_object(content)
+    check_body(content, body, TRAINED_MODEL)
+    return body
 
 
 def _shown(record: TrainedModelRecord) -> TrainedModelAnswer:
