@@ -117,6 +117,8 @@ ES9 := $(CLIENTS)/elasticsearch9/.elasticsearch-9.5.1
 ES8 := $(CLIENTS)/elasticsearch8/.elasticsearch-8.19.3
 OPENAI := $(CLIENTS)/openai/.openai-3.54.0
 ELAND := $(CLIENTS)/eland/.eland-9.2.0
+LANGCHAIN := $(CLIENTS)/langchain/.langchain-elasticsearch-1.0.0
+LLAMA_INDEX := $(CLIENTS)/llama_index/.llama-index-embeddings-elasticsearch-0.6.0
 JS_DIR := tests/clients/js
 JS := $(JS_DIR)/node_modules/.package-lock.json
 
@@ -135,6 +137,12 @@ $(ES8):
 $(OPENAI):
 	$(call install_client,openai==3.54.0)
 
+$(LANGCHAIN):
+	$(call install_client,langchain-elasticsearch==1.0.0)
+
+$(LLAMA_INDEX):
+	$(call install_client,llama-index-embeddings-elasticsearch==0.6.0)
+
 # PyTorch's build for processors first, as above. Without its dependencies, since it pins older ones.
 $(ELAND):
 	$(PYTHON) -m venv $(@D)
@@ -149,7 +157,7 @@ $(JS): $(JS_DIR)/package.json $(JS_DIR)/package-lock.json
 	@if command -v npm >/dev/null; then cd $(JS_DIR) && npm ci --silent --no-audit --no-fund; \
 	else echo "npm is not here: the JavaScript clients are skipped" >&2; fi
 
-clients: $(ES9) $(ES8) $(OPENAI) $(ELAND) $(JS)
+clients: $(ES9) $(ES8) $(OPENAI) $(LANGCHAIN) $(LLAMA_INDEX) $(ELAND) $(JS)
 
 # Servers of others that ours calls, 1.6 GB; what cannot be installed has its tests skipped.
 INFINITY := $(CLIENTS)/infinity/.infinity-0.0.78

@@ -1,16 +1,20 @@
 """The one place where tasks are made: results, errors and cancellation of what runs together."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from inferry.concurrency import (
+    Aside,
     IdleLimit,
     Nursery,
     SingleFlight,
     first_of,
     run_all,
+    run_some,
     time_limit,
     within,
 )
@@ -48,6 +52,41 @@ class Work:
 async def test_results_come_in_the_order_of_the_work() -> None:
     assert await run_all(give(number) for number in range(5)) == [0, 1, 2, 3, 4]
     assert await run_all([]) == []
+
+
+async def test_some_at_a_time_are_made_as_others_end_and_give_results_in_order() -> None:
+    running, most = 0, 0
+
+    async def count(number: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        for _ in range(number % 4):
+            await asyncio.sleep(0)
+        running -= 1
+        return number
+
+    assert await run_some(map(count, range(50)), at_most=3) == list(range(50))
+    assert most == 3
+    assert await run_some([], at_most=3) == []
+
+
+async def test_the_first_error_of_some_ends_the_others_and_no_more_are_made() -> None:
+    made: list[int] = []
+
+    async def take_turns(number: int) -> int:
+        await asyncio.sleep(0)
+        return await (fail() if number == 10 else give(number))
+
+    def work():
+        for number in range(50):
+            made.append(number)
+            yield take_turns(number)
+
+    with pytest.raises(BadRequest):
+        await run_some(work(), at_most=2)
+
+    assert len(made) < 20
 
 
 async def test_the_first_error_is_raised_as_itself_and_cancels_the_rest() -> None:
@@ -263,3 +302,50 @@ def task() -> asyncio.Task[object]:
     found = asyncio.current_task()
     assert found is not None
     return found
+
+
+@pytest.fixture
+def aside():
+    opened = Aside()
+    yield opened
+    opened.close()
+
+
+async def test_what_is_done_aside_gives_its_result_or_its_error(aside):
+    assert await aside.run(threading.get_ident) != threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        await aside.run(lambda: 1 // 0)
+
+
+async def test_what_is_done_aside_takes_a_sixth_of_the_time(aside):
+    def toil() -> float:
+        started = time.thread_time()
+        while time.thread_time() - started < 0.01:
+            pass
+        return time.thread_time() - started
+
+    started = time.monotonic()
+    toiled = await run_all(aside.run(toil) for _ in range(6))
+
+    assert time.monotonic() - started > 5 * 5 * min(toiled)
+
+
+async def test_what_nobody_waits_for_any_more_is_not_done_aside(aside):
+    began, go_on, done = threading.Event(), threading.Event(), []
+
+    def hold() -> None:
+        began.set()
+        go_on.wait()
+
+    async with Nursery() as nursery:
+        first = nursery.start(aside.run(hold))
+        await asyncio.to_thread(began.wait)
+        second = nursery.start(aside.run(lambda: done.append(1)))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.wait([second])
+        go_on.set()
+        await first
+
+    await aside.run(int)
+    assert not done

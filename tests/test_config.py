@@ -277,6 +277,18 @@ def test_a_wrong_secret_is_not_quoted(tmp_path):
             {"INFERRY_SERVER__TLS_CERT": "/x"},
             "[server.tls_cert] and [server.tls_key] go together",
         ),
+        (
+            {"INFERRY_ENGINE__DEVICE": "cuda"},
+            "[engine.device] cannot be set yet: this version runs models on processors only",
+        ),
+        (
+            {"INFERRY_ENGINE__KIND": "ray"},
+            "[engine.kind] cannot be set yet: this version runs models on this host only",
+        ),
+        (
+            {"INFERRY_REDIS__URL": "redis://127.0.0.1"},
+            "[redis.url] cannot be set yet: this version shares nothing between hosts",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_its_origin(tmp_path, environment, message):

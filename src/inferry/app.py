@@ -11,11 +11,10 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import msgspec
 import uvicorn
@@ -24,12 +23,15 @@ from inferry import __version__
 from inferry.api.application import Application
 from inferry.api.cluster import ClusterIdentity, cluster_routes
 from inferry.api.docs_page import docs_routes
+from inferry.api.door import Door
 from inferry.api.elastic.errors import render_error
 from inferry.api.elastic.routes import elastic_routes
 from inferry.api.extensions import extension_routes
 from inferry.api.health import health_routes
 from inferry.api.http.protocol import HttpLimits, protocol_factory
+from inferry.api.http.reading import Reading
 from inferry.api.http.request_body import BodyLimits
+from inferry.api.http.server import HttpServer
 from inferry.api.openai.routes import openai_routes
 from inferry.api.openapi import openapi_routes
 from inferry.api.security.routes import security_routes
@@ -52,7 +54,7 @@ from inferry.core.trained_model_catalogue import TrainedModelCatalogue
 from inferry.crashes import leave_no_values
 from inferry.domain import Json
 from inferry.engine.client import LocalEngine
-from inferry.errors import InternalError, ShuttingDown
+from inferry.errors import InternalError
 from inferry.fleet import BEGIN, DRAIN, LOAD, PUBLISH, SERVE, WARN
 from inferry.ipc import Handler, Peer, RemoteWriter, decode_changes, open_peer
 from inferry.outbound.client import open_client
@@ -61,7 +63,7 @@ from inferry.protocols import Writer
 from inferry.records import Change
 from inferry.request_log import RequestLog
 from inferry.security.audit import Refusals
-from inferry.security.gate import CredentialGate, Gate, OpenGate, Principal
+from inferry.security.gate import CredentialGate, Gate, OpenGate
 from inferry.security.lockouts import Lockouts
 from inferry.security.users import Passwords
 from inferry.service import Service
@@ -74,45 +76,9 @@ _FLUSH_METRICS_S = 1.0
 _GC_THRESHOLD = (20_000, 20, 50)
 """The default looks for cycles at every third request, and each time through all that are open."""
 _LOOK_AT_CERTIFICATE_S = 5.0
-_HANDSHAKE_S = 10.0
+_SWITCH_S = 0.0005  # a thread that reads a body hands Python's lock back no later
 _CUT_OFF_S = 1
 """What requests get to end that are still running when the drain timeout is over."""
-
-
-class Door:
-    """The gate, until it is shut because the server ends: then nobody enters any more.
-
-    warning: why requests are not welcome although they are still taken, empty without a reason.
-    """
-
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
-        self._is_shut = False
-        self.warning = ""
-
-    def shut(self) -> None:
-        """Refuse new requests; health is answered without a gate."""
-        self._is_shut = True
-
-    def why_not_ready(self) -> str | None:
-        """Say why requests are not welcome, None while they are."""
-        return "the server is shutting down" if self._is_shut else self.warning or None
-
-    def authenticate(
-        self, headers: Mapping[str, str], uri: str, *, address: str
-    ) -> Coroutine[Any, Any, Principal]:
-        """Ask the gate. Raises `ShuttingDown`."""
-        if self._is_shut:
-            raise ShuttingDown("the server is shutting down, send the request to another one")
-        return self._gate.authenticate(headers, uri, address=address)
-
-    def recall(self, headers: Mapping[str, str]) -> Principal | None:
-        """Ask the gate; nobody is known any more once it is shut."""
-        return None if self._is_shut else self._gate.recall(headers)
-
-    def authorize(self, principal: Principal, action: str) -> None:
-        """Ask the gate."""
-        self._gate.authorize(principal, action)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,61 +106,6 @@ class Parts:
         self.engine.apply(changes)
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn's server, on sockets that exist and without signals, which the supervisor handles."""
-
-    def __init__(self, config: uvicorn.Config, sockets: Sequence[socket.socket]) -> None:
-        super().__init__(config)
-        self._sockets = list(sockets)
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone."""
-        yield
-
-    async def listen(self) -> None:
-        """Accept connections from now on."""
-        config = self.config
-        config.load()
-        self.lifespan = config.lifespan_class(config)
-        protocol: Any = config.http_protocol_class
-        make = partial(
-            protocol,
-            config=config,
-            server_state=self.server_state,
-            app_state=self.lifespan.state,
-        )
-        loop = asyncio.get_running_loop()
-        self.servers = [
-            await loop.create_server(
-                make,
-                sock=one,
-                backlog=config.backlog,
-                ssl=config.ssl,
-                ssl_handshake_timeout=_HANDSHAKE_S if config.ssl else None,
-            )
-            for one in self._sockets
-        ]
-        self.started = True
-
-    async def finish(self, timeout_s: float) -> None:
-        """Let running requests end within `timeout_s`, then close every connection.
-
-        A request that is cut off sees its connection break: an answer would claim an outcome.
-        """
-        running = set(self.server_state.tasks)
-        if running:
-            _, late = await asyncio.wait(running, timeout=timeout_s)
-            for connection in list(self.server_state.connections) if late else ():
-                connection.transport.abort()
-        await self.shutdown(sockets=self._sockets)
-
-    def stop(self) -> None:
-        """Stop accepting, at once and without a word to anybody."""
-        for server in self.servers if self.started else ():
-            server.close()
-
-
 class ApiProcess:
     """What the supervisor calls, see `inferry.fleet`."""
 
@@ -206,7 +117,7 @@ class ApiProcess:
         self._stack = stack
         self._peer: Peer | None = None
         self._parts: Parts | None = None
-        self._server: _Server | None = None
+        self._server: HttpServer | None = None
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
@@ -251,7 +162,7 @@ class ApiProcess:
         gc.enable()
         gc.set_threshold(*_GC_THRESHOLD)
         certificate = certificate_of(parts.config)
-        self._server = _Server(_server_config(parts, certificate), self._sockets)
+        self._server = HttpServer(_server_config(parts, certificate), self._sockets)
         await self._server.listen()
         if certificate is not None:
             self._nursery.start(_follow(certificate))
@@ -307,12 +218,16 @@ async def build(
     routes += health_routes(metrics, door.why_not_ready)
     routes += docs_routes()
     routes += openapi_routes(routes, version=__version__)
+    reading = Reading()
+    stack.callback(reading.close)
     requests = RequestLog(config.telemetry)
     refusals = Refusals(writer.submit, nursery=nursery)
     watch = Watch(requests, refusals.note if config.audit.enabled else None)
     return Parts(
         config=config,
-        application=Application(routes, door, bodies=_body_limits(config), watch=watch),
+        application=Application(
+            routes, door, bodies=_body_limits(config), watch=watch, reading=reading
+        ),
         snapshot=snapshot,
         access=access,
         lockouts=lockouts,
@@ -461,6 +376,7 @@ def main() -> None:
     import uvloop
 
     leave_no_values()
+    sys.setswitchinterval(_SWITCH_S)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     channel, *listening = map(int, sys.argv[1:])

@@ -17,8 +17,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from inferry.config_keys import MASK, is_secret, key_of, kind_of
 from inferry.errors import InferenceError
-from inferry.sections import MASK, Config, Section, is_loopback, is_secret, key_of, kind_of
+from inferry.hosts import is_loopback
+from inferry.sections import Config, Section
 
 __all__ = ["Config", "InvalidConfig", "Loaded", "Setting", "is_loopback", "load_config"]
 
@@ -311,6 +313,7 @@ def _parse(one: _Given, hint: Any) -> object:
 
 def _check(config: Config) -> None:
     """Refuse what is wrong between keys. Raises InvalidConfig."""
+    _check_ability(config)
     server = config.server
     if (server.tls_cert is None) != (server.tls_key is None):
         raise InvalidConfig("[server.tls_cert] and [server.tls_key] go together")
@@ -330,3 +333,14 @@ def _check(config: Config) -> None:
             f"[server.host] is [{server.host}]: set [server.tls_cert] and [server.tls_key], "
             "or [server.allow_plaintext] if something in front speaks TLS"
         )
+
+
+def _check_ability(config: Config) -> None:
+    """Refuse values that are meant for later versions: else they would do nothing, silently."""
+    for is_asked, key, ability in (
+        (config.engine.kind != "local", "engine.kind", "runs models on this host only"),
+        (config.engine.device != "cpu", "engine.device", "runs models on processors only"),
+        (config.redis.url is not None, "redis.url", "shares nothing between hosts"),
+    ):
+        if is_asked:
+            raise InvalidConfig(f"[{key}] cannot be set yet: this version {ability}")

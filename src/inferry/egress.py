@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from yarl import URL
 
 from inferry.errors import BadRequest
-from inferry.sections import is_allowed_host
+from inferry.hosts import is_allowed_host
 
 Address: TypeAlias = IPv4Address | IPv6Address
 

@@ -6,49 +6,14 @@ reference in `docs/configuration.md` is generated from these Structs.
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, get_args, get_type_hints
+from typing import Annotated, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
-# What a value means beyond its type: `kind` decides how text becomes a value.
-Duration: TypeAlias = Annotated[float, Meta(extra={"kind": "duration"})]
-Size: TypeAlias = Annotated[int, Meta(extra={"kind": "size"})]
-FilePath: TypeAlias = Annotated[str, Meta(extra={"kind": "path"})]
-Secret: TypeAlias = Annotated[str, Meta(extra={"kind": "secret"})]
-
-KIB, MIB = 1024, 1024 * 1024
-MASK = "********"
-
-
-def key_of(name: str) -> str:
-    """Name a field as the file does."""
-    return name.removesuffix("_s")
-
-
-def metas_of(hint: object) -> list[Meta]:
-    """List what an annotation says beyond the type, its union members included."""
-    found = [meta for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, Meta)]
-    return [inner for part in get_args(hint) for inner in metas_of(part)] + found
-
-
-def kind_of(hint: object) -> str:
-    """Give `duration`, `size`, `path`, `secret`, or "" for a plain value."""
-    kinds = [meta.extra["kind"] for meta in metas_of(hint) if meta.extra]
-    return str(kinds[0]) if kinds else ""
-
-
-def is_secret(hint: object) -> bool:
-    """Tell whether a field's annotation marks a secret value."""
-    return kind_of(hint) == "secret"
-
-
-def help_of(hint: object) -> str:
-    """Give the sentence that describes a key."""
-    return next(meta.description for meta in reversed(metas_of(hint)) if meta.description)
+from inferry.config_keys import KIB, MASK, MIB, Duration, FilePath, Secret, Size, is_secret, key_of
+from inferry.hosts import is_loopback
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=key_of):
@@ -144,23 +109,29 @@ class StoreSection(Section, frozen=True):
 
     url: Annotated[
         Secret | None,
-        Meta(description="SQLAlchemy URL; without it a SQLite file in `server.data_dir`."),
+        Meta(description="SQLAlchemy URL of an SQLite file; without it one in `server.data_dir`."),
     ] = None
 
 
 class RedisSection(Section, frozen=True):
-    """Limits and cache shared by several hosts (extra `redis`)."""
+    """Limits and cache shared by several hosts: not in this version."""
 
-    url: Annotated[Secret | None, Meta(description="URL of a Redis or Valkey server.")] = None
+    url: Annotated[
+        Secret | None, Meta(description="URL of a Redis or Valkey server; refused by this version.")
+    ] = None
 
 
 class EngineSection(Section, frozen=True):
     """How local models run (extra `local`)."""
 
     kind: Annotated[
-        Literal["local", "ray"], Meta(description="Workers on this host, or a Ray cluster.")
+        Literal["local", "ray"],
+        Meta(description="Workers on this host; `ray` is refused by this version."),
     ] = "local"
-    device: Annotated[Literal["cpu", "cuda"], Meta(description="Where models run.")] = "cpu"
+    device: Annotated[
+        Literal["cpu", "cuda"],
+        Meta(description="Where models run; `cuda` is refused by this version."),
+    ] = "cpu"
     precision: Annotated[
         Literal["auto", "f32", "bf16", "int8"],
         Meta(description="Arithmetic; `auto` is bf16 where the processor has it, else f32."),
@@ -176,6 +147,10 @@ class EngineSection(Section, frozen=True):
     ] = False
 
 
+RepositoryUrl = Annotated[str, Meta(pattern=r"^(?:https?://[^@?#\s]+|file:///[^?#\s]+)$")]
+"""A repository of model packages: no user, no password and no query."""
+
+
 class ModelsSection(Section, frozen=True):
     """Where local models come from (extra `local`)."""
 
@@ -184,10 +159,17 @@ class ModelsSection(Section, frozen=True):
     ] = None
     aliases: Annotated[
         dict[str, str],
-        Meta(description="Model id, built-in or your own, to a hub id or an absolute directory."),
+        Meta(
+            description="Model id, built-in or your own, to a hub id, an absolute directory or the"
+            " URL of a package repository."
+        ),
     ] = {}
     repository: Annotated[
-        str | None, Meta(description="Package repository for ids without an alias.")
+        RepositoryUrl | None,
+        Meta(
+            description="URL of a package repository (`https`, `http`, `file`), for built-in ids"
+            " that come from nowhere else and other ids that begin with a dot.",
+        ),
     ] = None
     allow_download: Annotated[
         Literal["never", "builtin", "any"],
@@ -392,19 +374,3 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Whether private and loopback addresses may be called."""
         allowed = self.outbound.allow_private_networks
         return self.is_on_loopback if allowed is None else allowed
-
-
-def is_allowed_host(host: str, allowed: Iterable[str]) -> bool:
-    """Tell whether `host` is one of `allowed`; `*.example.org` stands for all hosts below it."""
-    rules = (one.lower().rstrip(".") for one in allowed)
-    return any(host.endswith(one[1:]) if one.startswith("*.") else host == one for one in rules)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a listening address is reachable from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

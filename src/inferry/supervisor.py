@@ -13,16 +13,13 @@ import socket
 import sys
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import msgspec
 
-from inferry import __version__
 from inferry.bootstrap import (
     Bootstrap,
     StartRefused,
@@ -30,44 +27,28 @@ from inferry.bootstrap import (
     config_of_children,
     locked,
     prepare_data_dir,
-    read_private,
-    write_private,
 )
-from inferry.commands import Command, NoteFailedLogin, NoteRefusals, TakeTokens
+from inferry.commands import Command, NoteRefusals
 from inferry.concurrency import Nursery, first_of
 from inferry.config import Config, Loaded
-from inferry.core.dry_run import sample_request
-from inferry.core.registry import Registry
-from inferry.core.runners.compose import compose_probe
 from inferry.crashes import leave_no_values
-from inferry.domain import Deadline, Endpoint, Result
 from inferry.engine.cores import Cores
-from inferry.engine.deployment import Workshop
 from inferry.engine.pool import Pool
-from inferry.errors import InferenceError, InternalError, StoreFailure
+from inferry.engine.workshop import Workshop
+from inferry.errors import InferenceError, StoreFailure
 from inferry.fleet import Fleet, Launch
+from inferry.greeting import greeting, tell
 from inferry.modeling import GRAPHS_DIRECTORY
 from inferry.models.library import open_library
-from inferry.outbound.client import open_client
-from inferry.outbound.limiter import Buckets
+from inferry.models.supply import Supply
 from inferry.process_limits import allow_descriptors
-from inferry.protocols import Outbound, Probe
-from inferry.records import ApiKeyRecord, Record
+from inferry.records import Record
 from inferry.security.audit import AuditLog
-from inferry.security.first_start import prepare
-from inferry.security.key_usage import KeyUsages
-from inferry.security.lockouts import FailedLogins
-from inferry.security.users import Passwords
-from inferry.security.vault import open_vault
-from inferry.security.writer import SecurityWriter
-from inferry.service import HttpTask, Service
-from inferry.services.catalog import load_services
-from inferry.store.blobs import incoming_of, uploads_of
 from inferry.store.sql import SqlStore, open_store, sqlite_url
 from inferry.telemetry import clear_metrics_directory, configure_logging, get_logger
 from inferry.tls import certificate_of
+from inferry.writers import Desk, Writers, open_writers
 
-LOCAL_KEY_FILE = "local-api-key"
 _STORE_FILE = "inferry.db"
 _AUDIT_FILE = "audit.log"
 _METRICS_DIRECTORY = "metrics"
@@ -116,31 +97,12 @@ def _bind(config: Config) -> list[socket.socket]:
     return bind(server.host, server.port, only_loopback=not config.auth.enabled)
 
 
-@dataclass(frozen=True, slots=True)
-class _Writers:
-    """What decides about writes. security, logins, usages: None without authentication."""
-
-    registry: Registry
-    security: SecurityWriter | None
-    logins: FailedLogins | None
-    usages: KeyUsages | None
-
-    def records(self) -> Iterator[Record]:
-        """Give every record that is served, as of the first step."""
-        if self.security is not None:
-            yield from self.security.records()
-        if self.logins is not None:
-            yield from self.logins.records()
-        yield from self.registry.records()
-
-
 class _Supervisor:
     """One run of the server, from the first look at the store to the last answer."""
 
     def __init__(self, config: Config, sockets: Sequence[socket.socket]) -> None:
         self._config = config
         self._sockets = sockets
-        self._uploads = uploads_of(config)
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -157,10 +119,21 @@ class _Supervisor:
             audit = self._audit(stack)
             fleet = await stack.enter_async_context(Fleet(await self._launch(store), jobs=jobs))
             engine = await stack.enter_async_context(_Engine(self._config, fleet, audit))
-            writers = await self._writers(store, fleet, engine, jobs, stack)
+            writers = await open_writers(
+                Desk(
+                    self._config,
+                    store,
+                    fleet.publish,
+                    pool=engine.pool,
+                    supply=engine.supply,
+                    starts=engine.starts,
+                    jobs=jobs,
+                ),
+                stack,
+            )
             await first_of(self._start(fleet, writers, engine, audit), self._stop.wait())
             if not self._stop.is_set():
-                _tell(greeting(self._config, self._address, demo=self._demo(engine)))
+                tell(greeting(self._config, self._address, demo=self._demo(engine)))
                 watches = [_watch(store, fleet, engine), engine.pool.watch()]
                 if writers.usages is not None:
                     watches.append(writers.usages.watch())
@@ -212,19 +185,9 @@ class _Supervisor:
         return audit
 
     async def _start(
-        self, fleet: Fleet, writers: _Writers, engine: _Engine, audit: AuditLog | None
+        self, fleet: Fleet, writers: Writers, engine: _Engine, audit: AuditLog | None
     ) -> None:
-        handlers: dict[type[Command], Callable[[Any], Awaitable[Any]]] = {
-            TakeTokens: Buckets().take,
-            **writers.registry.handlers(),
-        }
-        if writers.security is not None:
-            handlers |= writers.security.handlers()
-        if writers.usages is not None:
-            handlers |= writers.usages.handlers()
-        if writers.logins is not None:
-            handlers[NoteFailedLogin] = writers.logins.note
-
+        handlers = writers.handlers()
         if audit is not None:
             handlers[NoteRefusals] = audit.note_refusals
 
@@ -253,91 +216,6 @@ class _Supervisor:
             async with asyncio.timeout(timeout_s):
                 await jobs.drain()
 
-    async def _writers(
-        self,
-        store: SqlStore,
-        fleet: Fleet,
-        engine: _Engine,
-        jobs: Nursery,
-        stack: AsyncExitStack,
-    ) -> _Writers:
-        """Make what carries out commands, with what the store holds."""
-        records = await store.load()
-        security, logins, usages = None, None, None
-        if self._config.auth.enabled:
-            passwords = Passwords()
-            stack.callback(passwords.close)
-            records = await self._first_start(store, records, passwords)
-            security = SecurityWriter(store, fleet.publish, passwords, records=records)
-            logins = FailedLogins(fleet.publish)
-            usages = KeyUsages(store)
-            await usages.load({one.id for one in records if isinstance(one, ApiKeyRecord)})
-        registry = await self._registry(store, fleet, engine, jobs, stack)
-        registry.load(records)
-        await registry.end_rotation()
-        await asyncio.to_thread(self._uploads.sweep, registry.trained_models())
-        return _Writers(registry, security, logins, usages)
-
-    async def _first_start(
-        self, store: SqlStore, records: list[Record], passwords: Passwords
-    ) -> list[Record]:
-        """Make the superuser and the local key if they are missing; give all records."""
-        auth = self._config.auth
-        file = self._config.data_dir / LOCAL_KEY_FILE
-        former_key = read_private(file)
-        first = await prepare(
-            store,
-            records,
-            passwords,
-            admin_user=auth.admin_user,
-            admin_password=auth.admin_password,
-            local_key=former_key,
-        )
-        if first.local_key != former_key:
-            write_private(file, first.local_key)
-        if first.generated_password is not None:
-            # At once: whatever fails later, it is stored and cannot be told again.
-            _tell(f"password of [{auth.admin_user}], shown this once: {first.generated_password}\n")
-        if first.ignores_password:
-            get_logger().warning(
-                "[auth.admin_password] differs from the stored password, which stays; "
-                "change it with `inferry users password`",
-                user=auth.admin_user,
-            )
-        return first.records
-
-    async def _registry(
-        self,
-        store: SqlStore,
-        fleet: Fleet,
-        engine: _Engine,
-        jobs: Nursery,
-        stack: AsyncExitStack,
-    ) -> Registry:
-        config = self._config
-        outbound = await stack.enter_async_context(
-            open_client(config.outbound, allow_private_networks=config.allows_private_networks)
-        )
-        services = load_services()
-        secrets_path = Path(config.secrets.path) if config.secrets.path else None
-        return Registry(
-            store,
-            open_vault(config.data_dir, os.environ, secrets_path=secrets_path),
-            services,
-            _probe_through(outbound, services),
-            fleet.publish,
-            deployments=engine.pool,
-            files=self._uploads,
-            incoming=incoming_of(config),
-            nursery=jobs,
-            starts=engine.starts,
-            skip_validation=config.inference.skip_validate_and_start,
-            secret_reserve_s=config.secrets.reserve_s,
-            timeout_s=config.inference.timeout_s,
-            generative_timeout_s=config.inference.completion_timeout_s,
-            node=socket.gethostname(),
-        )
-
 
 class _Engine:
     """The local models of this host; use as an async context manager. starts: of models."""
@@ -345,9 +223,11 @@ class _Engine:
     def __init__(self, config: Config, fleet: Fleet, audit: AuditLog | None) -> None:
         keepers, self.starts = Nursery(), Nursery()
         directory = config.data_dir
+        library = open_library(config, os.environ)
+        self.supply = Supply(library, directory / GRAPHS_DIRECTORY)
         self.pool = Pool(
             Workshop(
-                library=open_library(config, os.environ),
+                library=library,
                 publish=fleet.publish,
                 nursery=keepers,
                 cores=Cores(config.engine.threads or len(os.sched_getaffinity(0))),
@@ -363,7 +243,7 @@ class _Engine:
             )
         )
         # Starts end first: what is cut off is no failure, and goes on with the next server.
-        self._parts = (keepers, self.pool, self.starts)
+        self._parts = (keepers, self.pool, self.starts, self.supply)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> _Engine:
@@ -396,51 +276,5 @@ async def _watch(store: SqlStore, fleet: Fleet, engine: _Engine) -> None:
             await fleet.warn(reason)
 
 
-def _probe_through(outbound: Outbound, services: Mapping[str, Service]) -> Probe:
-    """Give the call that proves a new endpoint."""
-
-    async def probe(endpoint: Endpoint, deadline: Deadline) -> Result:
-        service = services[endpoint.service]
-        task = service.tasks[endpoint.task_type]
-        if not isinstance(task, HttpTask):
-            raise InternalError(f"[{service.name}] has no call to prove an endpoint with")
-        run = compose_probe(endpoint, service, task, outbound=outbound)
-        return await run(sample_request(endpoint, deadline))
-
-    return probe
-
-
 def _new_cluster_uuid() -> str:
     return urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-
-
-def _tell(text: str) -> None:
-    """Say something to whoever started the server."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def greeting(config: Config, address: tuple[str, int], *, demo: str | None = None) -> str:
-    """Say where the server is, and give a command that works when it is pasted.
-
-    demo: an endpoint that can be run.
-    """
-    host, port = address
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  what is bound
-    shown = f"[{shown}]" if ":" in shown else shown
-    url = f"{'https' if config.uses_tls else 'http'}://{shown}:{port}"
-    curl = ["curl"]
-    if config.server.tls_cert is not None:
-        curl += ["--cacert", quote(config.server.tls_cert)]
-    lines = [f"inferry {__version__} serves on {url}"]
-    if config.auth.enabled:
-        key_file = quote(str(config.data_dir / LOCAL_KEY_FILE))
-        curl += ["-H", f'"Authorization: ApiKey $(cat {key_file})"']
-    else:
-        lines[0] += ", without authentication"
-    if demo is None:
-        curl.append(f"{url}/_inference/_services")
-    else:
-        curl += [f"{url}/_inference/{quote(demo)}", "-H", "'Content-Type: application/json'"]
-        curl += ["-d", """'{"input": "The quick brown fox"}'"""]
-    return "\n".join([*lines, "try:", f"  {' '.join(curl)}"]) + "\n"

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 import msgspec
 
+from inferry.config_keys import MASK
 from inferry.errors import (
     DeadlineExceeded,
     InferenceError,
@@ -31,7 +32,7 @@ from inferry.errors import (
     UpstreamError,
     WorkerLost,
 )
-from inferry.sections import MASK, TelemetrySection
+from inferry.sections import TelemetrySection
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram

@@ -62,12 +62,21 @@ def openai_site(site):
     return site
 
 
-def drive_python(environment: str, driver: str, *arguments: str):
-    """Run a driver in a client's environment, where every warning is an error."""
+def python_of(environment: str) -> str:
+    """Give the interpreter of a client's environment; a test without it is skipped."""
     python = ROOT / ".venv-clients" / environment / "bin" / "python"
     if not python.exists():
         pytest.skip(f"the environment of [{environment}] is not there; `make clients` makes it")
-    return _drive(str(python), "-W", "error", str(DRIVERS / driver), *arguments)
+    return str(python)
+
+
+def drive_python(environment: str, driver: str, *arguments: str, given: str | None = None):
+    """Run a driver in a client's environment, where every warning is an error.
+
+    given: what it reads from standard input.
+    """
+    command = (python_of(environment), "-W", "error", str(DRIVERS / driver), *arguments)
+    return _drive(*command, given=given)
 
 
 def drive_node(driver: str, *arguments: str):
@@ -78,11 +87,12 @@ def drive_node(driver: str, *arguments: str):
     return _drive(node, str(HERE / "js" / driver), *arguments)
 
 
-def _drive(*command: str):
+def _drive(*command: str, given: str | None = None):
     """Give what a driver saw; it must end well and have nothing to complain about."""
     quiet = {"NO_PROXY": "127.0.0.1", "PYTHONDONTWRITEBYTECODE": "1"}
     ended = subprocess.run(
         command,
+        input=given,
         capture_output=True,
         text=True,
         timeout=LIMIT_S,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
 import pytest
 
+from inferry.concurrency import Nursery
 from inferry.core.snapshot import Snapshot
 from inferry.core.task_inference import TaskInference
 from inferry.core.trained_model_catalogue import TrainedModelCatalogue
@@ -95,6 +97,24 @@ async def test_a_model_a_deployment_and_an_endpoint_answer_alike(desk):
     assert answers == [[{"predicted_value": [3.0], "is_truncated": True}]] * 3
     asked = [(deployment, texts) for deployment, texts, _ in desk.engine.asked]
     assert asked == [("d", ("one",)), ("d", ("one",)), ("e", ("one",))]
+
+
+async def test_documents_go_to_the_engine_some_at_a_time(desk):
+    desk.model("m", "text_embedding")
+    desk.deploy("d", "m")
+    desk.engine.gate = asyncio.Event()
+    docs = [{"text_field": "a" * (number % 7 + 1)} for number in range(1000)]
+
+    async with Nursery() as nursery:
+        running = nursery.start(desk.run("m", docs))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        at_once = len(desk.engine.asked)
+        desk.engine.gate.set()
+        answers = await running
+
+    assert at_once == 128
+    assert [one["predicted_value"] for one in answers] == [[len(d["text_field"])] for d in docs]
 
 
 async def test_texts_have_no_prefix_and_wait_behind_searches(desk):

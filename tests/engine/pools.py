@@ -14,8 +14,8 @@ from inferry.concurrency import Nursery
 from inferry.domain import Deadline, DenseEmbeddings, InputType, TaskType
 from inferry.engine.client import LocalEngine
 from inferry.engine.cores import Cores
-from inferry.engine.deployment import Workshop
 from inferry.engine.pool import Pool
+from inferry.engine.workshop import Workshop
 from inferry.errors import NotFound, UnusableModel
 from inferry.modeling import ModelSource, ModuleFiles
 from inferry.records import Change, DeploymentRecord, DeploymentSpec

@@ -18,9 +18,8 @@ COUNTED = {"max_position_embeddings": 514, "layer_norm_eps": 1e-5, "pad_token_id
 def randomized(auto_class, config_class, settings, *, std: float = 0.06, **more):
     """Make a model whose every weight is random, the same at each call."""
     torch.manual_seed(11)
-    config = config_class(
-        vocab_size=VOCABULARY, attn_implementation="eager", **{**settings, **more}
-    )
+    given = {"vocab_size": VOCABULARY, **settings, **more}
+    config = config_class(attn_implementation="eager", **given)
     model = auto_class.from_config(config).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():

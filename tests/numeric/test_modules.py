@@ -204,7 +204,9 @@ class Trial:
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_row_1_a_module_of_every_family_runs_without_pytorch_and_gives_its_vectors(kind, tmp_path):
+def test_local_row_001_a_module_of_every_family_runs_without_pytorch_and_gives_its_vectors(
+    kind, tmp_path
+):
     model_class, config_class, vocabulary, inputs, more = FAMILIES[kind]
     model = random_model(model_class, config_class, len(vocabulary["vocabulary"]), **more)
     module = trace(model, inputs=inputs, pick=lambda found: found[0][:, 0])
@@ -255,7 +257,7 @@ def test_prefixes_stand_before_searches_and_documents(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["rows", "one row of three", "logits of tokens"])
-def test_row_1_weights_of_tokens_are_those_of_the_module(kind, tmp_path):
+def test_local_row_001_weights_of_tokens_are_those_of_the_module(kind, tmp_path):
     picks = {
         "rows": lambda found: torch.relu(found[0]).amax(dim=1),
         "one row of three": lambda found: torch.relu(found[0]).amax(dim=1, keepdim=True),
@@ -289,7 +291,9 @@ def test_row_1_weights_of_tokens_are_those_of_the_module(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["bert", "deberta_v2"])
-def test_row_1_scores_of_pairs_are_those_of_the_module_with_token_types_of_zero(kind, tmp_path):
+def test_local_row_001_scores_of_pairs_are_those_of_the_module_with_token_types_of_zero(
+    kind, tmp_path
+):
     config = {
         "bert": (transformers.BertForSequenceClassification, transformers.BertConfig, BERT, 4),
         "deberta_v2": (
@@ -322,7 +326,7 @@ def test_row_1_scores_of_pairs_are_those_of_the_module_with_token_types_of_zero(
 
 
 @pytest.mark.parametrize("combine", ["max", "mean"])
-def test_row_13_windows_of_a_long_document_are_combined(combine, tmp_path):
+def test_local_row_013_windows_of_a_long_document_are_combined(combine, tmp_path):
     model = random_model(
         transformers.BertForSequenceClassification,
         transformers.BertConfig,
@@ -363,7 +367,7 @@ class Scripted(torch.nn.Module):  # type: ignore[misc]  # a class without types
         return total
 
 
-def test_row_2_a_hand_made_module_without_special_tokens_works(tmp_path):
+def test_local_row_002_a_hand_made_module_without_special_tokens_works(tmp_path):
     words = ["[PAD]", "[UNK]", *WORDS[:12]]
     source = write_upload(
         tmp_path / "m",

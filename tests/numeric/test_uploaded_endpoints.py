@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from tests.numeric.modules import random_model, trace
+from tests.numeric.modules import random_model, saved, trace
 from tests.numeric.test_modules import BERT, TEXTS
 from tests.server import run_server
 
@@ -24,7 +24,19 @@ def server(tmp_path_factory):
         yield running
 
 
-def upload(server, model_id, module, task, *, config=None, prefixes=None, **tokenization):
+def upload(
+    server,
+    model_id,
+    module,
+    task,
+    *,
+    config=None,
+    prefixes=None,
+    part_bytes=PART_BYTES,
+    vocabulary=BERT,
+    vocabulary_first=False,
+    **tokenization,
+):
     """Send a model as `eland` does: configuration, parts, vocabulary."""
     path = f"/_ml/trained_models/{model_id}"
     settings = {"tokenization": {"bert": tokenization}, **(config or {})}
@@ -32,7 +44,9 @@ def upload(server, model_id, module, task, *, config=None, prefixes=None, **toke
     if prefixes:
         body["prefix_strings"] = prefixes
     assert server.call("PUT", path, body).status == 200
-    parts = [module[at : at + PART_BYTES] for at in range(0, len(module), PART_BYTES)]
+    if vocabulary_first:
+        assert server.call("PUT", f"{path}/vocabulary", vocabulary).status == 200
+    parts = [module[at : at + part_bytes] for at in range(0, len(module), part_bytes)]
     for number, part in enumerate(parts):
         sent = {
             "definition": base64.b64encode(part).decode(),
@@ -40,7 +54,8 @@ def upload(server, model_id, module, task, *, config=None, prefixes=None, **toke
             "total_parts": len(parts),
         }
         assert server.call("PUT", f"{path}/definition/{number}", sent).status == 200
-    assert server.call("PUT", f"{path}/vocabulary", BERT).status == 200
+    if not vocabulary_first:
+        assert server.call("PUT", f"{path}/vocabulary", vocabulary).status == 200
 
 
 def put_endpoint(server, inference_id, model_id, task_type):
@@ -63,7 +78,7 @@ def reference(model, text, **given):
         return model(input_ids=tensor, token_type_ids=types)
 
 
-def test_row_1_an_uploaded_encoder_embeds_as_the_python_model(server):
+def test_local_row_001_an_uploaded_encoder_embeds_as_the_python_model(server):
     model = random_model(transformers.BertModel, transformers.BertConfig, len(BERT["vocabulary"]))
     module = trace(model, inputs=4, pick=lambda found: found[0][:, 0])
     prefixes = {"search": "who ", "ingest": ""}
@@ -86,7 +101,7 @@ def test_row_1_an_uploaded_encoder_embeds_as_the_python_model(server):
     np.testing.assert_allclose(found, expected, atol=CLOSE)
 
 
-def test_row_1_an_uploaded_language_model_gives_weights_as_the_python_model(server):
+def test_local_row_001_an_uploaded_language_model_gives_weights_as_the_python_model(server):
     model = random_model(
         transformers.BertForMaskedLM, transformers.BertConfig, len(BERT["vocabulary"])
     )
@@ -104,7 +119,7 @@ def test_row_1_an_uploaded_language_model_gives_weights_as_the_python_model(serv
     assert weights == pytest.approx(expected, abs=CLOSE)
 
 
-def test_row_1_an_uploaded_cross_encoder_ranks_as_the_python_model(server):
+def test_local_row_001_an_uploaded_cross_encoder_ranks_as_the_python_model(server):
     model = random_model(
         transformers.BertForSequenceClassification,
         transformers.BertConfig,
@@ -124,6 +139,84 @@ def test_row_1_an_uploaded_cross_encoder_ranks_as_the_python_model(server):
     for number, text in enumerate(documents):
         expected = float(reference(model, "who is he", text_pair=text).logits[0, 0])
         assert scores[number] == pytest.approx(expected, abs=CLOSE)
+
+
+class Drawn(torch.nn.Module):  # type: ignore[misc]  # a class without types
+    """A vector that is drawn at random, by ids that seed the draw: no graph can do that."""
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        torch.manual_seed(hash(str(input_ids)))
+        return torch.rand(1, 100)
+
+
+class Present(torch.nn.Module):  # type: ignore[misc]  # a class without types
+    """A weight for each token that is there, in a row that ends with the highest id."""
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        weights = torch.zeros(1, int(input_ids.max()) + 1)
+        for place in input_ids:
+            weights[0][place] = 1.0
+        return weights
+
+
+FEW = {"vocabulary": ["[PAD]", "[UNK]", *BERT["vocabulary"][5:17]]}
+
+
+def seen_by(module, text):
+    """Ask a hand-made module itself."""
+    ids = torch.tensor([[FEW["vocabulary"].index(word) for word in text.split()]])
+    return module(ids)[0]
+
+
+@pytest.mark.parametrize("vocabulary_first", [True, False])
+def test_local_row_002_a_hand_made_dense_module_embeds_as_it_does_itself(server, vocabulary_first):
+    model_id = f"drawn-{vocabulary_first}".lower()
+    module = torch.jit.script(Drawn())
+    whole = saved(module)
+    how = {"vocabulary": FEW, "vocabulary_first": vocabulary_first, "with_special_tokens": False}
+    upload(server, model_id, whole, "text_embedding", part_bytes=len(whole), **how)
+
+    created = put_endpoint(server, f"on-{model_id}", model_id, "text_embedding")
+    texts = ["the of and to", "in", "the of"]
+    body = {"input": texts}
+    reply = server.call("POST", f"/_inference/text_embedding/on-{model_id}", body)
+
+    assert created.status == 200, created.content
+    assert created.json["service_settings"]["dimensions"] == 100
+    for text, found in zip(texts, reply.json["text_embedding"], strict=True):
+        expected = seen_by(module, text).numpy()
+        np.testing.assert_allclose(found["embedding"], expected, atol=CLOSE)
+
+
+@pytest.mark.parametrize("vocabulary_first", [True, False])
+def test_local_row_002_a_hand_made_sparse_module_weighs_as_it_does_itself(server, vocabulary_first):
+    model_id = f"present-{vocabulary_first}".lower()
+    module = torch.jit.script(Present())
+    whole = saved(module)
+    how = {"vocabulary": FEW, "vocabulary_first": vocabulary_first, "with_special_tokens": False}
+    upload(server, model_id, whole, "text_expansion", part_bytes=len(whole), **how)
+
+    created = put_endpoint(server, f"on-{model_id}", model_id, "sparse_embedding")
+    texts = ["the of and to", "in", "the of"]
+    reply = server.call("POST", f"/_inference/sparse_embedding/on-{model_id}", {"input": texts})
+
+    assert created.status == 200, created.content
+    for text, found in zip(texts, reply.json["sparse_embedding"], strict=True):
+        row = seen_by(module, text)
+        expected = {FEW["vocabulary"][n]: float(row[n]) for n in range(len(row)) if row[n] > 0}
+        assert found["embedding"] == pytest.approx(expected, abs=CLOSE)
 
 
 @pytest.mark.parametrize(

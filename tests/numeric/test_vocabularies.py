@@ -55,7 +55,7 @@ def assert_equal(fast, expected, *, but=()):
 
 @pytest.mark.parametrize("lowercase", [True, False])
 @pytest.mark.parametrize("reference", [transformers.BertTokenizer, BertTokenizerLegacy])
-def test_row_9_bert_tokenizes_as_transformers_does(lowercase, reference, tmp_path):
+def test_local_row_009_bert_tokenizes_as_transformers_does(lowercase, reference, tmp_path):
     tokens = wordpieces(lowercase, ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"))
     settings = Tokenization(lowercase, True, 512, "first", -1)
     file = tmp_path / "vocab.txt"
@@ -73,7 +73,7 @@ def test_row_9_bert_tokenizes_as_transformers_does(lowercase, reference, tmp_pat
     assert_equal(fast, lambda *texts: expected(*texts)["input_ids"], but=but)
 
 
-def test_row_9_mpnet_tokenizes_as_transformers_does():
+def test_local_row_009_mpnet_tokenizes_as_transformers_does():
     tokens = wordpieces(True, ("<s>", "<pad>", "</s>", "<unk>", "<mask>", "[UNK]"))
     ids = {token: number for number, token in enumerate(tokens)}
     expected = transformers.MPNetTokenizer(vocab=ids, do_lower_case=True)
@@ -85,7 +85,7 @@ def test_row_9_mpnet_tokenizes_as_transformers_does():
 
 
 @pytest.mark.parametrize("add_prefix_space", [True, False])
-def test_row_9_roberta_tokenizes_as_transformers_does(add_prefix_space):
+def test_local_row_009_roberta_tokenizes_as_transformers_does(add_prefix_space):
     trainer = ByteLevelBPETokenizer(add_prefix_space=add_prefix_space)
     specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     trainer.train_from_iterator(TEXTS, vocab_size=3000, special_tokens=specials)
@@ -126,7 +126,7 @@ def pieces():
     return sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
 
 
-def test_row_9_xlm_roberta_tokenizes_as_sentencepiece_does(pieces):
+def test_local_row_009_xlm_roberta_tokenizes_as_sentencepiece_does(pieces):
     trained = [(pieces.id_to_piece(one), pieces.get_score(one)) for one in range(len(pieces))]
     specials = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     rows = [*specials, *trained[3:], ("<mask>", 0.0)]
@@ -141,7 +141,7 @@ def test_row_9_xlm_roberta_tokenizes_as_sentencepiece_does(pieces):
     assert_equal(fast, expected, but=[CONTROLS, TIE])
 
 
-def test_row_9_deberta_tokenizes_as_sentencepiece_does(pieces):
+def test_local_row_009_deberta_tokenizes_as_sentencepiece_does(pieces):
     trained = [(pieces.id_to_piece(one), pieces.get_score(one)) for one in range(len(pieces))]
     specials = [("[PAD]", 0.0), ("[CLS]", 0.0), ("[SEP]", 0.0), ("[UNK]", 0.0)]
     rows = [*specials, *trained[3:], ("[MASK]", 0.0)]

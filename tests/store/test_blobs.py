@@ -77,7 +77,7 @@ def test_a_part_that_differs_from_the_one_before_is_refused_and_the_first_stays(
 
 
 @pytest.mark.parametrize("cut", range(len(PARTS)))
-def test_row_10_an_upload_cut_after_any_part_goes_on_where_it_stopped(disk, cut):
+def test_an_upload_cut_after_any_part_goes_on_where_it_stopped(disk, cut):
     for part in range(cut + 1):
         disk.put(part)
     after_a_new_start = Disk.uploads_of(disk.directory, disk.incoming)

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from inferry.config import Config
-from inferry.sections import is_secret
+from inferry.config_keys import is_secret
 from tests.server import Server, basic
 from tests.wire.conftest import Wire, new_id, run_servers
 from tests.wire.watched import TELLING, Watched, new_marker

@@ -6,7 +6,8 @@ import sys
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from inferry.config import bare_type, hints_of, show
-from inferry.sections import Config, Section, help_of, key_of, kind_of
+from inferry.config_keys import help_of, key_of, kind_of
+from inferry.sections import Config, Section
 
 INTRODUCTION = """\
 # Configuration

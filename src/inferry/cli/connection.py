@@ -98,7 +98,7 @@ def path_of(*segments: str) -> str:
 
 def find_api_key(url: str, data_dir: Path) -> str | None:
     """Read the local API key, for a server on this machine only."""
-    from inferry.sections import is_loopback
+    from inferry.hosts import is_loopback
 
     if not is_loopback(urlsplit(url).hostname or ""):
         return None

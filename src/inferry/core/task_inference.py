@@ -1,7 +1,7 @@
 """`_infer`: documents run by a model, a deployment or a local inference endpoint.
 
-Each document is a request of its own to the engine, which runs them together; one that cannot be
-processed gets a warning in its place.
+Each document is a request of its own to the engine, which runs them together, as many at a time as
+fill its batches; one that cannot be processed gets a warning in its place.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from inferry.concurrency import run_all, within
+from inferry.concurrency import run_some, within
 from inferry.core.deployment_settings import LOCAL_SERVICES, deployment_of
 from inferry.core.runners.local import persistently
 from inferry.core.snapshot import Snapshot
@@ -35,6 +35,7 @@ from inferry.protocols import Engine
 from inferry.records import DeploymentRecord, TrainedModelRecord
 from inferry.vectors import vectors_to_json
 
+_MOST_AT_ONCE = 128  # several batches of short texts; longer ones fill them sooner
 _TEXT_FIELD = "text_field"
 _QUERY = "text"
 
@@ -115,7 +116,7 @@ class TaskInference:
                 return {"warning": str(error)}
 
         with within(deadline):
-            return await run_all(answer(doc) for doc in docs)
+            return await run_some((answer(doc) for doc in docs), at_most=_MOST_AT_ONCE)
 
     async def _infer(
         self, target: Target, text: str, asked: _Asked, deadline: Deadline
@@ -158,7 +159,7 @@ class _Asked:
     @classmethod
     def of(cls, target: Target, update: Mapping[str, Json] | None) -> _Asked:
         """Lay the update of a call over the model's own settings. Raises `BadRequest`."""
-        if target.record is None:
+        if target.record is None or not target.record.is_module:
             return cls._of_folder(target, update)
         stored = target.record.config
         config = stored["inference_config"]

@@ -3,107 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import socket
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
 
-from inferry.bootstrap import environment_of_children
-from inferry.children import Backoff, Child, start_child
-from inferry.concurrency import Nursery
+from inferry.children import Backoff, Child
 from inferry.deployment_stats import DeploymentStats, WorkerStats
 from inferry.engine.batching import Lane
 from inferry.engine.controller import Work
-from inferry.engine.cores import Cores, Holder
-from inferry.engine.messages import (
-    CHECK,
-    GIVE_BACK,
-    HURRY,
-    LEASE,
-    LOAD,
-    PREPARE,
-    RECALL,
-    SCALE,
-    STATS,
-    Load,
-    ModelFacts,
-    encode_load,
-)
+from inferry.engine.launcher import Launcher
+from inferry.engine.messages import CHECK, RECALL, SCALE, STATS
 from inferry.engine.tally_book import TallyBook
-from inferry.errors import InferenceError, InternalError, NotDeployed, UnusableModel
-from inferry.ipc import ChannelClosed, Handler
-from inferry.modeling import (
-    ModelLibrary,
-    ModelSource,
-    ModuleFiles,
-    Precision,
-    Protection,
-    RuntimeOptions,
-    cache_of_folder,
-)
-from inferry.protocols import Publish
+from inferry.engine.workshop import Workshop
+from inferry.errors import InferenceError, InternalError, NotDeployed
+from inferry.ipc import ChannelClosed
+from inferry.modeling import ModelSource, Protection
 from inferry.records import DeploymentRecord, DeploymentSpec, Put
-from inferry.sections import TelemetrySection
 from inferry.telemetry import get_logger
 from inferry.unix_sockets import listen_at
 
 _LONGEST_PAUSE_S = 60.0
 _CHECK_S = 10.0
-_PREPARE_S = 900.0
 _FAILED_CHECKS = 3
 _NS_PER_MS = 1_000_000
-_MOST_THREADS, _MOST_THREADS_PER_CORE = 256, 16  # far more than any runtime starts
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-
-NoteViolation: TypeAlias = Callable[[str, str], Awaitable[None]]
-"""Told the deployment and the model that tried what its sandbox forbids."""
 
 Outcome: TypeAlias = "asyncio.Future[DeploymentRecord]"
-
-
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """What all deployments of a host share.
-
-    module: what a worker process runs. sockets, graphs: directories of sockets and of what workers
-    keep, each in a folder of its own. private: what a worker may see nothing else of.
-    memory_limit: bytes of one worker, 0 for no limit. loading: held while a model loads.
-    preparing: held while a TorchScript module is converted.
-    """
-
-    library: ModelLibrary
-    publish: Publish
-    nursery: Nursery
-    cores: Cores
-    module: str
-    sockets: Path
-    graphs: Path
-    telemetry: TelemetrySection
-    precision: Precision | str = "auto"
-    memory_limit: int = 0
-    private: Path | None = None
-    allow_unsandboxed: bool = False
-    note_violation: NoteViolation | None = None
-    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    loading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
-    preparing: defaultdict[ModuleFiles, asyncio.Lock] = field(
-        default_factory=lambda: defaultdict(asyncio.Lock)
-    )
-
-    def cache_of(self, source: ModelSource) -> Path:
-        """Make the folder that only workers of one model write to and read from."""
-        folder = cache_of_folder(self.graphs, source.folder)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder
 
 
 class Deployment:
@@ -120,7 +50,7 @@ class Deployment:
         self._path = workshop.sockets / socket_name
         self._listening: socket.socket | None = None
         self._child: Child | None = None
-        self._loading_child: Child | None = None
+        self._launcher = Launcher(workshop, spec.deployment_id, self._recall)
         self._stop_fetching = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._outcome: Outcome = self._loop.create_future()
@@ -229,27 +159,7 @@ class Deployment:
 
     def weigh(self) -> None:
         """End a worker that takes more of the host than it may; it is started again."""
-        child, limit = self._child or self._loading_child, self._workshop.memory_limit
-        if child is None:
-            return
-        resident, threads = _weight(child.process.pid)
-        most_threads = _MOST_THREADS + _MOST_THREADS_PER_CORE * self._workshop.cores.total
-        if 0 < limit < resident:
-            get_logger().error(
-                "a model worker is above [engine.memory_limit], ending it",
-                deployment_id=self.spec.deployment_id,
-                resident_bytes=resident,
-                limit_bytes=limit,
-            )
-            child.kill()
-        elif threads > most_threads:
-            get_logger().error(
-                "a model worker starts threads without end, ending it",
-                deployment_id=self.spec.deployment_id,
-                threads=threads,
-                most_threads=most_threads,
-            )
-            child.kill()
+        self._launcher.weigh(self._child)
 
     async def stats(self) -> DeploymentStats:
         """Ask the worker what it has done, and add what those before it had."""
@@ -274,9 +184,9 @@ class Deployment:
         async with self._workshop.loading:
             if self._listening is None:
                 self._listening = listen_at(self._path)
-            await self._prepare(source, self._listening)
+            await self._launcher.prepare(source, self.spec, self._listening, self._report)
             self._report("loading the model")
-            child, facts = await self._load(source, self._listening)
+            child, facts = await self._launcher.load(source, self.spec, self._listening)
         self._child, self.protection = child, facts.protection
         self._failed_checks = 0
         get_logger().info(
@@ -326,94 +236,6 @@ class Deployment:
         """Note how far a download is; called by its thread."""
         self._loop.call_soon_threadsafe(self._report, f"downloading the model, {progress}")
 
-    async def _prepare(self, source: ModelSource, listening: socket.socket) -> None:
-        """Have a worker of its own make what is loaded of a TorchScript module, once for all."""
-        shop, module = self._workshop, source.module
-        if module is None:
-            return
-        cache_dir = shop.cache_of(source)
-        async with shop.preparing[module]:
-            if module.prepared_in(cache_dir).is_dir():
-                return
-            self._report("converting the model")
-            started_at = time.monotonic()
-            options = RuntimeOptions(threads=shop.cores.total, cache_dir=cache_dir)
-            try:
-                async with asyncio.timeout(_PREPARE_S):
-                    child, _ = await self._order(PREPARE, source, options, listening)
-            except TimeoutError as error:
-                raise UnusableModel(
-                    f"The model [{source.name}] cannot be used: to convert it took more than"
-                    f" [{_PREPARE_S:g}s]"
-                ) from error
-            await child.end()
-            get_logger().info(
-                "model converted",
-                model_id=self.spec.model_id,
-                seconds=round(time.monotonic() - started_at, 2),
-            )
-
-    async def _load(
-        self, source: ModelSource, listening: socket.socket
-    ) -> tuple[Child, ModelFacts]:
-        """Start a worker and have it load. Raises `UnusableModel`, `InternalError`."""
-        shop, total = self._workshop, self._workshop.cores.total
-        threads = min(self.spec.num_threads, total)
-        options = RuntimeOptions(
-            threads=threads,
-            streams=max(1, total // threads),
-            precision=shop.precision,  # type: ignore[arg-type]  # checked with the configuration
-            cache_dir=shop.cache_of(source),
-        )
-        child, answer = await self._order(LOAD, source, options, listening)
-        try:
-            return child, msgspec.msgpack.decode(answer, type=ModelFacts)
-        except msgspec.MsgspecError as error:
-            await child.end()
-            raise InternalError(
-                f"the worker of the deployment [{self.spec.deployment_id}] answers what cannot be "
-                "read"
-            ) from error
-
-    async def _order(
-        self, name: str, source: ModelSource, options: RuntimeOptions, listening: socket.socket
-    ) -> tuple[Child, bytes]:
-        """Start a worker and give it its order; one that does not carry it out is ended."""
-        shop = self._workshop
-        order = Load(
-            source,
-            options,
-            self.spec.num_allocations,
-            shop.telemetry,
-            self.spec.queue_capacity,
-            private=shop.private,
-            allow_unsandboxed=shop.allow_unsandboxed,
-        )
-        holder = Holder(options.threads, self._recall)
-        child = await start_child(
-            shop.module,
-            [listening],
-            _lending(shop.cores, holder),
-            nursery=shop.nursery,
-            environment=environment_of_children(shop.environment),
-            is_stranger=True,
-        )
-        shop.nursery.start(_release_with(child, shop.cores, holder))
-        self._loading_child = child
-        try:
-            return child, await child.peer.call(name, encode_load(order))
-        except BaseException as error:
-            await child.end()
-            if isinstance(error, ChannelClosed):
-                await self._note_forbidden_call(child)
-                raise InternalError(
-                    f"the worker of the deployment [{self.spec.deployment_id}] ended while it "
-                    f"loaded the model [{source.name}]; the log of the server may say why"
-                ) from error
-            raise
-        finally:
-            self._loading_child = None
-
     async def _note_failure(self, failure: InferenceError) -> None:
         """Publish that it does not run, and why."""
         get_logger().error(
@@ -439,22 +261,10 @@ class Deployment:
         await self._end_child()
         self._book.close()
 
-    async def _note_forbidden_call(self, child: Child) -> None:
-        """Say so when the kernel ended a worker for a call that no model needs."""
-        if child.process.returncode == -signal.SIGSYS:
-            get_logger().error(
-                "a model tried what its sandbox forbids, and the kernel ended its worker",
-                deployment_id=self.spec.deployment_id,
-                model_id=self.spec.model_id,
-                pid=child.process.pid,
-            )
-            if self._workshop.note_violation is not None:
-                await self._workshop.note_violation(self.spec.deployment_id, self.spec.model_id)
-
     async def _note_death(self, child: Child) -> None:
         """Publish that it starts again; who has sent work to the dead worker sends it once more."""
         await self._end_child()
-        await self._note_forbidden_call(child)
+        await self._launcher.note_forbidden_call(child, self.spec.model_id)
         self.restarts += 1
         get_logger().error(
             "a model worker ended, starting another",
@@ -504,34 +314,6 @@ def not_deployed(deployment_id: str) -> NotDeployed:
     return NotDeployed(f"[{deployment_id}] is not deployed")
 
 
-def _lending(cores: Cores, holder: Holder) -> Mapping[str, Handler]:
-    """Answer a worker that asks for cores."""
-
-    async def lease(body: bytes) -> bytes:
-        await cores.lease(holder, _lane(body))
-        return b""
-
-    async def hurry(body: bytes) -> bytes:
-        cores.hurry(holder, _lane(body))
-        return b""
-
-    async def give_back(_: bytes) -> bytes:
-        cores.give_back(holder)
-        return b""
-
-    return {LEASE: lease, HURRY: hurry, GIVE_BACK: give_back}
-
-
-async def _release_with(child: Child, cores: Cores, holder: Holder) -> None:
-    """Take the cores of a worker back when it ends."""
-    await child.peer.closed()
-    cores.leave(holder)
-
-
-def _lane(body: bytes) -> Lane:
-    return msgspec.msgpack.decode(body, type=Lane)
-
-
 def _failure(error: InferenceError | OSError, spec: DeploymentSpec) -> InferenceError:
     if isinstance(error, InferenceError):
         return error
@@ -552,13 +334,3 @@ def _read_stats(body: bytes) -> WorkerStats | None:
     with suppress(msgspec.MsgspecError):
         return msgspec.msgpack.decode(body, type=WorkerStats) if body else None
     return None
-
-
-def _weight(pid: int) -> tuple[int, int]:
-    """Give the resident bytes and the threads of a process, zeros of one that has just ended."""
-    try:
-        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
-        threads = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[17]
-    except (OSError, IndexError):
-        return 0, 0
-    return int(pages) * _PAGE_BYTES, int(threads)

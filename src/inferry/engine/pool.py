@@ -13,7 +13,8 @@ from inferry.concurrency import run_all
 from inferry.deployment_stats import DeploymentStats
 from inferry.domain import TaskType
 from inferry.engine.controller import Bounds, Controller
-from inferry.engine.deployment import Deployment, Workshop, not_deployed
+from inferry.engine.deployment import Deployment, not_deployed
+from inferry.engine.workshop import Workshop
 from inferry.modeling import ModelLibrary
 from inferry.records import DeploymentRecord, DeploymentSpec, Drop, Put
 

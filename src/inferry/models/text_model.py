@@ -30,6 +30,7 @@ from inferry.models.probes import PROBES, KeptRows, least_cosine
 from inferry.models.sparse import TokenTable
 from inferry.models.tokenizers import Tokenizer, read_tokenizer
 from inferry.models.weights import Weights
+from inferry.telemetry import get_logger
 
 if TYPE_CHECKING:
     from inferry.modeling import Ids, Rows
@@ -184,6 +185,8 @@ def load_model(source: ModelSource, options: RuntimeOptions, *, runtime: Runtime
     folder = ModelFolder(source)
     folder.check_digests()
     pipeline = read_pipeline(folder, source)
+    for remark in pipeline.remarks:
+        get_logger().warning(remark, model_id=source.name)
     path = pipeline.transformer.file("tokenizer.json")
     tokenizer = read_tokenizer(
         folder, path, max_tokens=pipeline.max_tokens, lowers_case=pipeline.lowers_case

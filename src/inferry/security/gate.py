@@ -17,9 +17,9 @@ from typing import Literal, Protocol, TypeAlias
 
 from inferry.commands import KeyCriteria, NoteFailedLogin
 from inferry.errors import NotAuthenticated, NotAuthorized
+from inferry.hosts import is_loopback
 from inferry.key_limits import KeyHolder, limits_in
 from inferry.records import ApiKeyRecord, RoleDescriptor, RoleRecord, UserRecord
-from inferry.sections import is_loopback
 from inferry.security.api_keys import belongs, decode_secret, end_of, rights_of, select
 from inferry.security.lockouts import Lockouts, locked_out, pair_of
 from inferry.security.privileges import PRIVILEGES, Rights, granted_by

@@ -47,7 +47,7 @@ def test_a_special_token_in_a_text_is_text_but_for_the_mask():
     assert found == ["[CLS]", "my", "[", "sep", "]", "[MASK]", "[SEP]"]
 
 
-def test_row_2_a_vocabulary_without_special_tokens_is_enough_where_none_are_put():
+def test_local_row_002_a_vocabulary_without_special_tokens_is_enough_where_none_are_put():
     fast = build_tokenizer(
         "bert", Vocabulary(["[PAD]", "[UNK]", "my"]), rules(with_special_tokens=False)
     )

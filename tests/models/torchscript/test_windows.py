@@ -16,14 +16,14 @@ def places(words, room, span):
     return [(one.start, one.end) for one in lay_windows(words, room, span)]
 
 
-def test_row_13_windows_overlap_by_the_span():
+def test_local_row_013_windows_overlap_by_the_span():
     words = list(range(10))  # each token a word of its own
 
     assert places(words, 4, 1) == [(0, 4), (3, 7), (6, 10)]
     assert places(words, 4, 0) == [(0, 4), (4, 8), (8, 10)]
 
 
-def test_row_13_windows_end_and_begin_between_words():
+def test_local_row_013_windows_end_and_begin_between_words():
     assert places([0, 0, 1, 1, 2, 2], 3, 0) == [(0, 2), (2, 4), (4, 6)]
     assert places([0, 1, 2, 2, 3, 4], 4, 1) == [(0, 4), (2, 6)]
 

@@ -144,11 +144,14 @@ def _bert(vocabulary: Vocabulary, ids: Mapping[str, int], settings: Tokenization
 def _roberta(
     vocabulary: Vocabulary, ids: Mapping[str, int], settings: Tokenization
 ) -> FastTokenizer:
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     merges = [_pair(merge) for merge in vocabulary.merges or ()]
     fast = Tokenizer(models.BPE(vocab=dict(ids), merges=merges, unk_token="<unk>"))  # noqa: S106
-    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=settings.add_prefix_space)
+    prefixes = settings.add_prefix_space
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefixes)
+    # The blank before a word is in its token, but no part of the word that is shown.
+    fast.post_processor = processors.ByteLevel(add_prefix_space=prefixes, trim_offsets=True)
     return fast
 
 
@@ -209,11 +212,13 @@ def _frame(fast: FastTokenizer, special: SpecialTokens, ids: Mapping[str, int]) 
 
     start, end = special.start, special.end
     between = " ".join([f"{end}:0"] * special.separators)
-    fast.post_processor = processors.TemplateProcessing(
+    frame = processors.TemplateProcessing(
         single=f"{start}:0 $A:0 {end}:0",
         pair=f"{start}:0 $A:0 {between} $B:1 {end}:1",
         special_tokens=[(token, ids[token]) for token in (start, end)],
     )
+    first = fast.post_processor
+    fast.post_processor = frame if first is None else processors.Sequence([first, frame])
 
 
 _BUILDERS: Mapping[str, Callable[[Vocabulary, Mapping[str, int], Tokenization], FastTokenizer]] = (

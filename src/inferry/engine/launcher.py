@@ -1,0 +1,215 @@
+"""Starts the worker processes of a deployment, and gives each its order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from inferry.bootstrap import environment_of_children
+from inferry.children import Child, start_child
+from inferry.engine.batching import Lane
+from inferry.engine.cores import Cores, Holder
+from inferry.engine.footprint import excess_of, footprint_of
+from inferry.engine.messages import (
+    GIVE_BACK,
+    HURRY,
+    LEASE,
+    LOAD,
+    PREPARE,
+    Load,
+    ModelFacts,
+    encode_load,
+)
+from inferry.engine.workshop import Workshop
+from inferry.errors import InternalError, UnusableModel
+from inferry.ipc import ChannelClosed, Handler
+from inferry.modeling import ModelSource, RuntimeOptions
+from inferry.records import DeploymentSpec
+from inferry.telemetry import get_logger
+
+_PREPARE_S = 900.0
+
+
+class Launcher:
+    """Starts workers of one deployment. recall: asks the worker that runs for a lease back."""
+
+    def __init__(
+        self, workshop: Workshop, deployment_id: str, recall: Callable[[Lane], None]
+    ) -> None:
+        self._workshop = workshop
+        self._deployment_id = deployment_id
+        self._recall = recall
+        self._ordered: Child | None = None
+
+    async def prepare(
+        self,
+        source: ModelSource,
+        spec: DeploymentSpec,
+        listening: socket.socket,
+        report: Callable[[str], None],
+    ) -> None:
+        """Have a worker of its own make what is loaded of a TorchScript module, once for all.
+
+        Raises `UnusableModel`, `InternalError`.
+        """
+        shop, module = self._workshop, source.module
+        if module is None:
+            return
+        cache_dir = shop.cache_of(source)
+        async with shop.preparing[module]:
+            if module.prepared_in(cache_dir).is_dir():
+                return
+            report("converting the model")
+            started_at = time.monotonic()
+            options = RuntimeOptions(threads=shop.cores.total, cache_dir=cache_dir)
+            try:
+                async with asyncio.timeout(_PREPARE_S):
+                    child, _ = await self._order(PREPARE, source, spec, options, listening)
+            except TimeoutError as error:
+                raise UnusableModel(
+                    f"The model [{source.name}] cannot be used: to convert it took more than"
+                    f" [{_PREPARE_S:g}s]"
+                ) from error
+            await child.end()
+            get_logger().info(
+                "model converted",
+                model_id=spec.model_id,
+                seconds=round(time.monotonic() - started_at, 2),
+            )
+
+    async def load(
+        self, source: ModelSource, spec: DeploymentSpec, listening: socket.socket
+    ) -> tuple[Child, ModelFacts]:
+        """Start a worker and have it load. Raises `UnusableModel`, `InternalError`."""
+        shop, total = self._workshop, self._workshop.cores.total
+        threads = min(spec.num_threads, total)
+        options = RuntimeOptions(
+            threads=threads,
+            streams=max(1, total // threads),
+            precision=shop.precision,  # type: ignore[arg-type]  # checked with the configuration
+            cache_dir=shop.cache_of(source),
+        )
+        child, answer = await self._order(LOAD, source, spec, options, listening)
+        try:
+            return child, msgspec.msgpack.decode(answer, type=ModelFacts)
+        except msgspec.MsgspecError as error:
+            await child.end()
+            raise InternalError(
+                f"the worker of the deployment [{self._deployment_id}] answers what cannot be read"
+            ) from error
+
+    def weigh(self, running: Child | None) -> None:
+        """End a worker that takes more of the host than it may; it is started again."""
+        child = running or self._ordered
+        if child is None:
+            return
+        excess = excess_of(
+            footprint_of(child.process.pid),
+            memory_limit=self._workshop.memory_limit,
+            cores=self._workshop.cores.total,
+        )
+        if excess is not None:
+            get_logger().error(
+                "a model worker takes too much, ending it",
+                deployment_id=self._deployment_id,
+                reason=excess,
+            )
+            child.kill()
+
+    async def note_forbidden_call(self, child: Child, model_id: str) -> None:
+        """Say so when the kernel ended a worker for a call that no model needs."""
+        if child.process.returncode != -signal.SIGSYS:
+            return
+        get_logger().error(
+            "a model tried what its sandbox forbids, and the kernel ended its worker",
+            deployment_id=self._deployment_id,
+            model_id=model_id,
+            pid=child.process.pid,
+        )
+        if self._workshop.note_violation is not None:
+            await self._workshop.note_violation(self._deployment_id, model_id)
+
+    async def _order(
+        self,
+        name: str,
+        source: ModelSource,
+        spec: DeploymentSpec,
+        options: RuntimeOptions,
+        listening: socket.socket,
+    ) -> tuple[Child, bytes]:
+        """Start a worker and give it its order; one that does not carry it out is ended."""
+        order = encode_load(self._load_of(source, spec, options))
+        child = await self._start(Holder(options.threads, self._recall), listening)
+        self._ordered = child
+        try:
+            return child, await child.peer.call(name, order)
+        except BaseException as error:
+            await child.end()
+            if isinstance(error, ChannelClosed):
+                await self.note_forbidden_call(child, spec.model_id)
+                raise InternalError(
+                    f"the worker of the deployment [{self._deployment_id}] ended while it "
+                    f"loaded the model [{source.name}]; the log of the server may say why"
+                ) from error
+            raise
+        finally:
+            self._ordered = None
+
+    def _load_of(self, source: ModelSource, spec: DeploymentSpec, options: RuntimeOptions) -> Load:
+        shop = self._workshop
+        return Load(
+            source,
+            options,
+            spec.num_allocations,
+            shop.telemetry,
+            spec.queue_capacity,
+            private=shop.private,
+            allow_unsandboxed=shop.allow_unsandboxed,
+        )
+
+    async def _start(self, holder: Holder, listening: socket.socket) -> Child:
+        """Start a worker that asks for cores and, whenever it ends, holds none any more."""
+        shop = self._workshop
+        child = await start_child(
+            shop.module,
+            [listening],
+            _lending(shop.cores, holder),
+            nursery=shop.nursery,
+            environment=environment_of_children(shop.environment),
+            is_stranger=True,
+        )
+        shop.nursery.start(_release_with(child, shop.cores, holder))
+        return child
+
+
+def _lending(cores: Cores, holder: Holder) -> Mapping[str, Handler]:
+    """Answer a worker that asks for cores."""
+
+    async def lease(body: bytes) -> bytes:
+        await cores.lease(holder, _lane(body))
+        return b""
+
+    async def hurry(body: bytes) -> bytes:
+        cores.hurry(holder, _lane(body))
+        return b""
+
+    async def give_back(_: bytes) -> bytes:
+        cores.give_back(holder)
+        return b""
+
+    return {LEASE: lease, HURRY: hurry, GIVE_BACK: give_back}
+
+
+async def _release_with(child: Child, cores: Cores, holder: Holder) -> None:
+    """Take the cores of a worker back when it ends."""
+    await child.peer.closed()
+    cores.leave(holder)
+
+
+def _lane(body: bytes) -> Lane:
+    return msgspec.msgpack.decode(body, type=Lane)
