@@ -332,6 +332,8 @@ def test_whoever_has_little_time_gets_no_texts_of_a_long_job():
     assert brief is not None
     assert brief.job is search.job
     assert line.batcher.take_texts(0.0, is_brief=True) is None
+    line.put(9)
+    assert line.batcher.take_texts(0.0, is_brief=True, before=Lane.INGEST) is None
     assert line.batcher.take_texts(0.0) is not None
 
 

@@ -276,8 +276,9 @@ def test_a_text_alone_runs_on_all_cores_and_many_texts_on_one_each() -> None:
 
     bench.put("b").rows()
     assert bench.model.wide == 1
-    held = [bench.put("hold", *["x" * 60] * 7) for _ in range(2)]
+    held = []
     for _ in range(2):
+        held.append(bench.put("hold", *["x" * 60] * 7))
         bench.hold.arrived.get(timeout=PATIENCE_S)
     bench.hold.go_on.release(2)
 

@@ -216,8 +216,8 @@ def test_batches_run_in_the_shapes_of_the_ladder(top):
 
     embed(model, *TEXTS[:5])
 
-    assert runtime.shapes == [(6, 16)]
-    assert model.ladder.pad(5, 13) == (6, 14)
+    assert runtime.shapes == [(5, 16)]
+    assert model.ladder.pad(13, 13) == (14, 14)
 
 
 def test_warming_runs_the_shapes_of_small_batches_once_those_of_queries_last(top):

@@ -17,8 +17,8 @@ from inferry.domain import InputType
 from inferry.errors import DeadlineExceeded, InferenceError, QueueFull
 from inferry.modeling import Answer, Encoded, ShapeLadder
 
-_PIECE_TEXTS = 64
-_PIECE_CHARACTERS = 32 * 1024
+_PIECE_TEXTS = 16
+_PIECE_CHARACTERS = 8 * 1024
 _BRIEF_CHARACTERS = 4096
 _AHEAD_BATCHES = 16
 _SLACK = 1.2
@@ -43,7 +43,7 @@ class Limits:
     wait in one lane.
     """
 
-    brisk_budget: int = 64
+    brisk_budget: int = 32
     calm_s: float = 1.0
     ingest_share: float = 0.2
     texts: int = 10_000
@@ -203,12 +203,17 @@ class Batcher:
 
     # --- tokenizing ------------------------------------------------------------------------------
 
-    def take_texts(self, now: float, *, is_brief: bool = False) -> Piece | None:
+    def take_texts(
+        self, now: float, *, is_brief: bool = False, before: Lane | None = None
+    ) -> Piece | None:
         """Give what to tokenize next; None where enough is ready, or nothing waits.
 
         is_brief: only of a job that takes no time, for whoever has more important things to do.
+        before: only what is more urgent.
         """
-        for lane in self._lanes.values():
+        for name, lane in self._lanes.items():
+            if before is not None and name >= before:
+                break
             if lane.ready_tokens >= _AHEAD_BATCHES * self._ladder.budget:
                 continue
             while lane.jobs:

@@ -187,12 +187,12 @@ class Slots:
                     continue
                 now = time.monotonic()
                 lane = self._batcher.next_lane(now)
-                if lane is not None:
-                    return lane, self._run_next
-                piece = self._batcher.take_texts(now, is_brief=True)
+                piece = self._batcher.take_texts(now, is_brief=True, before=lane)
                 if piece is not None:
                     self._texts_came.notify()  # there may be more, for another thread
                     return None, partial(self._encode, piece)
+                if lane is not None:
+                    return lane, self._run_next
                 is_cold = self._is_cold(number)
                 if not self._rest(_REST_S if is_cold else None) and is_cold:
                     self._warmings.append(stop := threading.Event())
@@ -278,6 +278,7 @@ class Slots:
                 self._is_wide_warm = True
             elif is_done:
                 self._cold.discard(number)
+                self._tokens_came.notify_all()  # whoever rests may warm what is left
 
     def _stop_warming(self) -> None:
         """Let whoever warms go on to what came."""

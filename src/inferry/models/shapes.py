@@ -7,7 +7,7 @@ from threading import Event, get_ident
 
 from inferry.modeling import ShapeLadder
 
-ROW_STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+ROW_STEPS = (*range(1, 13), 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 
 
 def length_steps(max_tokens: int) -> list[int]:

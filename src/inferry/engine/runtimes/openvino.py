@@ -16,7 +16,7 @@ from inferry.modeling import Network, Precision, RuntimeOptions
 if TYPE_CHECKING:
     from inferry.modeling import Ids, Rows
 
-_MOST_KEPT = 128
+_MOST_KEPT = 64
 """What a stream keeps of kernels that it made for shapes. More are not faster, each new shape of a
 small model would take half a megabyte for good."""
 
