@@ -19,7 +19,9 @@ from inferry.errors import BadRequest, Conflict, InternalError
 from inferry.modeling import TextModel
 from inferry.telemetry import get_logger
 
-_TOKENIZERS = 2  # so that a text of megabytes does not hold up the next search
+_TOKENIZED = (None, Lane.INGEST)
+"""From which lane on each thread that tokenizes leaves texts to the other: however long those of an
+ingest are, there is one that has time for the next search."""
 _REST_S = 0.05
 """How long nothing must have come before the model is warmed."""
 
@@ -63,8 +65,10 @@ class Slots:
 
     def start(self) -> None:
         """Start the threads. They end with the process, or a batch after `stop`."""
-        for _ in range(_TOKENIZERS):
-            threading.Thread(target=self._tokenize, name="tokenize", daemon=True).start()
+        for before in _TOKENIZED:
+            threading.Thread(
+                target=self._tokenize, args=(before,), name="tokenize", daemon=True
+            ).start()
         for number in range(self._streams * self._threads):
             threading.Thread(target=self._run, args=(number,), name="core", daemon=True).start()
 
@@ -91,14 +95,17 @@ class Slots:
             self._stop_warming()
             # A core that rests is quicker than a thread that tokenizes ahead.
             wakes_core = self._resting and job.is_brief
-            (self._tokens_came if wakes_core else self._texts_came).notify()
+            if wakes_core:
+                self._tokens_came.notify()
+            else:
+                self._texts_came.notify_all()
         self._leases.hurry(job.lane)
 
     def abandon(self, job: Job) -> None:
         """Drop a job that nobody waits for any more."""
         with self._lock:
             self._batcher.abandon(job)
-            self._texts_came.notify()
+            self._texts_came.notify_all()
 
     def granted(self) -> None:
         """Take a lease that was asked for."""
@@ -137,8 +144,8 @@ class Slots:
 
     # --- threads -----------------------------------------------------------------------------
 
-    def _tokenize(self) -> None:
-        while (piece := self._next_piece()) is not None:
+    def _tokenize(self, before: Lane | None) -> None:
+        while (piece := self._next_piece(before)) is not None:
             self._encode(piece)
 
     def _encode(self, piece: Piece) -> None:
@@ -152,13 +159,13 @@ class Slots:
             self._batcher.add_encoded(piece, encoded)
             self._tokens_came.notify()
 
-    def _next_piece(self) -> Piece | None:
+    def _next_piece(self, before: Lane | None) -> Piece | None:
         """Wait for texts; None when there will be no more."""
         with self._lock:
             while not self._is_stopped:
-                piece = self._batcher.take_texts(time.monotonic())
+                piece = self._batcher.take_texts(time.monotonic(), before=before)
                 if piece is not None:
-                    self._texts_came.notify()  # there may be more, for another thread
+                    self._texts_came.notify_all()  # there may be more, for another thread
                     return piece
                 self._texts_came.wait()
         return None
@@ -189,7 +196,7 @@ class Slots:
                 lane = self._batcher.next_lane(now)
                 piece = self._batcher.take_texts(now, is_brief=True, before=lane)
                 if piece is not None:
-                    self._texts_came.notify()  # there may be more, for another thread
+                    self._texts_came.notify_all()  # there may be more, for another thread
                     return None, partial(self._encode, piece)
                 if lane is not None:
                     return lane, self._run_next
@@ -215,7 +222,7 @@ class Slots:
         started = time.monotonic()
         with self._lock:
             batch = self._batcher.take_batch(started)
-            self._texts_came.notify()
+            self._texts_came.notify_all()
             if self._batcher.next_lane(started) is not None:
                 self._tokens_came.notify()
             is_wide = bool(batch) and self._batcher.may_be_wide(batch, started)
