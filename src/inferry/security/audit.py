@@ -114,13 +114,14 @@ class AuditLog:
             )
         await self.write(lines)
 
-    async def note_violation(self, deployment_id: str, model_id: str) -> None:
-        """Write down that a model tried what its sandbox forbids."""
+    async def note_violation(self, deployment_id: str, model_id: str, reason: str) -> None:
+        """Write down that the worker of a model was ended, and for what."""
         line = Line(
             timestamp=_timestamp(self._now()),
             event="sandbox_violated",
             outcome="denied",
             target={"deployment_id": deployment_id, "model_id": model_id},
+            reason=reason,
         )
         await self.write([line])
 
