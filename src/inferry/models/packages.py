@@ -39,7 +39,7 @@ from inferry.models.package_folders import PackageFolders
 from inferry.models.repository import Broken, Missing, Repository, open_repository
 from inferry.models.torchscript.vocabulary import Vocabulary
 
-_MOST_DESCRIPTION_BYTES = 1024 * 1024
+_MOST_DESCRIPTION_BYTES = 128 * 1024
 _MOST_VOCABULARY_BYTES = 20 * 1024 * 1024
 _ATTEMPTS = 5
 """So often a transfer is tried in which nothing comes."""

@@ -7,9 +7,10 @@ import shutil
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from inferry.concurrency import Nursery
+from inferry.concurrency import Nursery, in_own_thread
 from inferry.domain import Json
 from inferry.errors import InferenceError
 from inferry.modeling import ModelSource, cache_of_folder
@@ -93,7 +94,7 @@ class Supply:
             loop.call_soon_threadsafe(note, progress)
 
         try:
-            return await asyncio.to_thread(self._library.fetch, model_id, report, coming.stop)
+            return await in_own_thread(partial(self._library.fetch, model_id, report, coming.stop))
         finally:
             coming.begun.set()
 
