@@ -171,7 +171,7 @@ def _transfer(
         except Broken as error:
             attempts = attempts + 1 if file.tell() <= done else 0
             if attempts == _ATTEMPTS or (error.is_offline and not done):
-                raise Broken(f"{error}, after [{file.tell()}] bytes") from error
+                raise Broken(f"{error}, after [{file.tell()}] bytes") from error.__cause__
             time.sleep(_PAUSE_S * 2**attempts)
         else:
             return
@@ -232,7 +232,7 @@ def _told(order: PackageOrder, folders: PackageFolders) -> Iterator[None]:
             f" [{package.name}.metadata.json]{status}"
         ) from error
     except Broken as error:
-        raise UpstreamUnreachable(f"The {place} cannot be downloaded: {error}") from error
+        raise UpstreamUnreachable(f"The {place} cannot be downloaded: {error}") from error.__cause__
     except OSError as error:
         folders.drop_unfinished(package)
         raise StoreFailure(

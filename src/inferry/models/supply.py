@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -68,6 +69,7 @@ class Supply:
             await learn(dict(await asyncio.to_thread(self._library.describe, model_id)))
             return await asyncio.to_thread(_supplied, await asyncio.shield(fetching))
         finally:
+            coming.stop.set()
             del self._coming[model_id]
             coming.ended.set()
 
@@ -81,7 +83,8 @@ class Supply:
         if coming is not None:
             coming.stop.set()
             await coming.ended.wait()
-        await asyncio.to_thread(self._remove, model_id)
+        with suppress(InferenceError):  # the configuration does not know it any more
+            await asyncio.to_thread(self._remove, model_id)
 
     async def _fetch(self, model_id: str, coming: _Coming) -> ModelSource:
         loop = asyncio.get_running_loop()
