@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from bench.processes import ROOT, Inferry, cores, inferry
 from bench.report import Plan, Table
 from bench.seed import endpoint_id, seed
-from tests.attacks import DEEP, MEGABYTE, Target, bomb, flood, held, send
+from tests.attacks import DEEP, MEGABYTE, WIDE, Target, bomb, flood, held, send
 from tests.server import basic
 
 _STORED = 10
@@ -82,6 +82,11 @@ async def _send_deep(target: Target) -> None:
     await flood(target, lambda _: deep, times=_ENDLESS, connections=10)
 
 
+async def _send_wide(target: Target) -> None:
+    wide = target.whole(WIDE)
+    await flood(target, lambda _: wide, times=_ENDLESS, connections=10)
+
+
 _ATTACKS: Mapping[str, Attack] = {
     "wrong passwords of one user": _guess,
     "wrong passwords of any user": _guess_many_users,
@@ -91,6 +96,7 @@ _ATTACKS: Mapping[str, Attack] = {
     "1,000 headers each": _send_headers,
     "bombs of 1 GB": _send_bombs,
     "JSON 100,000 deep": _send_deep,
+    "250 KB of wrong JSON": _send_wide,
 }
 
 

@@ -13,6 +13,7 @@ from typing import TypeAlias
 MEGABYTE = 1_000_000
 RUN = "/_inference/text_embedding/nothing"
 DEEP = b"[" * 100_000
+WIDE = b'{"input":[' + b"1," * 125_000 + b"1]}"  # refused for a number where a text belongs
 _LONGEST_WAIT_S = 120.0
 
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]

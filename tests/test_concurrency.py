@@ -1,11 +1,14 @@
 """The one place where tasks are made: results, errors and cancellation of what runs together."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from inferry.concurrency import (
+    Aside,
     IdleLimit,
     Nursery,
     SingleFlight,
@@ -299,3 +302,50 @@ def task() -> asyncio.Task[object]:
     found = asyncio.current_task()
     assert found is not None
     return found
+
+
+@pytest.fixture
+def aside():
+    opened = Aside()
+    yield opened
+    opened.close()
+
+
+async def test_what_is_done_aside_gives_its_result_or_its_error(aside):
+    assert await aside.run(threading.get_ident) != threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        await aside.run(lambda: 1 // 0)
+
+
+async def test_what_is_done_aside_takes_a_sixth_of_the_time(aside):
+    def toil() -> float:
+        started = time.thread_time()
+        while time.thread_time() - started < 0.01:
+            pass
+        return time.thread_time() - started
+
+    started = time.monotonic()
+    toiled = await run_all(aside.run(toil) for _ in range(6))
+
+    assert time.monotonic() - started > 5 * 5 * min(toiled)
+
+
+async def test_what_nobody_waits_for_any_more_is_not_done_aside(aside):
+    began, go_on, done = threading.Event(), threading.Event(), []
+
+    def hold() -> None:
+        began.set()
+        go_on.wait()
+
+    async with Nursery() as nursery:
+        first = nursery.start(aside.run(hold))
+        await asyncio.to_thread(began.wait)
+        second = nursery.start(aside.run(lambda: done.append(1)))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.wait([second])
+        go_on.set()
+        await first
+
+    await aside.run(int)
+    assert not done

@@ -35,7 +35,8 @@ VENDORS = {
     "botocore": ("services/auth.py", "outbound/streams.py"),
     "cryptography": ("security/", "services/auth.py"),
     "httptools": ("api/http/protocol.py",),
-    "httpx2": ("models/hub.py", "models/gated_transport.py"),  # of huggingface_hub
+    # of huggingface_hub
+    "httpx2": ("models/hub.py", "models/gated_transport.py", "models/repository.py"),
     "huggingface_hub": ("models/hub.py",),
     "icu": ("models/segmentation.py",),
     "msgspec": ("",),

@@ -29,6 +29,7 @@ from inferry.api.elastic.routes import elastic_routes
 from inferry.api.extensions import extension_routes
 from inferry.api.health import health_routes
 from inferry.api.http.protocol import HttpLimits, protocol_factory
+from inferry.api.http.reading import Reading
 from inferry.api.http.request_body import BodyLimits
 from inferry.api.http.server import HttpServer
 from inferry.api.openai.routes import openai_routes
@@ -75,6 +76,7 @@ _FLUSH_METRICS_S = 1.0
 _GC_THRESHOLD = (20_000, 20, 50)
 """The default looks for cycles at every third request, and each time through all that are open."""
 _LOOK_AT_CERTIFICATE_S = 5.0
+_SWITCH_S = 0.0005  # a thread that reads a body hands Python's lock back no later
 _CUT_OFF_S = 1
 """What requests get to end that are still running when the drain timeout is over."""
 
@@ -216,12 +218,16 @@ async def build(
     routes += health_routes(metrics, door.why_not_ready)
     routes += docs_routes()
     routes += openapi_routes(routes, version=__version__)
+    reading = Reading()
+    stack.callback(reading.close)
     requests = RequestLog(config.telemetry)
     refusals = Refusals(writer.submit, nursery=nursery)
     watch = Watch(requests, refusals.note if config.audit.enabled else None)
     return Parts(
         config=config,
-        application=Application(routes, door, bodies=_body_limits(config), watch=watch),
+        application=Application(
+            routes, door, bodies=_body_limits(config), watch=watch, reading=reading
+        ),
         snapshot=snapshot,
         access=access,
         lockouts=lockouts,
@@ -370,6 +376,7 @@ def main() -> None:
     import uvloop
 
     leave_no_values()
+    sys.setswitchinterval(_SWITCH_S)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     channel, *listening = map(int, sys.argv[1:])

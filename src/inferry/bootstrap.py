@@ -28,6 +28,9 @@ _INHERITED = (
     *("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "HOME", "NO_COLOR", "PYTHONPATH", "PYTHONUTF8"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
+# What is freed goes back to the system. The C library raises its threshold with the first large
+# body, and keeps the next ones: a few at once, and a process holds hundreds of megabytes for good.
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_ARENA_MAX": "2"}
 LOCAL_KEY_FILE = "local-api-key"
 _LOCK_FILE = "lock"
 _PORT_PATIENCE_S = 3.0
@@ -65,12 +68,12 @@ def environment_of_children(
 ) -> dict[str, str]:
     """Choose what of `environment` the processes that we start may see.
 
-    metrics_directory: where counters are shared, None for a process without any.
+    metrics_directory: where API processes share counters, None for a process of another kind.
     """
     inherited = {name: environment[name] for name in _INHERITED if name in environment}
     if metrics_directory is None:
         return inherited
-    return inherited | {MULTIPROC_VARIABLE: str(metrics_directory)}
+    return inherited | _ALLOCATOR | {MULTIPROC_VARIABLE: str(metrics_directory)}
 
 
 def prepare_data_dir(directory: Path) -> None:

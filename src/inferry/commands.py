@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from inferry.deployment_stats import DeploymentStats
+from inferry.deployment_stats import HostStats
 from inferry.key_limits import KeyLimits
 from inferry.origin import Origin
 from inferry.records import DeploymentRecord, RoleDescriptor, TrainedModelRecord
@@ -148,9 +148,9 @@ class UpdateModel(Command, frozen=True):
 
 
 class FetchStats(Command, frozen=True):
-    """Tell what every deployment has done."""
+    """Tell what every deployment has done, and how far downloads are."""
 
-    Reply: ClassVar[Any] = list[DeploymentStats]
+    Reply: ClassVar[Any] = HostStats
 
 
 class WakeDeployment(Command, frozen=True):
@@ -203,11 +203,15 @@ class DeleteReference(Command, frozen=True):
 
 
 class PutTrainedModel(Command, frozen=True):
-    """Create a model whose parts come later. The reply is the stored record."""
+    """Create a model whose parts come later, or download a built-in one. The reply is the record.
+
+    wait_for_completion: of the download.
+    """
 
     Reply: ClassVar[Any] = TrainedModelRecord
     model_id: str
     body: dict[str, Any]
+    wait_for_completion: bool = False
     actor: str | None = None
 
     def __repr__(self) -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 from inferry.domain import Deadline
 
 T = TypeVar("T")
+
+_REST = 5.0
 
 
 async def run_all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -213,3 +217,31 @@ class SingleFlight:
             self._running[key] = task
             task.add_done_callback(lambda _: self._running.pop(key, None))
         return await asyncio.shield(task)
+
+
+class Aside:
+    """Does long work in a thread, a piece at a time, and rests after each five times as long.
+
+    The thread shares Python's lock, and maybe a core, with the event loop: so a sixth of the time
+    is all that can be taken away from everybody else, however much there is to do.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="aside")
+        self._rests_until = 0.0
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Give what `work` gives; it is left out when the caller is cancelled before its turn."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, work)
+
+    def close(self) -> None:
+        """End the thread after what it does."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _do(self, work: Callable[[], T]) -> T:
+        time.sleep(max(0.0, self._rests_until - time.monotonic()))
+        started = time.thread_time()
+        try:
+            return work()
+        finally:
+            self._rests_until = time.monotonic() + _REST * (time.thread_time() - started)

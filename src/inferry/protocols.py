@@ -19,6 +19,7 @@ from inferry.records import (
     DeploymentSpec,
     Record,
     StoredFile,
+    Supplied,
 )
 from inferry.service import Auth, Framing
 
@@ -203,6 +204,29 @@ class ModelFiles(Protocol):
 
     def remove(self, model_id: str) -> None:
         """Delete a model with everything that was received of it."""
+
+
+class ModelSupply(Protocol):
+    """Brings built-in models to this machine, from where the operator says; in the supervisor."""
+
+    async def is_package(self, model_id: str) -> bool:
+        """Tell whether an id stands for a package of a repository. Raises nothing."""
+
+    async def bring(
+        self, model_id: str, learn: Callable[[dict[str, Json]], Awaitable[None]]
+    ) -> Supplied:
+        """Download a model, unless it is here, and give its files; one call for an id at a time.
+
+        learn: told what the model is once that is known, as the body of `PUT _ml/trained_models`
+        says it. Raises `NotFound` with the command that provides it, `IllegalArgument` for no
+        model's id, `ShuttingDown`, and what went wrong.
+        """
+
+    def progress(self) -> dict[str, str]:
+        """Tell of each model that is being brought how far it is, for people."""
+
+    async def remove(self, model_id: str) -> None:
+        """Stop to bring a model, and delete the package that was downloaded for it."""
 
 
 class Engine(Protocol):

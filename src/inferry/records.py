@@ -110,6 +110,13 @@ class StoredFile(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
+class Supplied(msgspec.Struct, frozen=True):
+    """The files of a built-in model that are here. vocabulary: of a TorchScript module only."""
+
+    definition: StoredFile
+    vocabulary: StoredFile | None = None
+
+
 class Announced(msgspec.Struct, frozen=True):
     """What the first part of a definition said of all of them."""
 
@@ -121,7 +128,8 @@ class TrainedModelRecord(msgspec.Struct, frozen=True, tag="trained_model"):
     """A model that somebody uploaded. config: as its PUT gave it, defaults filled in.
 
     announced: once a part has come; definition: once all have, and are one file; vocabulary: once
-    it has come.
+    it has come. is_built_in: nobody uploads it, it is downloaded; then `definition` has no digest
+    where it is more than one file.
     """
 
     model_id: str
@@ -131,6 +139,7 @@ class TrainedModelRecord(msgspec.Struct, frozen=True, tag="trained_model"):
     announced: Announced | None = None
     definition: StoredFile | None = None
     vocabulary: StoredFile | None = None
+    is_built_in: bool = False
     revision: int = 1
 
     @property
@@ -141,7 +150,13 @@ class TrainedModelRecord(msgspec.Struct, frozen=True, tag="trained_model"):
     @property
     def is_whole(self) -> bool:
         """Whether everything has come that it takes to run it."""
-        return self.definition is not None and self.vocabulary is not None
+        has_vocabulary = self.vocabulary is not None or self.is_built_in
+        return self.definition is not None and has_vocabulary
+
+    @property
+    def is_module(self) -> bool:
+        """Whether it is a TorchScript module, which runs as its configuration says."""
+        return not self.is_built_in or self.vocabulary is not None
 
 
 class RoleDescriptor(msgspec.Struct, frozen=True, rename={"global_": "global"}):

@@ -147,6 +147,10 @@ class EngineSection(Section, frozen=True):
     ] = False
 
 
+RepositoryUrl = Annotated[str, Meta(pattern=r"^(?:https?://[^@?#\s]+|file:///[^?#\s]+)$")]
+"""A repository of model packages: no user, no password and no query."""
+
+
 class ModelsSection(Section, frozen=True):
     """Where local models come from (extra `local`)."""
 
@@ -155,10 +159,17 @@ class ModelsSection(Section, frozen=True):
     ] = None
     aliases: Annotated[
         dict[str, str],
-        Meta(description="Model id, built-in or your own, to a hub id or an absolute directory."),
+        Meta(
+            description="Model id, built-in or your own, to a hub id, an absolute directory or the"
+            " URL of a package repository."
+        ),
     ] = {}
     repository: Annotated[
-        str | None, Meta(description="Package repository for ids without an alias.")
+        RepositoryUrl | None,
+        Meta(
+            description="URL of a package repository (`https`, `http`, `file`), for built-in ids"
+            " that come from nowhere else and other ids that begin with a dot.",
+        ),
     ] = None
     allow_download: Annotated[
         Literal["never", "builtin", "any"],

@@ -40,6 +40,7 @@ from inferry.fleet import Fleet, Launch
 from inferry.greeting import greeting, tell
 from inferry.modeling import GRAPHS_DIRECTORY
 from inferry.models.library import open_library
+from inferry.models.supply import Supply
 from inferry.process_limits import allow_descriptors
 from inferry.records import Record
 from inferry.security.audit import AuditLog
@@ -119,7 +120,16 @@ class _Supervisor:
             fleet = await stack.enter_async_context(Fleet(await self._launch(store), jobs=jobs))
             engine = await stack.enter_async_context(_Engine(self._config, fleet, audit))
             writers = await open_writers(
-                Desk(self._config, store, fleet.publish, engine.pool, engine.starts, jobs), stack
+                Desk(
+                    self._config,
+                    store,
+                    fleet.publish,
+                    pool=engine.pool,
+                    supply=engine.supply,
+                    starts=engine.starts,
+                    jobs=jobs,
+                ),
+                stack,
             )
             await first_of(self._start(fleet, writers, engine, audit), self._stop.wait())
             if not self._stop.is_set():
@@ -213,9 +223,11 @@ class _Engine:
     def __init__(self, config: Config, fleet: Fleet, audit: AuditLog | None) -> None:
         keepers, self.starts = Nursery(), Nursery()
         directory = config.data_dir
+        library = open_library(config, os.environ)
+        self.supply = Supply(library, directory / GRAPHS_DIRECTORY)
         self.pool = Pool(
             Workshop(
-                library=open_library(config, os.environ),
+                library=library,
                 publish=fleet.publish,
                 nursery=keepers,
                 cores=Cores(config.engine.threads or len(os.sched_getaffinity(0))),
@@ -231,7 +243,7 @@ class _Engine:
             )
         )
         # Starts end first: what is cut off is no failure, and goes on with the next server.
-        self._parts = (keepers, self.pool, self.starts)
+        self._parts = (keepers, self.pool, self.starts, self.supply)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> _Engine:

@@ -22,6 +22,7 @@ from inferry.domain import Deadline, Endpoint, Result
 from inferry.engine.pool import Pool
 from inferry.errors import InternalError
 from inferry.greeting import tell
+from inferry.models.supply import Supply
 from inferry.outbound.client import open_client
 from inferry.outbound.limiter import Buckets
 from inferry.protocols import Outbound, Probe, Publish
@@ -47,6 +48,7 @@ class Desk:
     store: SqlStore
     publish: Publish
     pool: Pool
+    supply: Supply
     starts: Nursery
     jobs: Nursery
 
@@ -145,6 +147,7 @@ async def _open_registry(desk: Desk, records: list[Record], stack: AsyncExitStac
         deployments=desk.pool,
         files=uploads,
         incoming=incoming_of(config),
+        supply=desk.supply,
         nursery=desk.jobs,
         starts=desk.starts,
         skip_validation=config.inference.skip_validate_and_start,

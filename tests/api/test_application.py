@@ -14,6 +14,7 @@ import pytest
 from inferry.api.application import Application
 from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
+from inferry.api.http.reading import Reading
 from inferry.api.http.request_body import BodyLimits
 from inferry.api.watch import Watch
 from inferry.commands import Refusal
@@ -178,7 +179,10 @@ def application(requests, refusals):
         route("POST", "/small", echo, takes_body=True, max_body_bytes=10),
     ]
     watch = Watch(requests, refusals.append)
-    return Application(routes, StubGate(), bodies=BodyLimits(max_bytes=10_000), watch=watch)
+    reading = Reading()
+    bodies = BodyLimits(max_bytes=10_000)
+    yield Application(routes, StubGate(), bodies=bodies, watch=watch, reading=reading)
+    reading.close()
 
 
 def lines_of(requests: RequestLog, log: Path) -> list[dict[str, object]]:

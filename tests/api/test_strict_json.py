@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferry.api.strict_json import MAX_DEPTH, parse_json, parse_object, position_of, token_name
+from inferry.api.strict_json import (
+    MAX_DEPTH,
+    MOST_EXACT,
+    parse_json,
+    parse_object,
+    position_of,
+    token_name,
+)
 from inferry.errors import MissingBody, UnreadableBody
 
 values = st.recursive(
@@ -101,6 +108,25 @@ def test_a_body_that_is_no_object_says_what_it_is() -> None:
         parse_object(b" [1]")
 
     assert caught.value.message == "[1:2] Expected START_OBJECT but found START_ARRAY"
+
+
+HUGE = b" " * MOST_EXACT
+
+
+def test_a_huge_body_is_decoded_and_not_walked_through() -> None:
+    assert parse_object(HUGE + b'{"a": 1, "a": 2}') == {"a": 2}
+    assert position_of(HUGE + b'{"a": 1}', ("a",)) == "[1:1]"
+
+
+@pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b"[" * 100_000])
+def test_a_fault_of_a_huge_body_has_no_position(body) -> None:
+    with pytest.raises(UnreadableBody, match=r"^\[1:1\] "):
+        parse_object(HUGE + body)
+
+
+def test_a_huge_body_of_nothing_is_none() -> None:
+    with pytest.raises(MissingBody):
+        parse_object(HUGE * 3)
 
 
 BODY = b'{"a": [1, {"b": true}],\n "c": "x", "d": {}}'

@@ -15,6 +15,9 @@ import pytest
 
 from tests.models.folders import BERT, write_json
 from tests.models.hubs import Hub, serve_hub
+from tests.models.repositories import package_files, serve_packages
+
+MODULE_MB = 1
 
 
 @pytest.fixture
@@ -91,6 +94,23 @@ def test_a_removed_model_is_gone(models):
     assert not place.exists()
 
 
+def test_a_package_is_pulled_from_a_server_or_a_folder_in_one_command(models, tmp_path):
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    for name, content in package_files("elser_model_2").items():
+        (mirror / name).write_bytes(content)
+    with serve_packages(package_files("elser_model_2")) as site:
+        for origin in (site.url, mirror.as_uri(), str(mirror)):
+            pulled = models("pull", ".elser_model_2", "--from", origin)
+
+            assert pulled.exit_code == 0, pulled.err
+            place = Path(pulled.out.strip())
+            assert {one.suffix for one in place.iterdir()} == {".json", ".pt"}
+            assert f"{MODULE_MB} MB\t{place}" in models("list").out
+            assert models("remove", ".elser_model_2").exit_code == 0
+            assert not place.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "message"),
     [
@@ -100,7 +120,12 @@ def test_a_removed_model_is_gone(models):
             "inferry models pull .elser_model_2 --from URL|PATH|HUB_ID",
         ),
         (("pull", "org/none"), 3, "has no model [org/none]"),
-        (("pull", "mine", "--from", "https://elsewhere.org/x"), 2, "is a package repository"),
+        (
+            ("pull", "mine", "--from", "ftp://elsewhere.org/x"),
+            2,
+            "must be an http, https or file URL",
+        ),
+        (("pull", "mine", "--from", "http://127.0.0.1:1/x"), 5, "it cannot be reached"),
         (("pull", "mine", "--from", "./gone"), 1, "there is no such folder"),
         (("add", "mine", "."), 1, "[config.json] is missing"),
         (("remove", "org/tiny"), 3, "is not on this machine"),

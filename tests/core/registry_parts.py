@@ -54,6 +54,7 @@ from inferry.records import (
     Put,
     Record,
     StoredFile,
+    Supplied,
 )
 from inferry.service import HttpTask, Service
 from inferry.services import elasticsearch
@@ -389,6 +390,49 @@ class MemoryFiles:
         self.models.pop(model_id, None)
 
 
+class ToldSupply:
+    """Brings built-in models when it is told to.
+
+    packages: ids that stand for a package. fails: raised before, fails_late: after it is known what
+    a model is. gate: when set, every model waits for it in between.
+    """
+
+    def __init__(self) -> None:
+        self.packages: set[str] = set()
+        self.asked: list[str] = []
+        self.removed: list[str] = []
+        self.fails: InferenceError | None = None
+        self.fails_late: InferenceError | None = None
+        self.gate: asyncio.Event | None = None
+
+    async def is_package(self, model_id: str) -> bool:
+        await asyncio.sleep(0)
+        return model_id in self.packages
+
+    async def bring(
+        self, model_id: str, learn: Callable[[dict[str, Any]], Awaitable[None]]
+    ) -> Supplied:
+        await asyncio.sleep(0)
+        self.asked.append(model_id)
+        if self.fails is not None:
+            raise self.fails
+        config = {"text_expansion": {"tokenization": {"bert": {"do_lower_case": True}}}}
+        package = {"packaged_model_id": model_id[1:], "size": 3, "sha256": "ab"}
+        await learn({"model_type": "pytorch", "inference_config": config, **package})
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.fails_late is not None:
+            raise self.fails_late
+        return Supplied(StoredFile("ab", 3), StoredFile("cd", 2))
+
+    def progress(self) -> dict[str, str]:
+        return {}
+
+    async def remove(self, model_id: str) -> None:
+        await asyncio.sleep(0)
+        self.removed.append(model_id)
+
+
 def usual_result(task_type: TaskType) -> Result:
     if task_type is TaskType.TEXT_EMBEDDING:
         return DenseEmbeddings((JsonVector(b"[1,2,3]", WIDTH),))
@@ -416,6 +460,7 @@ class House:
     def __post_init__(self) -> None:
         self.deployments = ToldDeployments(self.publish)
         self.files = MemoryFiles()
+        self.supply = ToldSupply()
         self.registry = Registry(
             self.store,
             self.vault,
@@ -425,6 +470,7 @@ class House:
             deployments=self.deployments,
             files=self.files,
             incoming=self.files,
+            supply=self.supply,
             nursery=self.nursery,
             starts=self.nursery,
             skip_validation=self.skip_validation,

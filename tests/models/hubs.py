@@ -214,7 +214,7 @@ def _error(code: str) -> dict[str, str]:
     return {"X-Error-Code": code}
 
 
-class _Server(ThreadingHTTPServer):
+class QuietServer(ThreadingHTTPServer):
     daemon_threads = False  # so that leaving waits for every handler
 
     def handle_error(self, *_: object) -> None:
@@ -236,7 +236,7 @@ def serve_hub() -> Iterator[Hub]:
 @contextmanager
 def _serving(hub: Hub, handler: type[_Handler]) -> Iterator[str]:
     bound = type(handler.__name__, (handler,), {"hub": hub})
-    with _Server(("127.0.0.1", 0), bound) as server:
+    with QuietServer(("127.0.0.1", 0), bound) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:

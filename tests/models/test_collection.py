@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from inferry.config import load_config
-from inferry.errors import IllegalArgument, NotFound, StoreFailure, UnusableModel
+from inferry.errors import (
+    IllegalArgument,
+    NotFound,
+    StoreFailure,
+    UnreadableReply,
+    UnusableModel,
+)
 from inferry.modeling import ModelSource
 from inferry.models.collection import Collection, Listed, open_collection
 from inferry.models.downloads import Progress
 from inferry.models.library import open_library
+from tests.models.repositories import PackageServer, package_files, serve_packages
 
 ELSER = ".elser_model_2"
 COMMIT = "c0ffee" * 6 + "c0ff"
@@ -267,3 +275,88 @@ def test_a_place_that_cannot_be_written_is_named(machine, repository_folder, tmp
 
     with pytest.raises(StoreFailure, match=r"cannot copy \[.*\] to \[.*/data/models/copies/mine\]"):
         machine.pull("mine", repository_folder)
+
+
+# --- packages ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site() -> Iterator[PackageServer]:
+    with serve_packages(package_files("elser_model_2")) as running:
+        yield running
+
+
+def test_a_package_is_pulled_and_stands_behind_its_id(machine, site):
+    source = machine.pull(ELSER, site.url)
+
+    assert source.module is not None
+    assert machine.find(ELSER) == source
+    assert machine.find(f"{ELSER}_linux-x86_64") == source
+    assert machine.rows()[ELSER].source == f"{site.url}/elser_model_2.metadata.json"
+
+
+def test_another_package_may_stand_behind_an_id(machine, site):
+    machine.pull("mine", f"{site.url}/elser_model_2.metadata.json")
+
+    found = machine.find("mine")
+
+    assert found is not None
+    assert found.name == "mine"
+    assert found.is_program
+
+
+def test_pulling_a_package_again_brings_what_is_newer(machine, site):
+    machine.pull(ELSER, site.url)
+    site.files |= package_files("elser_model_2", b"newer")
+
+    source = machine.pull(ELSER)
+
+    assert [one.read_bytes() for one in source.folder.glob("*.pt")] == [b"newer"]
+
+
+def test_a_package_that_another_id_has_too_stays(machine, site):
+    origin = f"{site.url}/elser_model_2.metadata.json"
+    machine.pull(ELSER, origin)
+    machine.pull("mine", origin)
+
+    machine.collection.remove(ELSER)
+    assert machine.find("mine") is not None
+    machine.collection.remove("mine")
+
+    assert not [*(machine.top / "data/models/packages").glob("*@*/")]
+
+
+def test_a_built_in_id_without_alias_is_looked_up_in_the_repository(machine, site):
+    machine.keys["repository"] = site.url
+    assert machine.find(ELSER) is None
+
+    source = machine.pull(ELSER)
+
+    assert machine.find(ELSER) == source
+    machine.collection.remove(ELSER)
+    assert machine.find(ELSER) is None
+
+
+def test_with_never_only_a_repository_of_this_machine_is_read(machine, site, tmp_path):
+    machine.keys["allow_download"] = "never"
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    for name, content in site.files.items():
+        (mirror / name).write_bytes(content)
+
+    with pytest.raises(NotFound, match=r"\[models.allow_download\] is \[never\]"):
+        machine.pull(ELSER, site.url)
+    assert site.asked == []
+
+    assert machine.pull(ELSER, mirror).module is not None
+
+
+def test_a_package_that_cannot_be_used_changes_nothing(machine, site):
+    machine.pull(ELSER, site.url)
+    before = machine.find(ELSER)
+    site.files["elser_model_2.metadata.json"] = b"{}"
+
+    with pytest.raises(UnreadableReply):
+        machine.pull(ELSER)
+
+    assert machine.find(ELSER) == before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from inferry.errors import InternalError, ShuttingDown, UpstreamUnreachable
-from inferry.models.downloads import Downloads, HubAccess, Progress
+from inferry.models.downloads import Downloads, Progress, Site
 from inferry.models.hub_folders import HubFolders
 from inferry.models.sources import HubId
 
@@ -42,7 +42,18 @@ class Asking:
 
 @pytest.fixture
 def downloads(hub, directory) -> Downloads:
-    return Downloads(HubAccess(hub.url, allow_private_networks=True), directory, dict(os.environ))
+    return downloads_from(hub.url, directory)
+
+
+def downloads_from(
+    url: str, directory: Path, environment: Mapping[str, str] | None = None
+) -> Downloads:
+    return Downloads(
+        Site(url, allow_private_networks=True),
+        hub_models=directory,
+        packages=directory.with_name("packages"),
+        environment=environment or dict(os.environ),
+    )
 
 
 @contextmanager
@@ -86,9 +97,7 @@ def test_the_environment_of_other_programs_does_not_count(hub, repository, direc
     monkeypatch.setenv("HF_HUB_USER_AGENT_ORIGIN", "marker")
     environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
 
-    Asking(
-        Downloads(HubAccess(hub.url, allow_private_networks=True), directory, environment)
-    ).fetch()
+    Asking(downloads_from(hub.url, directory, environment)).fetch()
 
     assert {one.headers["user-agent"].partition("/")[0] for one in hub.asked} == {"inferry"}
     assert not [one for one in hub.asked if "authorization" in one.headers]
@@ -139,13 +148,7 @@ def test_what_another_process_downloads_meanwhile_is_waited_for(
 
 def test_a_failure_comes_with_its_cause(directory):
     with pytest.raises(UpstreamUnreachable, match="cannot be reached") as raised:
-        Asking(
-            Downloads(
-                HubAccess("http://127.0.0.1:1", allow_private_networks=True),
-                directory,
-                dict(os.environ),
-            )
-        ).fetch()
+        Asking(downloads_from("http://127.0.0.1:1", directory)).fetch()
 
     assert "refused" in str(raised.value.__cause__)
 
@@ -162,6 +165,6 @@ def test_a_process_that_dies_is_an_error_of_ours(hub, repository, downloads):
 
 
 def test_secrets_are_in_no_repr():
-    access = HubAccess("http://hub", token="hf_marker", proxy="http://user:marker@proxy")
+    access = Site("http://hub", token="hf_marker", proxy="http://user:marker@proxy")
 
     assert "marker" not in repr(access)

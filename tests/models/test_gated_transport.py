@@ -14,9 +14,8 @@ import pytest
 
 from inferry.egress import EgressRules
 from inferry.errors import BadRequest
-from inferry.models.downloads import HubAccess
-from inferry.models.gated_transport import GatedTransport
-from inferry.models.hub import _open_client
+from inferry.models.downloads import Site
+from inferry.models.gated_transport import GatedTransport, open_site
 from tests.addresses import NEVER, NO_HTTP, OF_THE_NETWORK, UNREADABLE
 from tests.certificates import Certificate, make_certificate
 
@@ -36,7 +35,7 @@ class Names:
         return [ipaddress.ip_address(one) for one in current]
 
 
-class Site(http.server.BaseHTTPRequestHandler):
+class EchoSite(http.server.BaseHTTPRequestHandler):
     """Answers with the name it was asked for, and leads elsewhere where the path says so."""
 
     protocol_version = "HTTP/1.1"
@@ -56,7 +55,7 @@ class Site(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def serve(certificate: Certificate | None = None) -> Iterator[int]:
     """Serve a site on loopback and give its port."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), EchoSite) as server:
         if certificate:
             server.socket = certificate.context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
@@ -76,10 +75,10 @@ def open_client(names: Names, context: ssl.SSLContext | None = None) -> Iterator
 
 
 def refusal(url: str, *, allow_private_networks: bool) -> str:
-    access = HubAccess("http://hub", allow_private_networks=allow_private_networks)
+    access = Site("http://hub", allow_private_networks=allow_private_networks)
     # What the library itself takes for no URL does not even come to the gate.
     refusals = (BadRequest, httpx2.InvalidURL, httpx2.UnsupportedProtocol)
-    with _open_client(access) as client, pytest.raises(refusals) as caught:
+    with open_site(access) as client, pytest.raises(refusals) as caught:
         client.get(url)
     return str(caught.value)
 
@@ -101,8 +100,8 @@ def test_what_two_parsers_may_read_differently_is_not_downloaded():
 
 
 def test_a_hub_leads_to_no_address_that_is_never_called():
-    access = HubAccess("http://127.0.0.1", allow_private_networks=True)
-    with serve() as port, _open_client(access) as client:
+    access = Site("http://127.0.0.1", allow_private_networks=True)
+    with serve() as port, open_site(access) as client:
         for host in ("169.254.169.254", "[::ffff:169.254.169.254]", "metadata.google.internal"):
             with pytest.raises(BadRequest, match="is never called"):
                 client.get(f"http://127.0.0.1:{port}/to/http://{host}/latest")

@@ -19,8 +19,9 @@ from inferry.errors import (
     UpstreamError,
     UpstreamUnreachable,
 )
-from inferry.models.downloads import HubAccess, Order, Progress
-from inferry.models.hub import _open_client, download
+from inferry.models.downloads import HubOrder, Progress, Site
+from inferry.models.gated_transport import open_site
+from inferry.models.hub import download
 from inferry.models.hub_folders import HubFolders
 from inferry.models.sources import HubId
 
@@ -32,7 +33,7 @@ LARGE_BYTES = 1_000_000
 class Asking:
     """A download to be made."""
 
-    order: Order
+    order: HubOrder
     reports: list[Progress] = field(default_factory=list)
 
     def fetch(self, hub_id: HubId = TINY, checksums: Mapping[str, str] | None = None) -> Path:
@@ -43,8 +44,8 @@ class Asking:
 @pytest.fixture
 def asking(hub, directory, library_client) -> Callable[..., Asking]:
     def ask(**changes: Any) -> Asking:
-        access = replace(HubAccess(hub.url, allow_private_networks=True), **changes)
-        return Asking(Order(access, TINY, str(directory), "org/tiny", {}))
+        access = replace(Site(hub.url, allow_private_networks=True), **changes)
+        return Asking(HubOrder(access, TINY, str(directory), "org/tiny", {}))
 
     return ask
 
@@ -299,7 +300,7 @@ def test_a_directory_that_cannot_be_written_is_named(hub, repository, asking, di
 
 def test_a_hub_behind_tls_does_not_lead_to_plain_http():
     with (
-        _open_client(HubAccess("https://hub.example.org")) as client,
+        open_site(Site("https://hub.example.org")) as client,
         pytest.raises(BadRequest, match=r"leads to \[127.0.0.1\] by plain http"),
     ):
         client.get("http://127.0.0.1:1/file")

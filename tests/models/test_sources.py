@@ -8,7 +8,7 @@ import pytest
 
 from inferry.errors import IllegalArgument
 from inferry.models.built_in import BUILT_IN, without_platform
-from inferry.models.sources import Folder, HubId, parse_hub_id, parse_source
+from inferry.models.sources import Folder, HubId, Package, parse_hub_id, parse_source
 
 HUB = "https://hub.example.org"
 COMMIT = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
@@ -28,13 +28,15 @@ COMMIT = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
     ],
 )
 def test_a_source_is_a_hub_id_a_page_of_the_hub_or_a_folder(text, expected):
-    assert parse_source(text, hub_url=HUB) == expected
+    assert parse_source(text, hub_url=HUB, model_id=".m") == expected
 
 
 def test_a_folder_may_begin_at_home(monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
 
-    assert parse_source("~/models/e5", hub_url=HUB) == Folder(Path("/home/somebody/models/e5"))
+    assert parse_source("~/models/e5", hub_url=HUB, model_id="m") == Folder(
+        Path("/home/somebody/models/e5")
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,13 +71,46 @@ def test_a_folder_may_begin_at_home(monkeypatch):
 )
 def test_anything_else_is_refused_with_what_would_be_right(text):
     with pytest.raises(IllegalArgument, match=r"hub id .* or an absolute folder, got "):
-        parse_source(text, hub_url=HUB)
+        parse_source(text, hub_url=HUB, model_id=".m")
 
 
-@pytest.mark.parametrize("text", ["https://elsewhere.org/a/b", "file:///srv/packages", "s3://a/b"])
-def test_a_package_repository_is_refused_by_its_name(text):
-    with pytest.raises(IllegalArgument, match="is a package repository"):
-        parse_source(text, hub_url=HUB)
+@pytest.mark.parametrize(
+    ("text", "repository", "name"),
+    [
+        ("https://mirror.example.org/models/", "https://mirror.example.org/models", "m"),
+        ("http://[::1]:8080", "http://[::1]:8080", "m"),
+        ("file:///srv/packages", "file:///srv/packages", "m"),
+        ("https://a.org/x/elser_model_2.metadata.json", "https://a.org/x", "elser_model_2"),
+    ],
+)
+def test_any_other_url_is_a_package_repository(text, repository, name):
+    found = parse_source(text, hub_url=HUB, model_id=".m")
+
+    assert found == Package(repository, name)
+    assert parse_source(str(found), hub_url=HUB, model_id="another") == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("s3://a/b", "file://host/srv", "http:///x", "http://[::1", "://x"),
+        *("https://user:marker@a.org/m", "https://marker@a.org/m", "https://a.org/m?key=marker"),
+        *("https://a.org/m#marker", "https://a.org/M.metadata.json", "file:///../.metadata.json"),
+    ],
+)
+def test_a_url_that_is_none_of_a_repository_is_refused_and_not_repeated(text):
+    with pytest.raises(IllegalArgument) as refused:
+        parse_source(text, hub_url=HUB, model_id=".m")
+
+    assert "marker" not in str(refused.value)
+
+
+def test_a_repository_of_this_machine_is_a_folder():
+    package = parse_source("file:///srv/my%20models", hub_url=HUB, model_id=".m")
+
+    assert isinstance(package, Package)
+    assert package.is_local
+    assert package.folder == Path("/srv/my models")
 
 
 def test_only_a_whole_commit_never_changes():

@@ -17,6 +17,7 @@ from tests.attacks import (
     DEEP,
     MEGABYTE,
     RUN,
+    WIDE,
     Target,
     beside,
     bomb,
@@ -196,10 +197,10 @@ async def test_bombs_stay_small(serve, size):
     packed = target.whole(bomb(size), content_encoding="gzip")
 
     with growth_below(server, 60):
-        attack = flood(target, lambda _: packed, times=100, connections=10)
+        attack = flood(target, lambda _: packed, times=20, connections=10)
         met, answered = await beside(attack, target)
 
-    assert met == {413: 100}
+    assert met == {413: 20}
     assert answered > 10
 
 
@@ -244,6 +245,32 @@ async def test_json_that_is_a_hundred_thousand_deep_is_refused(siege, method, pa
     met = {await send(siege, siege.whole(body, method=method, path=path)) for body in deep}
 
     assert met <= {400, 404}
+    assert await served(siege, times=1) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", RUN),
+        ("POST", "/v1/embeddings"),
+        ("POST", "/_ml/trained_models/nothing/_infer"),
+        ("PUT", "/_inference/text_embedding/new"),
+    ],
+)
+async def test_json_that_is_wrong_at_great_length_holds_nobody_up(siege, method, path):
+    wide = siege.whole(WIDE, method=method, path=path)
+
+    attack = flood(siege, lambda _: wide, times=2, connections=2)
+    met, answered = await beside(attack, siege)
+
+    assert set(met) <= {400, 404, 413}
+    assert answered > 10
+
+
+async def test_small_values_without_end_are_refused_for_what_they_would_take(siege):
+    many = siege.whole(b'{"input":[' + b'"",' * 5_000_000 + b'""]}')
+
+    assert await send(siege, many) == 413
     assert await served(siege, times=1) == 1
 
 

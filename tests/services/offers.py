@@ -38,7 +38,13 @@ from inferry.records import Record
 from inferry.sections import OutboundSection
 from inferry.service import HttpTask, Service
 from tests.clocks import FakeClock
-from tests.core.registry_parts import MemoryFiles, MemoryStore, OpenVault, ToldDeployments
+from tests.core.registry_parts import (
+    MemoryFiles,
+    MemoryStore,
+    OpenVault,
+    ToldDeployments,
+    ToldSupply,
+)
 from tests.providers import Behaviour, Connection, Provider, Received, open_provider
 from tests.services import simulated
 from tests.services.cases import SERVICES, Case, cases
@@ -227,6 +233,7 @@ class Hosted:
                 deployments=ToldDeployments(_tell_nobody),
                 files=MemoryFiles(),
                 incoming=MemoryFiles(),
+                supply=ToldSupply(),
                 nursery=nursery,
                 starts=nursery,
             )

@@ -143,3 +143,25 @@ def test_a_hub_of_the_network_needs_the_setting_that_is_named(tmp_path_factory):
 
     assert reply.status == 400
     assert SETTING in json.dumps(reply.json)
+
+
+def test_a_package_repository_goes_through_the_same_gate(tmp_path_factory):
+    """Neither an address of the network, nor one that is never called, whoever names the model."""
+    folder = tmp_path_factory.mktemp("repository")
+    for place, said in (
+        ("https://10.0.0.1/models", SETTING),
+        ("https://169.254.169.254/models", "is never called"),
+        ("http://packages.example.org/models", "cannot be called by plain http"),
+    ):
+        settings = {
+            "INFERRY_OUTBOUND__ALLOW_PRIVATE_NETWORKS": "false",
+            "INFERRY_MODELS__REPOSITORY": place,
+        }
+        elser = {"service": "elser", "service_settings": {"num_allocations": 1, "num_threads": 1}}
+        with run_server(folder / "data", environment=settings) as server:
+            model = server.call("PUT", "/_ml/trained_models/.elser_model_2", {})
+            endpoint = server.call("PUT", "/_inference/sparse_embedding/mine", elser)
+
+        for reply in (model, endpoint):
+            assert reply.status == 400
+            assert said in json.dumps(reply.json)

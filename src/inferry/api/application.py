@@ -20,6 +20,7 @@ from inferry.api.exchange import Answer, Request, Route
 from inferry.api.http.compression import accepts_gzip
 from inferry.api.http.direct import DIRECT, Direct, Pairs, Whole
 from inferry.api.http.media_types import MediaTypes, Negotiated
+from inferry.api.http.reading import Reading
 from inferry.api.http.rendering import check_rendering
 from inferry.api.http.request_body import BodyLimits, BodyReader, Receive, has_body
 from inferry.api.http.responding import PRODUCT, Responder, Send, transform
@@ -48,16 +49,24 @@ _SAFE_VALUE: Final = re.compile(r"[\x20-\x7e\x80-\xff]{1,256}")
 class Application:
     """Serves a route table behind a gate.
 
-    bodies: what those of requests may take. watch: told of every request.
+    bodies: what those of requests may take. watch: told of every request. reading: where bodies
+    are read that may take long.
     """
 
     def __init__(
-        self, routes: Iterable[Route], gate: Gate, *, bodies: BodyLimits, watch: Watch
+        self,
+        routes: Iterable[Route],
+        gate: Gate,
+        *,
+        bodies: BodyLimits,
+        watch: Watch,
+        reading: Reading,
     ) -> None:
         self._table = RouteTable(routes)
         self._gate = gate
-        self._bodies = BodyReader(bodies)
+        self._bodies = BodyReader(bodies, reading)
         self._watch = watch
+        self._reading = reading
         self._media_types = MediaTypes()
         self._responder = Responder()
         self._log = get_logger(component="api")
@@ -162,6 +171,7 @@ class Application:
         if not route.takes_body:
             where = f"{request.method} {request.path}"
             raise IllegalArgument(f"request [{where}] does not support having a body")
+        request.reading = self._reading
         with self._bodies.hold() as held:
             request.body = await self._bodies.read(
                 request.headers, receive, held, max_bytes=route.max_body_bytes, direct=direct

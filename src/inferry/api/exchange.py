@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import iscoroutinefunction
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
+from inferry.api.http.reading import AT_ONCE, QUICK, Reading
 from inferry.errors import InferenceError
 from inferry.security.gate import Principal
+
+T = TypeVar("T")
+
+
+def _never(_: bytes) -> None:
+    """Be in doubt of every body."""
 
 
 @dataclass(slots=True)
@@ -23,6 +31,7 @@ class Request:
     address: of the client, where a trusted proxy told it; empty when it is not known.
     id: of this request, the caller's or ours. route: its path in the route table, empty for none.
     inference_id: the endpoint that a body names, where the path does not.
+    reading: where a body is read that may take long; None reads it at once, however long it takes.
     """
 
     method: str
@@ -38,6 +47,23 @@ class Request:
     id: str = ""
     route: str = ""
     inference_id: str = ""
+    reading: Reading | None = field(default=None, repr=False)
+
+    async def read(
+        self, parse: Callable[[bytes], T], *, quickly: Callable[[bytes], T | None] = _never
+    ) -> T:
+        """Give what `parse` makes of the body, however long that takes.
+
+        quickly: gives the same at a hundred megabytes a second, or None when it is in doubt.
+        """
+        body = self.body
+        if len(body) <= QUICK:
+            found = quickly(body)
+            if found is not None:
+                return found
+        if self.reading is None or len(body) <= AT_ONCE:
+            return parse(body)
+        return await self.reading.run(partial(parse, body), size=len(body))
 
 
 class Answer(msgspec.Struct, frozen=True):

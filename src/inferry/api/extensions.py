@@ -156,7 +156,7 @@ class _Extensions:
 
     async def put_reference(self, request: Request) -> Answer:
         """Register or replace one."""
-        body = _read(request.body)
+        body = await request.read(_read)
         name = request.path_values["name"]
         command = PutReference(name, body.kind, body.inference_ids, actor_of(request))
         await self._writer.submit(command)

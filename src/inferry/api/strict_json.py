@@ -13,13 +13,22 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
+import msgspec
+
 from inferry.domain import Json
 from inferry.errors import MissingBody, UnreadableBody
 
 MAX_DEPTH = 200
 TOO_DEEP = f"Document nesting depth exceeds the maximum [{MAX_DEPTH}]"
 MAX_DIGITS = 400  # converting an integer takes time that grows with the square of its length
+MOST_EXACT = 256 * 1024
+"""Bytes of a body that is read strictly; a larger one is decoded, and its faults have no position.
 
+To walk through a hundred megabytes takes a minute, which nobody may take for a wrong comma.
+"""
+
+_SLICE = 1024 * 1024
+_BLANK = re.compile(rb"\s*+")
 _SPACE = re.compile(r"[ \t\n\r]*+")
 _STRING = re.compile(r'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"')
 _STRING_START = re.compile(_STRING.pattern.removesuffix('"'))
@@ -68,9 +77,9 @@ def parse_object(body: bytes, *, missing: str = "request body is required") -> d
 
     Raises `MissingBody` with the text `missing` when there is none, else `UnreadableBody`.
     """
-    if not body or body.isspace():
+    if is_blank(body):
         raise MissingBody(missing)
-    value = parse_json(body)
+    value = parse_json(body) if len(body) <= MOST_EXACT else _decode_roughly(body)
     if not isinstance(value, dict):
         where = position_of(body, ())
         raise UnreadableBody(f"{where} Expected START_OBJECT but found {token_name(value)}")
@@ -80,8 +89,11 @@ def parse_object(body: bytes, *, missing: str = "request body is required") -> d
 def position_of(body: bytes, path: Sequence[str | int], *, at_key: bool = False) -> str:
     """Give `[line:column]` of the value at `path` (keys and indices), or of its key.
 
-    `body` was parsed before; the outermost position is given when `path` is not in it.
+    `body` was parsed before; the outermost position is given when `path` is not in it, and the
+    first one for a body that was not read strictly.
     """
+    if len(body) > MOST_EXACT:
+        return "[1:1]"
     text = _decode(body)
     steps: list[str | int] = []
     wanted = list(path)
@@ -103,6 +115,11 @@ def position_of(body: bytes, path: Sequence[str | int], *, at_key: bool = False)
     return _position(text, len(text) - len(text.lstrip()))
 
 
+def is_blank(body: bytes) -> bool:
+    """Tell whether a body is nothing but space; a megabyte at a time, to hold nobody up."""
+    return all(_BLANK.fullmatch(body, at, at + _SLICE) for at in range(0, len(body), _SLICE))
+
+
 def token_name(value: Json) -> str:
     """Name the kind of a value as the wire does, e.g. `VALUE_NUMBER`."""
     match value:
@@ -118,6 +135,16 @@ def token_name(value: Json) -> str:
             return "START_ARRAY"
         case _:
             return "START_OBJECT"
+
+
+def _decode_roughly(body: bytes) -> Json:
+    try:
+        value: Json = msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise UnreadableBody(f"[1:1] {error}") from error
+    except RecursionError as error:
+        raise UnreadableBody(f"[1:1] {TOO_DEEP}") from error
+    return value
 
 
 def _decode(body: bytes) -> str:

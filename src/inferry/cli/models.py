@@ -50,7 +50,7 @@ def pull_model(
         str | None,
         typer.Option(
             "--from",
-            help="Where it comes from: a page of the hub, a folder, or a hub id.",
+            help="A package repository, a page of the hub, a folder, or a hub id.",
             metavar="URL|PATH|HUB_ID",
         ),
     ] = None,

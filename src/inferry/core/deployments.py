@@ -13,6 +13,7 @@ import msgspec
 
 from inferry.commands import FetchStats, StartModel, StopModel, UpdateModel
 from inferry.concurrency import Nursery, within
+from inferry.core.built_in_models import BuiltInModels
 from inferry.core.deployment_settings import (
     deployment_of,
     is_attached,
@@ -22,7 +23,7 @@ from inferry.core.deployment_settings import (
 )
 from inferry.core.ledger import Ledger
 from inferry.core.preconfigured import RESERVED_IDS
-from inferry.deployment_stats import DeploymentStats
+from inferry.deployment_stats import HostStats
 from inferry.domain import Deadline
 from inferry.errors import (
     BadRequest,
@@ -49,10 +50,17 @@ class DeploymentWriter:
     """
 
     def __init__(
-        self, ledger: Ledger, deployments: Deployments, *, nursery: Nursery, node: str
+        self,
+        ledger: Ledger,
+        deployments: Deployments,
+        built_in: BuiltInModels,
+        *,
+        nursery: Nursery,
+        node: str,
     ) -> None:
         self._ledger = ledger
         self._deployments = deployments
+        self._built_in = built_in
         self._nursery = nursery
         self._node = node
 
@@ -123,9 +131,9 @@ class DeploymentWriter:
             await self._deployments.scale(spec)
         return self._deployments.find(deployment_id) or current
 
-    async def stats(self, _: FetchStats) -> list[DeploymentStats]:
-        """Tell what every deployment has done."""
-        return await self._deployments.stats()
+    async def stats(self, _: FetchStats) -> HostStats:
+        """Tell what every deployment has done, and how far downloads are."""
+        return HostStats(await self._deployments.stats(), self._built_in.progress())
 
     def resume(self) -> None:
         """Start what was started before this server, and go on with what had not run yet."""
@@ -138,6 +146,7 @@ class DeploymentWriter:
     async def _prove(self, record: AssignmentRecord) -> DeploymentRecord:
         """Start a model for the first time; what does not run is forgotten."""
         spec = record.spec
+        self._built_in.accompany(spec.model_id)
         try:
             started = await self._deployments.start(spec)
         except InferenceError as error:
@@ -155,6 +164,7 @@ class DeploymentWriter:
         return started
 
     async def _again(self, record: AssignmentRecord) -> None:
+        self._built_in.accompany(record.spec.model_id)
         try:
             await self._deployments.start(record.spec, is_proven=True)
         except InferenceError as error:
@@ -187,6 +197,8 @@ class DeploymentWriter:
         """Refuse a model that is not here or not whole, and an id that something has."""
         deployment_id, model_id = spec.deployment_id, spec.model_id
         uploaded = self._ledger.trained_models.get(model_id)
+        if uploaded is not None and uploaded.is_built_in:
+            uploaded = None  # what lacks is downloaded
         if uploaded is not None and uploaded.definition is None:
             if uploaded.announced is None:
                 raise NotFound(f"Could not find trained model definition [{model_id}]")

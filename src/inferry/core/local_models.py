@@ -13,6 +13,7 @@ from contextlib import suppress
 import msgspec
 
 from inferry.concurrency import Nursery, within
+from inferry.core.built_in_models import BuiltInModels
 from inferry.core.deployment_settings import (
     LOCAL_SERVICES,
     deployment_of,
@@ -54,12 +55,14 @@ class LocalModels:
         self,
         ledger: Ledger,
         deployments: Deployments,
+        built_in: BuiltInModels,
         *,
         nursery: Nursery,
         skip_start: bool,
     ) -> None:
         self._ledger = ledger
         self._deployments = deployments
+        self._built_in_models = built_in
         self._nursery = nursery
         self._skip_start = skip_start
         self._starting: dict[str, asyncio.Task[EndpointRecord]] = {}
@@ -206,6 +209,7 @@ class LocalModels:
 
     async def _prove(self, record: EndpointRecord) -> EndpointRecord:
         """Start a model; keep the endpoint if it runs, else remove it and raise why."""
+        self._built_in_models.accompany(model_of(record))
         try:
             deployment = await self._deployments.start(spec_of(record))
             settings_when_measured(record.service_settings, deployment)
@@ -262,6 +266,7 @@ class LocalModels:
 
     async def _bring_up(self, record: EndpointRecord) -> DeploymentRecord:
         await self._check(record)
+        self._built_in_models.accompany(model_of(record))
         is_proven = record.inference_id not in self._built_in and not record.is_starting
         return await self._deployments.start(spec_of(record), is_proven=is_proven)
 

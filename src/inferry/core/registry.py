@@ -35,6 +35,7 @@ from inferry.commands import (
     WakeDeployment,
 )
 from inferry.concurrency import Nursery
+from inferry.core.built_in_models import BuiltInModels
 from inferry.core.deployment_settings import LOCAL_SERVICES
 from inferry.core.deployments import DeploymentWriter
 from inferry.core.endpoint_writer import EndpointWriter, WriteRules
@@ -49,6 +50,7 @@ from inferry.protocols import (
     Incoming,
     MasterKeys,
     ModelFiles,
+    ModelSupply,
     Probe,
     Publish,
     Store,
@@ -66,7 +68,8 @@ class RotatingVault(Vault, MasterKeys, Protocol):
 class Registry:
     """Carries out the commands of endpoints, uploaded models, region policy and references.
 
-    files: of uploaded models; incoming: where API processes put what they receive.
+    files: of uploaded models; incoming: where API processes put what they receive. supply: of
+    built-in models.
     nursery: of commands; starts: of local models that start, whoever waits for them.
     skip_validation: store without a probe or a start. timeout_s, generative_timeout_s: of a PUT
     that names none. node: what this host is called. clock: seconds since the epoch.
@@ -83,6 +86,7 @@ class Registry:
         deployments: Deployments,
         files: ModelFiles,
         incoming: Incoming,
+        supply: ModelSupply,
         nursery: Nursery,
         starts: Nursery,
         skip_validation: bool = False,
@@ -97,8 +101,9 @@ class Registry:
         self._ledger = Ledger(store, publish, clock)
         self._stored_local: list[str] = []
         rules = WriteRules(clock, skip_validation, timeout_s, generative_timeout_s)
+        self._built_in = BuiltInModels(self._ledger, supply, nursery=starts)
         self._local = LocalModels(
-            self._ledger, deployments, nursery=starts, skip_start=skip_validation
+            self._ledger, deployments, self._built_in, nursery=starts, skip_start=skip_validation
         )
         sealer = Sealer(vault, reserve_s=secret_reserve_s, clock=clock)
         self._endpoints = EndpointWriter(
@@ -106,8 +111,12 @@ class Registry:
         )
         self._policies = PolicyWriter(self._ledger, clock)
         self._rotation = Rotation(self._ledger, vault)
-        self._trained_models = TrainedModelWriter(self._ledger, files, incoming, deployments)
-        self._deployments = DeploymentWriter(self._ledger, deployments, nursery=starts, node=node)
+        self._trained_models = TrainedModelWriter(
+            self._ledger, files, incoming, deployments, self._built_in
+        )
+        self._deployments = DeploymentWriter(
+            self._ledger, deployments, self._built_in, nursery=starts, node=node
+        )
 
     def load(self, records: Iterable[Record]) -> None:
         """Take over what the store holds; records of other kinds are left alone.
@@ -125,6 +134,7 @@ class Registry:
         """Start the local models of stored endpoints and deployments, and those of `preload`."""
         self._local.resume(self._stored_local, preload)
         self._deployments.resume()
+        self._built_in.resume()
 
     def trained_models(self) -> Collection[str]:
         """Give the ids of the uploaded models."""
@@ -220,9 +230,9 @@ class Registry:
         await self._deployments.wake(command.deployment_id)
 
     async def put_trained_model(self, command: PutTrainedModel) -> TrainedModelRecord:
-        """Create a model whose parts come later, and give what is stored.
+        """Create a model whose parts come later or are downloaded, and give what is stored.
 
-        Raises `BadRequest` and its kinds, and `AlreadyExists`.
+        Raises `BadRequest` and its kinds, `AlreadyExists`, and what a download failed with.
         """
         return await self._nursery.finish(self._trained_models.create(command))
 

@@ -159,7 +159,7 @@ class _Asked:
     @classmethod
     def of(cls, target: Target, update: Mapping[str, Json] | None) -> _Asked:
         """Lay the update of a call over the model's own settings. Raises `BadRequest`."""
-        if target.record is None:
+        if target.record is None or not target.record.is_module:
             return cls._of_folder(target, update)
         stored = target.record.config
         config = stored["inference_config"]

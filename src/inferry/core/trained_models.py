@@ -7,7 +7,6 @@ in any order. Writes on one model wait for each other.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
 
 import msgspec
@@ -18,47 +17,53 @@ from inferry.commands import (
     PutTrainedModel,
     PutVocabulary,
 )
+from inferry.core.built_in_models import BuiltInModels
+from inferry.core.deployment_settings import model_of
 from inferry.core.ledger import Ledger
 from inferry.core.locks import KeyedLocks
+from inferry.core.model_configs import check_model_id, config_of
 from inferry.domain import Json
 from inferry.errors import (
     AlreadyExists,
     BadRequest,
     Conflict,
-    IllegalArgument,
     InvalidRequest,
     NotFound,
 )
-from inferry.inference_configs import complete_inference_config, only_entry
+from inferry.inference_configs import only_entry
 from inferry.protocols import Deployments, Incoming, ModelFiles
 from inferry.records import Announced, Drop, Put, TrainedModelRecord
 
-_ID = re.compile(r"[a-z0-9](?:[a-z0-9_\-.]*[a-z0-9])?")
-_MAX_ID = 64
 _MOST_PARTS = 10_000
-_DEFAULT_INPUT: Mapping[str, Json] = {"field_names": ["text_field"]}
 _NEEDS_MERGES = ("roberta",)
 _NEEDS_SCORES = ("xlm_roberta", "deberta_v2")
-_TREES = ("definition", "compressed_definition")
 
 
 class TrainedModelWriter:
     """Carries out the commands of uploaded models; call it where no cancellation reaches."""
 
     def __init__(
-        self, ledger: Ledger, files: ModelFiles, incoming: Incoming, deployments: Deployments
+        self,
+        ledger: Ledger,
+        files: ModelFiles,
+        incoming: Incoming,
+        deployments: Deployments,
+        built_in: BuiltInModels,
     ) -> None:
         self._ledger = ledger
         self._files = files
         self._incoming = incoming
         self._deployments = deployments
+        self._built_in = built_in
         self._locks = KeyedLocks()
 
     async def create(self, command: PutTrainedModel) -> TrainedModelRecord:
-        """Create a model, with nothing but its configuration."""
+        """Create a model with its configuration alone; one with a leading dot is built in."""
         model_id = command.model_id
+        if model_id.startswith("."):
+            return await self._built_in.create(command)
         check_model_id(model_id)
-        config = _config_of(command.body)
+        config = config_of(command.body)
         self._check_free(model_id, config)
         async with self._locks.hold(model_id):
             self._check_free(model_id, config)
@@ -102,7 +107,7 @@ class TrainedModelWriter:
         model_id, staged = command.model_id, command.file
         try:
             async with self._locks.hold(model_id):
-                record = self._require(model_id)
+                record = self._require_upload(model_id)
                 _check_vocabulary(record, command)
                 if record.vocabulary is not None:
                     raise AlreadyExists(
@@ -130,7 +135,10 @@ class TrainedModelWriter:
                     await self._ledger.commit(Drop("assignment", deployment_id))
                 await self._deployments.stop(deployment_id)
             await self._ledger.commit(Drop("trained_model", model_id, expects=record.revision))
-            await asyncio.to_thread(self._files.remove, model_id)
+            if record.is_built_in:
+                await self._built_in.remove(record)
+            else:
+                await asyncio.to_thread(self._files.remove, model_id)
 
     def _check_free(self, model_id: str, config: Mapping[str, Json]) -> None:
         """Refuse an id that something else has."""
@@ -158,9 +166,17 @@ class TrainedModelWriter:
             raise model_not_found(model_id)
         return record
 
+    def _require_upload(self, model_id: str) -> TrainedModelRecord:
+        record = self._require(model_id)
+        if record.is_built_in:
+            raise BadRequest(
+                f"The model [{model_id}] is built in: its files are downloaded, and not uploaded"
+            )
+        return record
+
     def _announced(self, command: PutDefinitionPart) -> tuple[TrainedModelRecord, Announced]:
         """Give the model with what its parts say of each other, which must be the same."""
-        record = self._require(command.model_id)
+        record = self._require_upload(command.model_id)
         announced = Announced(command.total_parts, command.total_definition_length)
         if record.announced in (None, announced):
             return msgspec.structs.replace(record, announced=announced), announced
@@ -178,9 +194,7 @@ class TrainedModelWriter:
                 " the model"
             )
         users = [
-            one.inference_id
-            for one in self._ledger.local_endpoints()
-            if one.service_settings.get("model_id") == model_id
+            one.inference_id for one in self._ledger.local_endpoints() if model_of(one) == model_id
         ]
         if users:
             raise Conflict(
@@ -196,24 +210,6 @@ class TrainedModelWriter:
         return following
 
 
-def check_model_id(model_id: str) -> None:
-    """Refuse an id that no uploaded model may have. Raises `InvalidRequest`."""
-    if not _ID.fullmatch(model_id):
-        raise InvalidRequest.of(
-            [
-                f"Invalid model_id; '{model_id}' can contain lowercase alphanumeric (a-z and 0-9),"
-                " hyphens or underscores; must start and end with alphanumeric"
-            ]
-        )
-    if len(model_id) > _MAX_ID:
-        raise InvalidRequest.of(
-            [
-                f"Invalid model_id; '{model_id}' can contain lowercase alphanumeric (a-z and 0-9),"
-                f" hyphens or underscores; must not be longer than [{_MAX_ID}] characters"
-            ]
-        )
-
-
 def model_not_found(model_id: str) -> NotFound:
     """Say that there is no such model."""
     return NotFound(f"No known trained model with model_id [{model_id}]")
@@ -222,31 +218,6 @@ def model_not_found(model_id: str) -> NotFound:
 def inference_config_of(record: TrainedModelRecord) -> tuple[str, Mapping[str, Json]]:
     """Give the name of a model's task, and its settings."""
     return only_entry(record.config["inference_config"], "inference_config")
-
-
-def _config_of(body: Mapping[str, Json]) -> dict[str, Json]:
-    """Give what is stored of the body of a PUT. Raises `BadRequest` and its kinds."""
-    kind = body.get("model_type")
-    if kind not in ("pytorch", None) or any(name in body for name in _TREES):
-        raise BadRequest(
-            f"models of type [{kind or 'tree_ensemble'}] cannot be run; [model_type] must be"
-            " [pytorch]"
-        )
-    if kind is None:
-        raise IllegalArgument("[model_type] must be [pytorch], and is missing")
-    given = body.get("inference_config")
-    if not isinstance(given, Mapping):
-        raise InvalidRequest.of(["[inference_config] must be set"])
-    config: dict[str, Json] = {
-        name: body[name]
-        for name in ("model_type", "description", "tags", "metadata", "platform_architecture")
-        if body.get(name) is not None
-    }
-    config["input"] = body.get("input") or dict(_DEFAULT_INPUT)
-    config["inference_config"] = complete_inference_config(given)
-    if (prefixes := body.get("prefix_strings")) is not None:
-        config["prefix_strings"] = prefixes
-    return config
 
 
 def _check_part(command: PutDefinitionPart) -> None:

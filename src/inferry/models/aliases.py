@@ -6,7 +6,6 @@ once what a command added.
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from inferry.errors import StoreFailure
+from inferry.models.file_lock import locked_by
 
 
 class AliasFile:
@@ -46,9 +46,7 @@ class AliasFile:
         """Hand out what the file has and write it back; others that change it wait."""
         unfinished = self._path.with_suffix(".part")
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self._path.with_suffix(".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with locked_by(self._path.with_suffix(".lock")):
                 aliases = self.read()
                 yield aliases
                 text = msgspec.json.encode(dict(sorted(aliases.items())))

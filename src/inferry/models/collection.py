@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -19,8 +20,9 @@ from inferry.models.downloads import Progress
 from inferry.models.folder import ModelFolder
 from inferry.models.hub_folders import HubFolders, cache_of_snapshot
 from inferry.models.library import Entry, Library, Places, open_library
+from inferry.models.package_folders import PackageFolders
 from inferry.models.selection import missing_files
-from inferry.models.sources import Folder, HubId, Source, parse_hub_id, parse_source
+from inferry.models.sources import Folder, HubId, Package, Source, parse_package, parse_source
 
 _ID = re.compile(r"\.?[A-Za-z0-9](?:[\w./@-]*\w)?", re.ASCII)
 _UNFINISHED = ".part"
@@ -50,6 +52,7 @@ class Collection:
         self._section = config.models
         self._aliases = AliasFile(places.aliases)
         self._hub_folders = HubFolders(places.hub)
+        self._packages = PackageFolders(places.packages)
         self._copies = places.copies
 
     def rows(self) -> list[Listed]:
@@ -93,14 +96,14 @@ class Collection:
         text = self._aliases.read().get(model_id)
         if text is not None:
             self._aliases.remove(model_id)
-            source = self._parse(text)
-            if not isinstance(source, HubId):
+            source = self._parse(text, model_id)
+            if isinstance(source, Folder):
                 shutil.rmtree(self._copy_of(model_id), ignore_errors=True)
-            elif not self._ids_of(source) and source.repository not in _BUILT_IN_REPOSITORIES:
+            elif not self._ids_of(source) and not self._is_built_in(source):
                 self._delete(source)
             return
         entry = self._library.look_up(model_id)
-        if isinstance(entry.source, HubId):
+        if isinstance(entry.source, HubId | Package):
             if ids := self._ids_of(entry.source):
                 raise IllegalArgument(f"the model [{model_id}] is in use, as {ids}: remove those")
             if self._delete(entry.source):
@@ -116,11 +119,14 @@ class Collection:
         self, model_id: str, origin: str, report: Callable[[Progress], None], stop: Event
     ) -> ModelSource:
         self._check_name(model_id)
-        source = self._parse(origin)
+        source = self._parse(origin, model_id)
+        if isinstance(source, Folder):
+            source = _package_in(source.path, model_id) or source
         if isinstance(source, Folder):
             source = Folder(self._copy(model_id, source.path))
         else:
-            self._bring(Entry(str(source), "hub", source), report, stop)
+            name = str(source) if isinstance(source, HubId) else model_id
+            self._bring(Entry(name, "hub", source), report, stop)
         self._aliases.put(model_id, str(source))
         found = self._library.find(model_id)
         assert found is not None
@@ -128,7 +134,8 @@ class Collection:
 
     def _bring(self, entry: Entry, report: Callable[[Progress], None], stop: Event) -> ModelSource:
         here = self._library.on_this_machine(entry)
-        if here is not None and (not isinstance(entry.source, HubId) or entry.source.is_commit):
+        is_pinned = isinstance(entry.source, HubId) and entry.source.is_commit
+        if here is not None and (is_pinned or isinstance(entry.source, Folder)):
             return here  # nothing can be newer
         self._library.check_download(entry, is_request=False)
         return self._library.download(entry, report, stop)
@@ -152,19 +159,26 @@ class Collection:
             raise StoreFailure(f"cannot copy [{folder}] to [{target}]: {error.strerror}") from error
         return target
 
-    def _ids_of(self, hub_id: HubId) -> list[str]:
-        """List the aliases that stand for a repository."""
+    def _ids_of(self, source: HubId | Package) -> list[str]:
+        """List the aliases that stand for a repository of the hub, or for a package."""
         aliases = {**self._section.aliases, **self._aliases.read()}
-        sources = {model_id: parse_hub_id(text) for model_id, text in aliases.items()}
-        return [
-            model_id
-            for model_id, source in sources.items()
-            if source and source.repository == hub_id.repository
-        ]
+        found = []
+        for model_id, text in aliases.items():
+            with suppress(IllegalArgument):  # one that is wrong stands for nothing
+                if _is_same(self._parse(text, model_id), source):
+                    found.append(model_id)
+        return found
 
-    def _delete(self, hub_id: HubId) -> bool:
-        with self._hub_folders.locked(hub_id):
-            return self._hub_folders.remove(hub_id)
+    def _is_built_in(self, source: HubId | Package) -> bool:
+        """Tell whether a built-in id comes from there by itself."""
+        return isinstance(source, HubId) and source.repository in _BUILT_IN_REPOSITORIES
+
+    def _delete(self, source: HubId | Package) -> bool:
+        if isinstance(source, HubId):
+            with self._hub_folders.locked(source):
+                return self._hub_folders.remove(source)
+        with self._packages.locked(source):
+            return self._packages.remove(source)
 
     def _check_name(self, model_id: str) -> None:
         """Refuse ids that cannot be given, and those that the configuration gives."""
@@ -178,8 +192,8 @@ class Collection:
                 " [models.aliases]: change it there"
             )
 
-    def _parse(self, text: str) -> Source:
-        return parse_source(text, hub_url=self._section.hub_url)
+    def _parse(self, text: str, model_id: str) -> Source:
+        return parse_source(text, hub_url=self._section.hub_url, model_id=model_id)
 
     def _copy_of(self, model_id: str) -> Path:
         return self._copies / quote(model_id, safe="")
@@ -210,6 +224,20 @@ class Collection:
 def open_collection(config: Config, environment: Mapping[str, str]) -> Collection:
     """Make the collection of this machine. environment: of this process."""
     return Collection(open_library(config, environment), config)
+
+
+def _is_same(one: Source, other: Source) -> bool:
+    """Tell whether two sources are kept in the same place: revisions of a hub id are."""
+    if isinstance(one, HubId) and isinstance(other, HubId):
+        return one.repository == other.repository
+    return one == other
+
+
+def _package_in(folder: Path, model_id: str) -> Package | None:
+    """Give the package of a model in a folder that is a repository of packages, None in others."""
+    if not any(folder.glob("*.metadata.json")):
+        return None
+    return parse_package(folder.as_uri(), model_id)
 
 
 def _is_model(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Downloads from a hub: each in a process of its own, and each only once at a time."""
+"""Downloads of models: each in a process of its own, and each only once at a time."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
 
 from inferry.errors import InferenceError, InternalError, ShuttingDown, error_from_wire
-from inferry.models.sources import HubId
+from inferry.models.sources import HubId, Package
 
-_PROGRAM = "inferry.models.hub"
 _LOOK_EVERY_S = 0.2  # for somebody who does not want to wait any longer
 
 # The library takes all of its settings from the environment.
@@ -30,8 +29,8 @@ _SETTINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class HubAccess:
-    """The hub, and how it is reached. The last two are rules of `egress`."""
+class Site:
+    """Where models come from, and how it is reached. The last two are rules of `egress`."""
 
     url: str
     token: str | None = field(default=None, repr=False)
@@ -43,14 +42,32 @@ class HubAccess:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What to download. directory: where `HubFolders` are. name: as messages call the model."""
+class HubOrder:
+    """What to download of a hub. directory: of `HubFolders`. name: the model's in messages."""
 
-    hub: HubAccess
+    hub: Site
     hub_id: HubId
     directory: str
     name: str
     checksums: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PackageOrder:
+    """What to download of a package repository. directory: of `PackageFolders`. name: as above."""
+
+    site: Site
+    package: Package
+    directory: str
+    name: str
+
+
+Order: TypeAlias = HubOrder | PackageOrder
+
+_PROGRAMS: Mapping[type[Order], str] = {
+    HubOrder: "inferry.models.hub",
+    PackageOrder: "inferry.models.packages",
+}
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
@@ -81,18 +98,24 @@ Message: TypeAlias = Progress | Done | Failed
 class Downloads:
     """Starts downloads, and lets all who want the same model wait for the one download."""
 
-    def __init__(self, hub: HubAccess, directory: Path, environment: Mapping[str, str]) -> None:
-        """environment: what the processes may know of ours."""
+    def __init__(
+        self, hub: Site, *, hub_models: Path, packages: Path, environment: Mapping[str, str]
+    ) -> None:
+        """hub: other sites are reached alike. hub_models, packages: directories of what comes.
+
+        environment: what the processes may know of ours.
+        """
         self._hub = hub
-        self._directory = directory
-        home = {"HF_HOME": str(directory / "huggingface")}  # nothing of a person's own settings
+        self._hub_models = hub_models
+        self._packages = packages
+        home = {"HF_HOME": str(hub_models / "huggingface")}  # nothing of a person's own settings
         self._environment = {**environment, **_SETTINGS, **home}
         self._lock = threading.Lock()
-        self._running: dict[HubId, _Download] = {}
+        self._running: dict[HubId | Package, _Download] = {}
 
     def fetch(
         self,
-        hub_id: HubId,
+        source: HubId | Package,
         *,
         name: str,
         checksums: Mapping[str, str],
@@ -104,10 +127,10 @@ class Downloads:
         Raises what went wrong, and `ShuttingDown` after `stop`.
         """
         with self._lock:
-            download = self._running.get(hub_id)
+            download = self._running.get(source)
             if download is None:
-                order = Order(self._hub, hub_id, str(self._directory), name, checksums)
-                download = self._running[hub_id] = _Download(order, self._environment)
+                order = self._order(source, name, checksums)
+                download = self._running[source] = _Download(order, self._environment)
             download.waiting += 1
         try:
             return download.wait(report, stop)
@@ -116,8 +139,14 @@ class Downloads:
                 download.waiting -= 1
                 if not download.waiting:
                     download.end()
-                    if self._running.get(hub_id) is download:
-                        del self._running[hub_id]
+                    if self._running.get(source) is download:
+                        del self._running[source]
+
+    def _order(self, source: HubId | Package, name: str, checksums: Mapping[str, str]) -> Order:
+        if isinstance(source, HubId):
+            return HubOrder(self._hub, source, str(self._hub_models), name, checksums)
+        site = replace(self._hub, url=source.repository, token=None)
+        return PackageOrder(site, source, str(self._packages), name)
 
 
 class _Download:
@@ -130,7 +159,7 @@ class _Download:
         self._progress: Progress | None = None
         self._outcome: Path | InferenceError | None = None
         self._process = subprocess.Popen(  # noqa: S603  our own program
-            [sys.executable, "-P", "-m", _PROGRAM],
+            [sys.executable, "-P", "-m", _PROGRAMS[type(order)]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

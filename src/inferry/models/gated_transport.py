@@ -6,10 +6,16 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable, Iterable
+from urllib.parse import urlsplit
 
 import httpx2
 
 from inferry.egress import Address, EgressRules
+from inferry.errors import BadRequest
+from inferry.models.downloads import Site
+
+_MAX_REDIRECTS = 5
+_READ_TIMEOUT_S = 30.0
 
 
 class GatedTransport(httpx2.BaseTransport):
@@ -60,6 +66,41 @@ class GatedTransport(httpx2.BaseTransport):
         if origin not in self._transports:
             self._transports[origin] = httpx2.HTTPTransport(verify=self._context, trust_env=False)
         return self._transports[origin]
+
+
+def open_site(site: Site) -> httpx2.Client:
+    """Make a client for a site: our gate, proxy and certificates, no settings of anybody else.
+
+    It follows a few redirects, each of which the gate looks at, and takes the credential of the
+    site nowhere else.
+    """
+    home = urlsplit(site.url)
+    rules = EgressRules(site.allow_private_networks, site.allow_hosts)
+
+    def check(request: httpx2.Request) -> None:
+        """Look at a request, also at one that follows a redirect."""
+        if home.scheme == "https" and request.url.scheme != "https":
+            raise BadRequest(
+                f"[{site.url}] leads to [{request.url.host}] by plain http, which is not followed"
+            )
+        rules.check_url(str(request.url))
+        if (request.url.scheme, request.url.netloc.decode()) != (home.scheme, home.netloc):
+            request.headers.pop("authorization", None)
+
+    context = ssl.create_default_context()
+    if site.ca_file is not None:
+        context.load_verify_locations(site.ca_file)
+    return httpx2.Client(
+        event_hooks={"request": [check]},
+        follow_redirects=True,
+        max_redirects=_MAX_REDIRECTS,
+        timeout=httpx2.Timeout(_READ_TIMEOUT_S, connect=site.connect_timeout_s),
+        # Through a proxy names are its business.
+        transport=None if site.proxy else GatedTransport(rules, context),
+        proxy=site.proxy,
+        trust_env=False,
+        verify=context,
+    )
 
 
 def _look_up(host: str) -> list[Address]:

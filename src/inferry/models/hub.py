@@ -1,7 +1,6 @@
 """Download a model from a hub, with huggingface_hub, in a process of its own.
 
-`python -m inferry.models.hub` reads an `Order` as a line of JSON and writes `Progress` lines, then
-`Done` or `Failed`. It ends when its standard input does. The library reads its settings from the
+`python -m inferry.models.hub` carries out a `HubOrder`. The library reads its settings from the
 environment when it is imported and keeps its connections for good: here it finds only what the
 parent meant, and leaves nothing behind.
 
@@ -14,9 +13,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import ssl
-import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,12 +20,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import msgspec
-
 from inferry import __version__
-from inferry.egress import EgressRules
 from inferry.errors import (
-    BadRequest,
     InferenceError,
     NotFound,
     StoreFailure,
@@ -37,21 +29,18 @@ from inferry.errors import (
     UnusableModel,
     UpstreamError,
     UpstreamUnreachable,
-    error_to_wire,
 )
 from inferry.modeling import ModelSource
-from inferry.models.downloads import Done, Failed, HubAccess, Message, Order, Progress
+from inferry.models.download_program import carry_out
+from inferry.models.downloads import HubOrder, Progress, Site
 from inferry.models.folder import ModelFolder
 from inferry.models.hub_folders import HubFolders
 from inferry.models.selection import missing_files
 from inferry.models.sources import HubId
 
 if TYPE_CHECKING:
-    import httpx2
     from huggingface_hub.errors import HfHubHTTPError
 
-_MAX_REDIRECTS = 5
-_READ_TIMEOUT_S = 30.0
 _CHUNK_BYTES = 256 * 1024
 _UNFINISHED = ".part"
 _SHA256_DIGITS, _SHA1_DIGITS = 64, 40
@@ -59,15 +48,10 @@ _SHA256_DIGITS, _SHA1_DIGITS = 64, 40
 
 def main() -> None:
     """Carry out the order on standard input."""
-    order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        _write(Done(str(download(order, _write))))
-    except InferenceError as error:
-        _write(Failed(error_to_wire(error)))
+    carry_out(HubOrder, download)
 
 
-def download(order: Order, report: Callable[[Progress], None]) -> Path:
+def download(order: HubOrder, report: Callable[[Progress], None]) -> Path:
     """Download what `order` says and give its folder. Raises what went wrong."""
     folders = HubFolders(Path(order.directory))
     hub_id = order.hub_id
@@ -127,14 +111,14 @@ class _Meter:
 class _Hub:
     """A repository of a hub."""
 
-    def __init__(
-        self, access: HubAccess, repository: str, report: Callable[[Progress], None]
-    ) -> None:
+    def __init__(self, access: Site, repository: str, report: Callable[[Progress], None]) -> None:
         from huggingface_hub import constants, set_client_factory
+
+        from inferry.models.gated_transport import open_site
 
         # What came of a chunk is lost when the connection breaks within it.
         constants.DOWNLOAD_CHUNK_SIZE = _CHUNK_BYTES
-        set_client_factory(lambda: _open_client(access))
+        set_client_factory(lambda: open_site(access))
         self._access = access
         self._repository = repository
         self._meter = _Meter(report)
@@ -203,44 +187,8 @@ class _Hub:
         return True
 
 
-def _open_client(access: HubAccess) -> httpx2.Client:
-    """Make the library's client: our gate, proxy and certificates, no settings of anybody else."""
-    import httpx2
-
-    from inferry.models.gated_transport import GatedTransport
-
-    hub = urlsplit(access.url)
-    rules = EgressRules(access.allow_private_networks, access.allow_hosts)
-
-    def check(request: httpx2.Request) -> None:
-        """Look at a request, also at one that follows a redirect."""
-        if hub.scheme == "https" and request.url.scheme != "https":
-            raise BadRequest(
-                f"The hub [{access.url}] leads to [{request.url.host}] by plain http, which is not"
-                " followed"
-            )
-        rules.check_url(str(request.url))
-        if (request.url.scheme, request.url.netloc.decode()) != (hub.scheme, hub.netloc):
-            request.headers.pop("authorization", None)
-
-    context = ssl.create_default_context()
-    if access.ca_file is not None:
-        context.load_verify_locations(access.ca_file)
-    return httpx2.Client(
-        event_hooks={"request": [check]},
-        follow_redirects=True,
-        max_redirects=_MAX_REDIRECTS,
-        timeout=httpx2.Timeout(_READ_TIMEOUT_S, connect=access.connect_timeout_s),
-        # Through a proxy names are its business.
-        transport=None if access.proxy else GatedTransport(rules, context),
-        proxy=access.proxy,
-        trust_env=False,
-        verify=context,
-    )
-
-
 @contextmanager
-def _translated(order: Order) -> Iterator[None]:
+def _translated(order: HubOrder) -> Iterator[None]:
     """Turn errors of the library and of the disk into ours."""
     try:
         import httpx2
@@ -265,7 +213,7 @@ def _translated(order: Order) -> Iterator[None]:
         ) from error
 
 
-def _refused(order: Order, error: HfHubHTTPError) -> InferenceError:
+def _refused(order: HubOrder, error: HfHubHTTPError) -> InferenceError:
     """Say what an answer of the hub means for the operator."""
     from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError
 
@@ -296,7 +244,7 @@ def _refused(order: Order, error: HfHubHTTPError) -> InferenceError:
     )
 
 
-def _unreadable(hub: HubAccess, problem: str) -> UnreadableReply:
+def _unreadable(hub: Site, problem: str) -> UnreadableReply:
     return UnreadableReply(f"An answer of the hub [{hub.url}] {problem}")
 
 
@@ -323,17 +271,6 @@ def _has_etag(file: Path, etag: str) -> bool:
                     digest.update(chunk)
             return etag in [digest.hexdigest() for digest in digests]
     return True
-
-
-def _write(message: Message) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
-    sys.stdout.buffer.flush()
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 1):  # not the buffered stream: it is locked while somebody reads
-        continue
-    os._exit(1)
 
 
 if __name__ == "__main__":

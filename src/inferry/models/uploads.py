@@ -36,10 +36,19 @@ class UploadFolders:
             raise NotFound(f"Could not find trained model definition [{model_id}]")
         if vocabulary is None:
             raise NotFound(f"Could not find vocabulary document for trained model [{model_id}]")
-        files = ModuleFiles(module, vocabulary)
-        return ModelSource(
-            model_id, folder, checksums=files.checksums, module=files, is_program=True
-        )
+        return _source(model_id, folder, ModuleFiles(module, vocabulary))
+
+
+def package_source(model_id: str, folder: Path) -> ModelSource | None:
+    """Give the model of a package that was downloaded, None where its files are not there."""
+    module, vocabulary = (_digest_in(folder, suffix) for suffix in (".pt", ".json"))
+    if module is None or vocabulary is None:
+        return None
+    return _source(model_id, folder, ModuleFiles(module, vocabulary))
+
+
+def _source(model_id: str, folder: Path, files: ModuleFiles) -> ModelSource:
+    return ModelSource(model_id, folder, checksums=files.checksums, module=files, is_program=True)
 
 
 def _digest_in(folder: Path, suffix: str) -> str | None:

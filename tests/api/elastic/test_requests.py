@@ -7,6 +7,7 @@ import json
 import pytest
 
 from inferry.api.elastic.requests import read_ask
+from inferry.api.exchange import Request
 from inferry.domain import ContentItem, InputType, TaskType
 from inferry.errors import (
     IllegalArgument,
@@ -15,6 +16,7 @@ from inferry.errors import (
     MissingBody,
     UnreadableBody,
 )
+from inferry.security.gate import Principal
 
 TEXT, RERANK, EMBEDDING, CHAT = (
     TaskType.TEXT_EMBEDDING,
@@ -28,7 +30,11 @@ IMAGE_ITEM = ContentItem("image", "base64", "data:image/png;base64,aGk=")
 
 async def read(body, task_type=TEXT, *, time_limit=None, asked=None):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return await read_ask(raw, task_type, asked or task_type, time_limit)
+    return await read_ask(request_of(raw), task_type, asked or task_type, time_limit)
+
+
+def request_of(body: bytes) -> Request:
+    return Request("POST", "/", "/", {}, {}, Principal("somebody"), body=body)
 
 
 async def refusal(body, task_type=TEXT) -> InferenceError:
@@ -66,7 +72,7 @@ async def test_an_empty_string_is_an_input():
 async def test_without_a_type_in_the_url_an_input_type_is_taken_by_every_general_body():
     raw = b'{"input":"a","input_type":"ingest"}'
 
-    ask = await read_ask(raw, TaskType.SPARSE_EMBEDDING, None, None)
+    ask = await read_ask(request_of(raw), TaskType.SPARSE_EMBEDDING, None, None)
 
     assert ask.input_type is InputType.INGEST
 
@@ -142,8 +148,15 @@ async def test_a_large_body_that_is_wrong_is_told_like_a_small_one():
     assert "unknown field [colour]" in error.message
 
 
+async def test_a_huge_body_that_is_wrong_is_told_without_a_position():
+    error = await refusal({"input": ["x"] * 500_000, "colour": 1})
+
+    assert error.message.startswith("[1:1] [cluster:internal/xpack/inference] ")
+    assert "colour" in error.message
+
+
 @pytest.mark.parametrize("task_type", [TEXT, RERANK, EMBEDDING, CHAT])
-@pytest.mark.parametrize("body", [b"", b"  \n"])
+@pytest.mark.parametrize("body", [b"", b"  \n", b" " * 2_000_000])
 async def test_a_body_is_required(body, task_type):
     assert isinstance(await refusal(body, task_type), MissingBody)
 

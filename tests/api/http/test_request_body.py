@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from inferry.api.http import compression, request_body
+from inferry.api.http.reading import Reading
 from inferry.api.http.request_body import BodyLimits, BodyReader, Held
 from inferry.concurrency import first_of, run_all
 from inferry.errors import BadRequest, BodyTooLarge, QueueFull
@@ -17,8 +18,16 @@ CHUNKED = {"transfer-encoding": "chunked"}
 PACKED = {**CHUNKED, "content-encoding": "gzip"}
 
 
-def reader(**limits) -> BodyReader:
-    return BodyReader(BodyLimits(**{"max_bytes": 1000, **limits}))
+@pytest.fixture
+def reader() -> Iterator[Callable[..., BodyReader]]:
+    """Give a function that makes readers of bodies."""
+    reading = Reading()
+
+    def make(**limits) -> BodyReader:
+        return BodyReader(BodyLimits(**{"max_bytes": 1000, **limits}), reading)
+
+    yield make
+    reading.close()
 
 
 class Client:
@@ -43,7 +52,7 @@ async def read(bodies: BodyReader, held: Held, client: Client, headers=CHUNKED) 
     return await bodies.read(headers, client.receive, held, max_bytes=None)
 
 
-async def test_a_body_is_joined_and_counted_until_it_was_dealt_with():
+async def test_a_body_is_joined_and_counted_until_it_was_dealt_with(reader):
     bodies = reader()
 
     with bodies.hold() as held:
@@ -53,7 +62,7 @@ async def test_a_body_is_joined_and_counted_until_it_was_dealt_with():
     assert bodies.held_bytes == 0
 
 
-async def test_a_body_is_read_to_its_limit_only():
+async def test_a_body_is_read_to_its_limit_only(reader):
     bodies = reader(max_bytes=10)
     client = Client([b"x" * 8] * 100)
 
@@ -64,7 +73,7 @@ async def test_a_body_is_read_to_its_limit_only():
     assert bodies.held_bytes == 0
 
 
-async def test_a_body_that_makes_others_take_too_much_memory_is_refused_for_now():
+async def test_a_body_that_makes_others_take_too_much_memory_is_refused_for_now(reader):
     bodies = reader(max_held_bytes=100)
 
     with bodies.hold() as first, bodies.hold() as second:
@@ -80,14 +89,14 @@ async def test_a_body_that_makes_others_take_too_much_memory_is_refused_for_now(
     assert bodies.held_bytes == 0
 
 
-async def test_a_body_that_is_alone_may_have_the_limit_of_one():
+async def test_a_body_that_is_alone_may_have_the_limit_of_one(reader):
     bodies = reader(max_held_bytes=100)
 
     with bodies.hold() as held:
         assert len(await read(bodies, held, Client([b"x" * 500, b"x" * 400]))) == 900
 
 
-async def test_an_inflated_body_counts_as_large_as_it_is():
+async def test_an_inflated_body_counts_as_large_as_it_is(reader):
     bodies = reader(max_bytes=1_000_000, max_held_bytes=1_000_000)
     packed = gzip.compress(b"\0" * 600_000)
 
@@ -98,22 +107,9 @@ async def test_an_inflated_body_counts_as_large_as_it_is():
         assert bodies.held_bytes < 610_000
 
 
-async def test_bombs_are_unpacked_two_at_a_time(monkeypatch):
-    running, most = 0, 0
-    real = compression.decompress
-
-    async def count(body: bytes, *, max_bytes: int) -> bytes:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        try:
-            return await real(body, max_bytes=max_bytes)
-        finally:
-            running -= 1
-
-    monkeypatch.setattr(request_body, "decompress", count)
-    bodies = reader(max_bytes=100_000)
-    bomb = gzip.compress(b"\0" * 200_000)
+async def test_bombs_leave_room_for_others(reader):
+    bodies = reader(max_bytes=10**6)
+    bomb = gzip.compress(b"\0" * 10**7)
 
     async def attack() -> None:
         with bodies.hold() as held, pytest.raises(BodyTooLarge):
@@ -121,11 +117,45 @@ async def test_bombs_are_unpacked_two_at_a_time(monkeypatch):
 
     await run_all(attack() for _ in range(20))
 
-    assert most == 2
     assert bodies.held_bytes == 0
 
 
-async def test_a_body_that_stops_is_given_up():
+async def test_large_bodies_of_all_clients_together_come_at_a_part_per_millisecond(reader):
+    bodies = reader(max_bytes=10**8)
+    part = b"x" * 256 * 1024
+
+    async def send() -> None:
+        with bodies.hold() as held:
+            await read(bodies, held, Client([part] * 10))
+
+    started = time.monotonic()
+    await run_all(send() for _ in range(5))
+
+    assert time.monotonic() - started > 0.045
+
+
+async def test_small_bodies_need_no_turn(reader):
+    bodies = reader(max_bytes=10**8)
+
+    with bodies.hold() as held:
+        await read(bodies, held, Client([b"x" * 10_000] * 6))
+
+    assert bodies._turns.next_at == 0
+
+
+async def test_what_values_take_in_memory_counts_too(reader):
+    bodies = reader(max_bytes=10**8, max_held_bytes=200 * 10**6)
+
+    with bodies.hold() as held:
+        await read(bodies, held, Client([b"1," * 10**6]))
+        assert bodies.held_bytes == 66 * 10**6
+    with bodies.hold() as held, pytest.raises(BodyTooLarge, match=r"has \[4000000\] values"):
+        await read(bodies, held, Client([b"1," * 4 * 10**6]))
+
+    assert bodies.held_bytes == 0
+
+
+async def test_a_body_that_stops_is_given_up(reader):
     bodies = reader(timeout_s=0.01)
 
     with bodies.hold() as held, pytest.raises(BadRequest, match="did not arrive in time"):
@@ -134,7 +164,7 @@ async def test_a_body_that_stops_is_given_up():
     assert bodies.held_bytes == 0
 
 
-async def test_a_body_that_drips_is_given_up_however_short_its_pauses():
+async def test_a_body_that_drips_is_given_up_however_short_its_pauses(reader):
     bodies = reader(max_bytes=10**9, timeout_s=0.05)
 
     async def drip() -> dict[str, object]:
@@ -152,7 +182,7 @@ async def test_a_body_that_drips_is_given_up_however_short_its_pauses():
     await first_of(attack(), give_up())
 
 
-async def test_a_slow_body_that_goes_on_at_a_kilobyte_a_second_is_read():
+async def test_a_slow_body_that_goes_on_at_a_kilobyte_a_second_is_read(reader):
     bodies = reader(max_bytes=10**6, timeout_s=0.05)
     waits = 0
 

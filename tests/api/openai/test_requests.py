@@ -1,10 +1,10 @@
 """Bodies of OpenAI's calls become what the middle understands, or are refused by field."""
 
-import json
+from typing import Any
 
 import pytest
 
-from inferry.api.openai.requests import read_chat, read_embeddings
+from inferry.api.openai.requests import read_chat, read_embeddings, read_members
 from inferry.domain import InputType, Message, Reasoning, Tool, ToolChoice
 from inferry.errors import InvalidRequest, MissingBody, UnreadableBody
 
@@ -13,11 +13,15 @@ WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"t
 
 
 def embeddings(**members: object):
-    return read_embeddings(json.dumps({"model": "m", "input": "a text"} | members).encode())
+    return read_embeddings(given({"model": "m", "input": "a text"} | members))
 
 
 def chat(**members: object):
-    return read_chat(json.dumps({"model": "m", "messages": [HELLO]} | members).encode())
+    return read_chat(given({"model": "m", "messages": [HELLO]} | members))
+
+
+def given(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}
 
 
 # --- embeddings --------------------------------------------------------------------------------
@@ -90,10 +94,13 @@ def test_the_input_type_of_the_inference_api_may_be_given():
         (b"\xff", UnreadableBody),
     ],
 )
-@pytest.mark.parametrize("read", [read_embeddings, read_chat])
-def test_what_is_no_json_object_is_refused(read, body, error):
+async def test_what_is_no_json_object_is_refused(make_request, body, error):
     with pytest.raises(error):
-        read(body)
+        await read_members(make_request(body=body))
+
+
+async def test_members_that_are_null_were_not_sent(make_request):
+    assert await read_members(make_request(body=b'{"model": "m", "user": null}')) == {"model": "m"}
 
 
 # --- chat --------------------------------------------------------------------------------------
@@ -205,6 +212,6 @@ def test_what_changes_nothing_is_not_refused():
 
 
 @pytest.mark.parametrize("depth", [201, 3000])
-def test_a_body_that_is_nested_too_deep_is_refused_as_unreadable(depth) -> None:
+async def test_a_body_that_is_nested_too_deep_is_refused_as_unreadable(make_request, depth):
     with pytest.raises(UnreadableBody, match=r"\[1:201\] Document nesting depth exceeds"):
-        read_embeddings(b"[" * depth)
+        await read_members(make_request(body=b"[" * depth))

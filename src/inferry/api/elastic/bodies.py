@@ -6,17 +6,18 @@ body take over, for the sake of exact words.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from inferry.api.elastic.body_shapes import Kind, ListOf, OneOf, Shape, check_body
-from inferry.api.strict_json import parse_object
+from inferry.api.exchange import Request
+from inferry.api.strict_json import MOST_EXACT, is_blank, parse_object
 from inferry.domain import (
     Chat,
     ContentPart,
     FunctionCall,
+    Json,
     Message,
     Reasoning,
     Tool,
@@ -28,7 +29,6 @@ from inferry.domain import (
 from inferry.errors import MissingBody, UnreadableBody
 
 T = TypeVar("T")
-_INLINE: Final = 64 * 1024
 GENERAL_PARSER: Final = "cluster:internal/xpack/inference"
 
 
@@ -191,16 +191,19 @@ class BodyDecoder(Generic[T]):
         self._decode = msgspec.json.Decoder(body_type).decode
         self._keys = tuple(f'"{name}"'.encode() for name in shape.fields)
 
-    async def decode(self, body: bytes) -> T:
+    async def decode(self, request: Request) -> T:
         """Give the body. Raises `MissingBody`, `UnreadableBody` and `IllegalArgument`."""
-        if not body or body.isspace():
+        return await request.read(self._parse, quickly=self._decode_quickly)
+
+    def _decode_quickly(self, body: bytes) -> T | None:
+        if is_blank(body):
             raise MissingBody("request body is required")
-        if not self._may_repeat_a_field(body):
-            try:
-                return self._decode(body)
-            except (msgspec.MsgspecError, RecursionError):
-                return await self._decode_strictly(body)
-        return await self._decode_strictly(body)
+        if self._may_repeat_a_field(body):
+            return None
+        try:
+            return self._decode(body)
+        except (msgspec.MsgspecError, RecursionError):
+            return None
 
     def _may_repeat_a_field(self, body: bytes) -> bool:
         for key in self._keys:  # noqa: SIM110  half the work of `any`, at every request
@@ -208,15 +211,23 @@ class BodyDecoder(Generic[T]):
                 return True
         return False
 
-    async def _decode_strictly(self, body: bytes) -> T:
-        """Find the right words, in a thread where that takes long."""
-        if len(body) <= _INLINE:
-            return self._parse(body)
-        return await asyncio.to_thread(self._parse, body)
-
     def _parse(self, body: bytes) -> T:
+        """Find the right words; of a body that is larger than those are found for, any."""
+        if len(body) > MOST_EXACT:
+            return self._decode_roughly(body)
         value = parse_object(body)
         check_body(body, value, self._shape)
+        return self._convert(value)
+
+    def _decode_roughly(self, body: bytes) -> T:
+        if is_blank(body):
+            raise MissingBody("request body is required")
+        try:
+            return self._decode(body)
+        except msgspec.MsgspecError as error:
+            raise UnreadableBody(f"[1:1] [{self._shape.parser}] {error}") from error
+
+    def _convert(self, value: dict[str, Json]) -> T:
         try:
             return msgspec.convert(value, self._type)
         except msgspec.ValidationError as error:

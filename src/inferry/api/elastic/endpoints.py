@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -28,7 +28,6 @@ from inferry.errors import MissingBody, NoHandler
 from inferry.protocols import Writer
 from inferry.service import Service
 
-_INLINE: Final = 64 * 1024
 _NO_BODY: Final = "request body is required"
 ACKNOWLEDGED: Final = b'{"acknowledged":true}'
 
@@ -88,7 +87,7 @@ class EndpointCalls:
             inference_id,
             task_type,
             url=request.path,
-            body=await _parse(request.body),
+            body=await request.read(parse_object),
             timeout_s=timeout_s,
             timeout=timeout,
             dry_run=parse_flag(request.query, "dry_run"),
@@ -106,7 +105,7 @@ class EndpointCalls:
         command = UpdateEndpoint(
             request.path_values["inference_id"],
             task_type,
-            body=await _parse(request.body),
+            body=await request.read(parse_object),
             timeout_s=timeout_s,
             timeout=timeout,
             actor=actor_of(request),
@@ -146,7 +145,7 @@ class EndpointCalls:
     async def put_region_policy(self, request: Request) -> Answer:
         """Set the region policy."""
         command = PutRegionPolicy(
-            await _parse(request.body, missing="body is required"),
+            await request.read(partial(parse_object, missing="body is required")),
             force=parse_flag(request.query, "force"),
             actor=actor_of(request),
         )
@@ -193,10 +192,3 @@ def _task_type(request: Request) -> TaskType | None:
 def _time_limit(request: Request) -> tuple[float | None, str | None]:
     text = request.query.get("timeout")
     return (None, None) if text is None else parse_timeout(text)
-
-
-async def _parse(body: bytes, *, missing: str = _NO_BODY) -> dict[str, Json]:
-    """Parse the body of a write; a large one in a thread, so that the loop goes on."""
-    if len(body) <= _INLINE:
-        return parse_object(body, missing=missing)
-    return await asyncio.to_thread(parse_object, body, missing=missing)

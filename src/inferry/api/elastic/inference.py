@@ -64,7 +64,7 @@ class InferenceCalls:
             task_type = entry.task_type
         timeout = request.query.get("timeout")
         time_limit = None if timeout is None else parse_timeout(timeout)
-        return asked, task_type, await read_ask(request.body, task_type, asked, time_limit)
+        return asked, task_type, await read_ask(request, task_type, asked, time_limit)
 
     def _is_chat(self, request: Request) -> bool:
         """Tell whether the call is one for a chat completion."""

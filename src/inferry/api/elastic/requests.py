@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from inferry.api.elastic.bodies import (
@@ -23,6 +24,7 @@ from inferry.api.elastic.bodies import (
     InferenceString,
     RerankBody,
 )
+from inferry.api.exchange import Request
 from inferry.api.parameters import parse_timeout
 from inferry.api.strict_json import position_of
 from inferry.core.inference import Ask
@@ -47,7 +49,10 @@ _NOT_FOR_TASK: Final = "Field [{}] cannot be specified for task type [{}]"
 
 
 async def read_ask(
-    body: bytes, task_type: TaskType, asked: TaskType | None, time_limit: tuple[float, str] | None
+    request: Request,
+    task_type: TaskType,
+    asked: TaskType | None,
+    time_limit: tuple[float, str] | None,
 ) -> Ask:
     """Read a body with the parser of `task_type`.
 
@@ -57,22 +62,25 @@ async def read_ask(
     """
     match task_type:
         case TaskType.RERANK:
-            return _rerank_ask(await RERANK.decode(body), time_limit)
+            return _rerank_ask(await RERANK.decode(request), time_limit)
         case TaskType.EMBEDDING:
-            return _embedding_ask(await EMBEDDING.decode(body), body, time_limit)
+            content = await EMBEDDING.decode(request)
+            input_type = await _input_type(content.input_type, request, "EmbeddingRequest")
+            return _embedding_ask(content, input_type, time_limit)
         case TaskType.CHAT_COMPLETION:
-            return _chat_ask(await CHAT.decode(body), time_limit)
-    return _general_ask(await GENERAL.decode(body), body, (task_type, asked), time_limit)
+            return _chat_ask(await CHAT.decode(request), time_limit)
+    given = await GENERAL.decode(request)
+    input_type = await _input_type(given.input_type, request, GENERAL_PARSER)
+    return _general_ask(given, input_type, (task_type, asked), time_limit)
 
 
 def _general_ask(
     given: GeneralBody,
-    body: bytes,
+    input_type: InputType | None,
     task_types: tuple[TaskType, TaskType | None],
     time_limit: tuple[float, str] | None,
 ) -> Ask:
     task_type, asked = task_types
-    input_type = _input_type(given.input_type, body, GENERAL_PARSER)
     problems = []
     if given.input is None:
         problems.append(_NULL.format("input"))
@@ -135,8 +143,9 @@ def _rerank_ask(given: RerankBody, time_limit: tuple[float, str] | None) -> Ask:
     )
 
 
-def _embedding_ask(given: EmbeddingBody, body: bytes, time_limit: tuple[float, str] | None) -> Ask:
-    input_type = _input_type(given.input_type, body, "EmbeddingRequest")
+def _embedding_ask(
+    given: EmbeddingBody, input_type: InputType | None, time_limit: tuple[float, str] | None
+) -> Ask:
     inputs = given.input if isinstance(given.input, list) else [given.input]
     if given.input is None:
         raise InvalidRequest.of([_NULL.format("inputs")])
@@ -159,12 +168,12 @@ def _chat_ask(given: ChatBody, time_limit: tuple[float, str] | None) -> Ask:
     return Ask(chat=given, timeout=time_limit)
 
 
-def _input_type(given: str | None, body: bytes, parser: str) -> InputType | None:
+async def _input_type(given: str | None, request: Request, parser: str) -> InputType | None:
     if given is None:
         return None
     found = _CALLERS_INPUT_TYPES.get(given.lower())
     if found is None:
-        where = position_of(body, ("input_type",))
+        where = await request.read(partial(position_of, path=("input_type",)))
         text = f"{where} [{parser}] failed to parse field [input_type]"
         raise UnreadableBody(text) from IllegalArgument(f"Unrecognized input_type [{given}]")
     return found

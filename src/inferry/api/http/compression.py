@@ -14,6 +14,7 @@ from inferry.errors import BodyTooLarge, IllegalArgument
 
 SMALLEST: Final = 1024
 _INLINE: Final = 64 * 1024
+_AT_A_TIME: Final = 1024 * 1024
 _LEVEL: Final = 3
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
@@ -52,33 +53,30 @@ def decompress_small(body: bytes, *, max_bytes: int) -> bytes | None:
     return start if is_whole else None
 
 
-async def decompress(body: bytes, *, max_bytes: int) -> bytes:
-    """Unpack a gzip body, in a thread.
-
-    Raises `BodyTooLarge` above `max_bytes`, without unpacking more, and `IllegalArgument` for what
-    is not gzip.
-    """
-    return await asyncio.to_thread(_decompress, body, max_bytes)
-
-
 def _compress(body: bytes) -> bytes:
     packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
     return packer.compress(body) + packer.flush()
 
 
-def _decompress(body: bytes, max_bytes: int) -> bytes:
-    """Unpack all members of a gzip file."""
+def decompress(body: bytes, *, max_bytes: int) -> bytes:
+    """Unpack all members of a gzip body, which may take long.
+
+    Raises `BodyTooLarge` above `max_bytes`, without unpacking more, and `IllegalArgument` for what
+    is not gzip.
+    """
     parts: list[bytes] = []
     left = max_bytes
     while body:
         unpacker = zlib.decompressobj(_GZIP)
-        try:
-            parts.append(unpacker.decompress(body, left + 1))
-        except zlib.error as error:
-            raise _broken() from error
-        left -= len(parts[-1])
-        if left < 0:
-            raise BodyTooLarge(too_large(max_bytes))
+        while body and not unpacker.eof:
+            try:
+                parts.append(unpacker.decompress(body, min(_AT_A_TIME, left + 1)))
+            except zlib.error as error:
+                raise _broken() from error
+            left -= len(parts[-1])
+            if left < 0:
+                raise BodyTooLarge(too_large(max_bytes))
+            body = unpacker.unconsumed_tail
         if not unpacker.eof:
             raise _broken()
         body = unpacker.unused_data

@@ -7,17 +7,23 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from inferry.api.http.compression import decompress, decompress_small, too_large
 from inferry.api.http.direct import Direct
+from inferry.api.http.reading import QUICK, Reading
 from inferry.concurrency import time_limit
 from inferry.errors import BadRequest, BodyTooLarge, QueueFull, UnsupportedMediaType
 
 Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
 
 _SLOWEST_SENDER: Final = 1024  # bytes a second
-_INFLATED_AT_ONCE: Final = 2
+_PART_BYTES, _PART_S = 256 * 1024, 0.001
+"""How fast large bodies come, all of a process together: to take a part costs a sixth of that."""
+_LARGE: Final = 1024 * 1024
+_VALUE_BYTES: Final = 64
+"""What a value of JSON takes in memory, beside its text."""
 _RETRY_AFTER_S: Final = 1.0
 
 
@@ -63,14 +69,31 @@ class _Pace:
 
 
 @dataclass(slots=True)
+class _Turns:
+    """Gives turns at regular intervals; whoever comes when none was given lately has it at once."""
+
+    next_at: float = 0.0
+
+    async def take(self) -> None:
+        now = time.monotonic()
+        at = max(now, self.next_at)
+        self.next_at = at + _PART_S
+        if at > now:
+            await asyncio.sleep(at - now)
+
+
+@dataclass(slots=True)
 class BodyReader:
-    """Reads the bodies of a process. held_bytes: those of the requests that are under way."""
+    """Reads the bodies of a process. held_bytes: those of the requests that are under way.
+
+    Nobody shall wait for the large bodies of others: they come a part at a time, and what takes
+    long is done aside.
+    """
 
     limits: BodyLimits
+    reading: Reading
     held_bytes: int = 0
-    _inflating: asyncio.Semaphore = field(
-        default_factory=lambda: asyncio.Semaphore(_INFLATED_AT_ONCE)
-    )
+    _turns: _Turns = field(default_factory=_Turns)
 
     @contextmanager
     def hold(self) -> Iterator[Held]:
@@ -106,15 +129,14 @@ class BodyReader:
             raise BodyTooLarge(too_large(limit))
         else:
             self._count(held, len(body))
+            if len(body) > QUICK:
+                await self._turns.take()
         encoding = headers.get("content-encoding")
-        if encoding is None or not body:
-            return body
-        match encoding.strip().lower():
-            case "gzip" | "x-gzip":
-                return await self._inflate(body, held, limit)
-            case "identity":
-                return body
-        raise UnsupportedMediaType(f"Content-Encoding header [{encoding}] is not supported")
+        if encoding is not None and body:
+            body = await self._decoded(body, encoding, held, limit)
+        if len(body) > _LARGE:
+            await self._count_values(body, held)
+        return body
 
     async def _receive(
         self, announced: str | None, receive: Receive, held: Held, limit: int
@@ -123,24 +145,53 @@ class BodyReader:
             raise BodyTooLarge(too_large(limit))
         parts: list[bytes] = []
         pace = _Pace(self.limits.timeout_s)
-        more = True
-        while more:
+        credit = QUICK
+        while True:
             message = await _next(receive, pace)
             parts.append(message["body"])
             self._count(held, len(parts[-1]))
             if held.size > limit:
                 raise BodyTooLarge(too_large(limit))
-            more = message["more_body"]
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            credit -= len(parts[-1])
+            while credit < 0:
+                credit += _PART_BYTES
+                await self._turns.take()
+            if not message["more_body"]:
+                break
+        if len(parts) == 1:
+            return parts[0]
+        if held.size <= _LARGE:
+            return b"".join(parts)
+        return await self.reading.run(partial(b"".join, parts), size=held.size)
+
+    async def _decoded(self, body: bytes, encoding: str, held: Held, limit: int) -> bytes:
+        match encoding.strip().lower():
+            case "gzip" | "x-gzip":
+                return await self._inflate(body, held, limit)
+            case "identity":
+                return body
+        raise UnsupportedMediaType(f"Content-Encoding header [{encoding}] is not supported")
 
     async def _inflate(self, body: bytes, held: Held, limit: int) -> bytes:
-        """Unpack a body; large ones a few at a time, since how large is known afterwards only."""
+        """Unpack a body; one at a time where that takes long, since how large it is shows then."""
         inflated = decompress_small(body, max_bytes=limit)
         if inflated is None:
-            async with self._inflating:
-                inflated = await decompress(body, max_bytes=limit)
+            work = partial(decompress, body, max_bytes=limit)
+            inflated = await self.reading.run(work, size=limit)
         self._count(held, len(inflated) - len(body))
         return inflated
+
+    async def _count_values(self, body: bytes, held: Held) -> None:
+        """Count what the values in a body will take: many small ones are much larger than it is."""
+        values = await self.reading.run(partial(_values_in, body), size=len(body))
+        size = len(body) + values * _VALUE_BYTES
+        most = self.limits.max_held_bytes
+        if size > most:
+            raise BodyTooLarge(
+                f"the request body has [{values}] values, with which it would take [{size}] bytes"
+                f" of memory, more than [{most}]"
+            )
+        self._count(held, values * _VALUE_BYTES)
 
     def _count(self, held: Held, size: int) -> None:
         """Count bytes; a body that is alone is never refused, else it would be so for ever."""
@@ -153,6 +204,15 @@ class BodyReader:
             )
         held.size += size
         self.held_bytes += size
+
+
+def _values_in(body: bytes) -> int:
+    """Give at most how many values a body of JSON has; a slice at a time, to hold nobody up."""
+    return sum(
+        body.count(mark, at, at + _LARGE)
+        for at in range(0, len(body), _LARGE)
+        for mark in (b",", b"[", b"{")
+    )
 
 
 async def _next(receive: Receive, pace: _Pace) -> dict[str, Any]:

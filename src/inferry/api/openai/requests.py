@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from inferry.api.exchange import Request
 from inferry.api.strict_json import parse_object
 from inferry.core.asking import Ask
 from inferry.domain import Chat, InputType, Json, Message, Reasoning, Tool, ToolChoice
@@ -94,9 +95,22 @@ class ChatCall:
     includes_usage: bool
 
 
-def read_embeddings(body: bytes) -> EmbeddingsCall:
-    """Read the body of `POST /v1/embeddings`. Raises `BadRequest` in several kinds."""
-    given = _members(body)
+async def read_members(request: Request) -> dict[str, Json]:
+    """Decode the object in a body without the members that are null. Raises `UnreadableBody`."""
+    given = await request.read(parse_object, quickly=_decode)
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _decode(body: bytes) -> dict[str, Json] | None:
+    try:
+        given: Json = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return given if isinstance(given, dict) else None
+
+
+def read_embeddings(given: Mapping[str, Json]) -> EmbeddingsCall:
+    """Read the members of `POST /v1/embeddings`. Raises `BadRequest` in several kinds."""
     if _holds_token_ids(given.get("input")):
         raise InvalidRequest(_NOT_TEXT, param="input")
     read = _convert(given, EmbeddingsBody)
@@ -107,9 +121,8 @@ def read_embeddings(body: bytes) -> EmbeddingsCall:
     return EmbeddingsCall(read.model, ask, read.encoding_format == "base64", read.dimensions)
 
 
-def read_chat(body: bytes) -> ChatCall:
-    """Read the body of `POST /v1/chat/completions`. Raises `BadRequest` in several kinds."""
-    given = _members(body)
+def read_chat(given: Mapping[str, Json]) -> ChatCall:
+    """Read the members of `POST /v1/chat/completions`. Raises `BadRequest` in several kinds."""
     _refuse_uncarried(given)
     read = _convert(given, ChatBody)
     if read.stream_options is not None and not read.stream:
@@ -134,17 +147,6 @@ def read_chat(body: bytes) -> ChatCall:
     return ChatCall(
         read.model, chat, extra, read.stream, options is not None and options.include_usage
     )
-
-
-def _members(body: bytes) -> dict[str, Json]:
-    """Decode the object in `body` without the members that are null."""
-    try:
-        given = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        given = None
-    if not isinstance(given, dict):
-        given = parse_object(body)  # has the words for what is wrong
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def _convert(given: Mapping[str, Json], wanted: type[T]) -> T:

@@ -34,6 +34,7 @@ from inferry.api.openai.requests import (
     EmbeddingsCall,
     read_chat,
     read_embeddings,
+    read_members,
 )
 from inferry.core.asking import Ask
 from inferry.core.inference import Inference
@@ -129,7 +130,7 @@ class _Calls:
 
     async def embed(self, request: Request) -> Answer:
         """Embed one text or several."""
-        call = read_embeddings(request.body)
+        call = read_embeddings(await read_members(request))
         request.inference_id = call.model
         entry = self._find_embedding(call)
         stored = entry.endpoint().service_settings.get("dimensions")
@@ -144,7 +145,7 @@ class _Calls:
 
     async def complete_chat(self, request: Request) -> Answer:
         """Continue a conversation, at once or as a stream."""
-        call = read_chat(request.body)
+        call = read_chat(await read_members(request))
         inference_id, ask = _chat_ask(call, request.path_values.get("inference_id"))
         request.inference_id = inference_id
         if not call.is_stream:

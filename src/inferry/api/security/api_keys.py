@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from inferry.api.exchange import Answer, Request
@@ -70,7 +71,7 @@ class _ApiKeys:
 
     async def create_api_key(self, request: Request) -> Answer:
         """Make a key of the caller's."""
-        body = read_body(request.body, ApiKeyBody, "create_api_key")
+        body = await request.read(partial(read_body, kind=ApiKeyBody, call="create_api_key"))
         limits = body.role_descriptors or {}
         key: NewApiKey = await self._writer.submit(
             CreateApiKey(
@@ -111,7 +112,9 @@ class _ApiKeys:
 
     async def invalidate_api_keys(self, request: Request) -> Answer:
         """End the keys that the body names; those of others only for who may."""
-        body = read_body(request.body, InvalidationBody, "invalidate_api_key")
+        body = await request.read(
+            partial(read_body, kind=InvalidationBody, call="invalidate_api_key")
+        )
         if body.id is not None and body.ids is not None:
             raise IllegalArgument("Must use either [id] or [ids], not both at the same time")
         criteria = KeyCriteria(

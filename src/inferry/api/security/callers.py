@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from inferry.api.exchange import Answer, Request
 from inferry.api.security.answers import Caller, HeldPrivileges, PrivilegeNames
 from inferry.api.security.call import Call, answer
@@ -39,7 +41,7 @@ class _Callers:
 
     async def check_privileges(self, request: Request) -> Answer:
         """Answer, per privilege that the body names, whether the caller has it."""
-        asked = read_body(request.body, PrivilegesBody, "has_privileges")
+        asked = await request.read(partial(read_body, kind=PrivilegesBody, call="has_privileges"))
         if not (asked.cluster or asked.index or asked.application):
             raise InvalidRequest.of(["must specify at least one privilege"])
         rights = request.principal.rights

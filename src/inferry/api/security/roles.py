@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from inferry.api.exchange import Answer, Request
 from inferry.api.security.answers import Found, Nothing, RoleCreated, RoleItem
 from inferry.api.security.call import Call, answer
@@ -47,7 +49,7 @@ class _Roles:
 
     async def put_role(self, request: Request) -> Answer:
         """Create or replace a role."""
-        body = read_body(request.body, RoleBody, "put_role")
+        body = await request.read(partial(read_body, kind=RoleBody, call="put_role"))
         created = await self._writer.submit(PutRole(request.path_values["name"], body.descriptor()))
         return answer({"role": {"created": created}})
 

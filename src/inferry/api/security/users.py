@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from inferry.api.exchange import Answer, Request
@@ -71,7 +72,7 @@ class _Users:
     async def put_user(self, request: Request) -> Answer:
         """Create or replace a user."""
         username = request.path_values["username"]
-        body = read_body(request.body, UserBody, "put_user")
+        body = await request.read(partial(read_body, kind=UserBody, call="put_user"))
         if body.username is not None and body.username != username:
             raise IllegalArgument(
                 f"username in source [{body.username}] does not match the username provided "
@@ -101,7 +102,7 @@ class _Users:
         # A key acts for its owner, but does not know the owner's password.
         if principal.kind != "realm" or username != principal.username:
             self._gate.authorize(principal, _CHANGE_PASSWORD)
-        body = read_body(request.body, PasswordBody, "change_password")
+        body = await request.read(partial(read_body, kind=PasswordBody, call="change_password"))
         await self._writer.submit(SetPassword(username, body.password, body.password_hash))
         return answer({})
 

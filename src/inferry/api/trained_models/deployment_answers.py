@@ -115,7 +115,7 @@ def stats_row(stats: DeploymentStats, memory: Memory, node: str) -> StatsItem:
         "cache_size": _cache_size(record, memory),
         "priority": spec.priority,
         "state": record.state,
-        **({"reason": record.reason} if record.reason else {}),
+        **({"reason": reason} if (reason := record.reason or record.progress) else {}),
         "allocation_status": _allocation_status(record),
         "start_time": record.started_at_ms or 0,
         "inference_count": totals.inference_count,

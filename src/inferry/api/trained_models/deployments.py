@@ -26,7 +26,7 @@ from inferry.api.trained_models.deployment_answers import (
 from inferry.commands import FetchStats, StartModel, StopModel, UpdateModel
 from inferry.core.trained_model_catalogue import TrainedModelCatalogue
 from inferry.core.trained_models import model_not_found
-from inferry.deployment_stats import DeploymentStats
+from inferry.deployment_stats import DeploymentStats, HostStats
 from inferry.domain import Json
 from inferry.errors import IllegalArgument
 from inferry.protocols import Writer
@@ -34,6 +34,7 @@ from inferry.records import DeploymentRecord
 
 _STATS: Final = "cluster:monitor/xpack/ml/inference/stats/get"
 _DEPLOYMENT: Final = "cluster:admin/xpack/ml/inference/deployment/"
+_MAX_HEADER: Final = 1024
 _MAX_BODY_BYTES: Final = 64 * 1024
 _WAIT_FOR: Final = ("starting", "started", "fully_allocated")
 _PRIORITIES: Final = ("low", "normal")
@@ -179,7 +180,7 @@ class _Deployments:
 
     async def start(self, request: Request) -> Answer:
         """Start a deployment and wait for it."""
-        given = _given(request, _START)
+        given = await _given(request, _START)
         timeout_s, timeout = parse_timeout(str(given.pop("timeout", "20s")))
         wait_for = _one_of("wait_for", str(given.pop("wait_for", "started")), _WAIT_FOR)
         priority = _one_of("priority", str(given.pop("priority", "normal")).lower(), _PRIORITIES)
@@ -196,7 +197,7 @@ class _Deployments:
 
     async def stop(self, request: Request) -> Answer:
         """Stop deployments."""
-        given = _given(request, _STOP)
+        given = await _given(request, _STOP)
         command = StopModel(
             request.path_values["model_id"],
             allow_no_match=given.get("allow_no_match") is not False,
@@ -208,7 +209,7 @@ class _Deployments:
 
     async def update(self, request: Request) -> Answer:
         """Change the allocations of a deployment."""
-        given = _given(request, _UPDATE)
+        given = await _given(request, _UPDATE)
         if (text := given.pop("timeout", None)) is not None:
             parse_timeout(str(text))
         deployment_id = request.path_values["model_id"]
@@ -220,10 +221,14 @@ class _Deployments:
         query = request.query
         first, size = parse_number(query, "from", 0), parse_number(query, "size", 100)
         is_lenient = "allow_no_match" not in query or parse_flag(query, "allow_no_match")
-        stats: list[DeploymentStats] = await self._writer.submit(FetchStats())
+        stats: HostStats = await self._writer.submit(FetchStats())
         expression = request.path_values.get("model_id", "_all")
-        rows = self._rows(stats, expression, allow_no_match=is_lenient)
-        return Answer(msgspec.json.encode(StatsAnswer(len(rows), rows[first : first + size])))
+        rows = self._rows(stats.deployments, expression, allow_no_match=is_lenient)
+        shown = rows[first : first + size]
+        return Answer(
+            msgspec.json.encode(StatsAnswer(len(rows), shown)),
+            headers=_progress(stats.downloads, [row.model_id for row in shown]),
+        )
 
     def _rows(
         self, stats: Iterable[DeploymentStats], expression: str, *, allow_no_match: bool
@@ -271,18 +276,30 @@ class _Deployments:
         return Answer(msgspec.json.encode(shown))
 
 
-def _given(request: Request, shape: Shape) -> dict[str, Any]:
+async def _given(request: Request, shape: Shape) -> dict[str, Any]:
     """Give what stands in the query and the body; the query wins. Raises `BadRequest`."""
     body: dict[str, Any] = {}
     if request.body:
-        body = parse_object(request.body)
-        check_body(request.body, body, shape)
+        body = await request.read(partial(_read, shape=shape))
     given = {name: value for name, value in body.items() if value is not None}
     for name in request.query:
         field = _OLDER_NAMES.get(name, name)
         if field in shape.fields:
             given[field] = _value(request.query, name, shape.fields[field])
     return given
+
+
+def _progress(downloads: Mapping[str, str], shown: Iterable[str]) -> dict[str, str]:
+    """Tell how far the downloads of shown models are, in a header: bodies are Elasticsearch's."""
+    known = dict.fromkeys(shown)
+    told = "; ".join(f"{one} {downloads[one]}" for one in known if one in downloads)
+    return {"X-Inferry-Progress": told[:_MAX_HEADER]} if told else {}
+
+
+def _read(content: bytes, *, shape: Shape) -> dict[str, Json]:
+    body = parse_object(content)
+    check_body(content, body, shape)
+    return body
 
 
 def _value(query: Mapping[str, str], name: str, kind: object) -> Json:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
+from inferry.api.elastic.bodies import BodyDecoder
 from inferry.api.elastic.body_shapes import Kind, ListOf, Shape, check_body
 from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
 from inferry.api.parameters import parse_timeout
-from inferry.api.strict_json import parse_object
 from inferry.api.trained_models.shapes import INFERENCE_CONFIG
 from inferry.core.task_inference import TaskInference
-from inferry.domain import Deadline
+from inferry.domain import Deadline, Json
 from inferry.errors import DeadlineExceeded, InferenceError, InvalidRequest
 from inferry.security.gate import Gate
 
@@ -30,7 +31,7 @@ _BODY: Final = Shape(
 )
 
 
-class InferBody(msgspec.Struct, frozen=True):
+class InferBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Documents, and what is asked of them beside what the model says."""
 
     docs: list[dict[str, Any]]
@@ -43,15 +44,17 @@ class InferAnswer(msgspec.Struct, frozen=True):
     inference_results: list[dict[str, Any]]
 
 
+_DECODER: Final = BodyDecoder(InferBody, _BODY)
+
+
 def infer_routes(inference: TaskInference, gate: Gate) -> list[Route]:
     """Give the route of `_infer`."""
 
     async def infer(request: Request) -> Answer:
         seconds, timeout = parse_timeout(request.query.get("timeout", _DEFAULT_TIMEOUT))
         deadline = Deadline.after(seconds, timeout)
-        body = parse_object(request.body)
-        check_body(request.body, body, _BODY)
-        asked = msgspec.convert(body, InferBody)
+        asked = await _DECODER.decode(request)
+        await _check_config(request, asked)
         if not asked.docs:
             raise InvalidRequest.of(["[docs] must not be empty"])
         target = inference.find(request.path_values["model_id"])
@@ -73,6 +76,13 @@ def infer_routes(inference: TaskInference, gate: Gate) -> list[Route]:
             answer_type=InferAnswer,
         )
     ]
+
+
+async def _check_config(request: Request, asked: InferBody) -> None:
+    """Hold what is asked beside the documents against what may be asked. Raises `BadRequest`."""
+    if asked.inference_config:
+        given: dict[str, Json] = {"docs": [], "inference_config": asked.inference_config}
+        await request.read(partial(check_body, value=given, shape=_BODY))
 
 
 def render_infer_error(error: InferenceError, request: Request) -> Answer:

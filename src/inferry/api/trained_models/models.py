@@ -22,8 +22,9 @@ from inferry.commands import (
     PutVocabulary,
     StagedFile,
 )
+from inferry.core.model_configs import check_model_id
 from inferry.core.trained_model_catalogue import TrainedModelCatalogue
-from inferry.core.trained_models import check_model_id, model_not_found
+from inferry.core.trained_models import model_not_found
 from inferry.domain import Json
 from inferry.errors import IllegalArgument, UnreadableBody
 from inferry.inference_configs import only_entry
@@ -100,6 +101,7 @@ class TrainedModelAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_onl
     input: dict[str, Any]
     inference_config: dict[str, Any]
     prefix_strings: dict[str, str] | None = None
+    model_package: dict[str, Any] | None = None
     location: dict[str, Any] | None = None
     fully_defined: bool | None = None
 
@@ -139,7 +141,7 @@ def trained_model_routes(
         put(
             path=one,
             handler=calls.create,
-            summary="Create a model to be uploaded",
+            summary="Create a model to be uploaded, or download a built-in one",
             parameters=frozenset({"defer_definition_decompression", "wait_for_completion"}),
             max_body_bytes=_MAX_CONFIG_BYTES,
             body_type=TrainedModelBody,
@@ -211,10 +213,10 @@ class _TrainedModels:
     async def create(self, request: Request) -> Answer:
         """Create a model."""
         model_id = request.path_values["model_id"]
-        check_model_id(model_id)
-        body = parse_object(request.body)
-        check_body(request.body, body, TRAINED_MODEL)
-        command = PutTrainedModel(model_id, body, actor_of(request))
+        check_model_id(model_id.removeprefix("."))
+        body = await request.read(_read_model)
+        waits = parse_flag(request.query, "wait_for_completion")
+        command = PutTrainedModel(model_id, body, waits, actor_of(request))
         return Answer(msgspec.json.encode(_shown(await self._writer.submit(command))))
 
     async def put_part(self, request: Request) -> Answer:
@@ -277,6 +279,12 @@ class _TrainedModels:
     def _stage_vocabulary(self, content: bytes) -> tuple[StagedFile, VocabularyBody]:
         body = _decode(content, VocabularyBody, VOCABULARY)
         return self._incoming.stage(msgspec.json.encode(body)), body
+
+
+def _read_model(content: bytes) -> dict[str, Json]:
+    body = parse_object(content)
+    check_body(content, body, TRAINED_MODEL)
+    return body
 
 
 def _shown(record: TrainedModelRecord) -> TrainedModelAnswer:

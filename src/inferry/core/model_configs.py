@@ -1,0 +1,58 @@
+"""Ids and configurations of models in `_ml/trained_models`. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from inferry.domain import Json
+from inferry.errors import BadRequest, IllegalArgument, InvalidRequest
+from inferry.inference_configs import complete_inference_config
+
+_ID = re.compile(r"[a-z0-9](?:[a-z0-9_\-.]*[a-z0-9])?")
+_MAX_ID = 64
+_DEFAULT_INPUT: Mapping[str, Json] = {"field_names": ["text_field"]}
+_TREES = ("definition", "compressed_definition")
+
+
+def check_model_id(model_id: str) -> None:
+    """Refuse an id that no uploaded model may have. Raises `InvalidRequest`."""
+    if not _ID.fullmatch(model_id):
+        raise InvalidRequest.of(
+            [
+                f"Invalid model_id; '{model_id}' can contain lowercase alphanumeric (a-z and 0-9),"
+                " hyphens or underscores; must start and end with alphanumeric"
+            ]
+        )
+    if len(model_id) > _MAX_ID:
+        raise InvalidRequest.of(
+            [
+                f"Invalid model_id; '{model_id}' can contain lowercase alphanumeric (a-z and 0-9),"
+                f" hyphens or underscores; must not be longer than [{_MAX_ID}] characters"
+            ]
+        )
+
+
+def config_of(body: Mapping[str, Json]) -> dict[str, Json]:
+    """Give what is stored of the body of a PUT. Raises `BadRequest` and its kinds."""
+    kind = body.get("model_type")
+    if kind not in ("pytorch", None) or any(name in body for name in _TREES):
+        raise BadRequest(
+            f"models of type [{kind or 'tree_ensemble'}] cannot be run; [model_type] must be"
+            " [pytorch]"
+        )
+    if kind is None:
+        raise IllegalArgument("[model_type] must be [pytorch], and is missing")
+    given = body.get("inference_config")
+    if not isinstance(given, Mapping):
+        raise InvalidRequest.of(["[inference_config] must be set"])
+    config: dict[str, Json] = {
+        name: body[name]
+        for name in ("model_type", "description", "tags", "metadata", "platform_architecture")
+        if body.get(name) is not None
+    }
+    config["input"] = body.get("input") or dict(_DEFAULT_INPUT)
+    config["inference_config"] = complete_inference_config(given)
+    if (prefixes := body.get("prefix_strings")) is not None:
+        config["prefix_strings"] = prefixes
+    return config

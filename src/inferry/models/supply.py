@@ -1,0 +1,120 @@
+"""Built-in models on their way to this machine, for the supervisor; see `protocols.ModelSupply`."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from inferry.concurrency import Nursery
+from inferry.domain import Json
+from inferry.errors import InferenceError
+from inferry.modeling import ModelSource, cache_of_folder
+from inferry.models.library import Library
+from inferry.records import StoredFile, Supplied
+
+
+@dataclass(slots=True)
+class _Coming:
+    """A model on its way. begun: it is known what it is, or it has ended."""
+
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    stop: threading.Event = field(default_factory=threading.Event)
+    progress: str = ""
+
+
+class Supply:
+    """Implements `protocols.ModelSupply`. Use as an async context manager; leaving stops it all.
+
+    graphs: where workers keep what they made of models, which goes with them.
+    """
+
+    def __init__(self, library: Library, graphs: Path) -> None:
+        self._library = library
+        self._graphs = graphs
+        self._nursery = Nursery()
+        self._coming: dict[str, _Coming] = {}
+
+    async def __aenter__(self) -> Supply:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for coming in self._coming.values():
+            coming.stop.set()
+        await self._nursery.drain()
+
+    async def is_package(self, model_id: str) -> bool:
+        """Tell whether an id stands for a package of a repository."""
+        try:
+            return await asyncio.to_thread(self._library.is_package, model_id)
+        except InferenceError:
+            return False
+
+    async def bring(
+        self, model_id: str, learn: Callable[[dict[str, Json]], Awaitable[None]]
+    ) -> Supplied:
+        """Download a model, unless it is here; see `protocols.ModelSupply`."""
+        coming = self._coming[model_id] = _Coming()
+        try:
+            fetching = self._nursery.start(self._fetch(model_id, coming))
+            await coming.begun.wait()
+            if fetching.done():
+                fetching.result()
+            await learn(dict(await asyncio.to_thread(self._library.describe, model_id)))
+            return await asyncio.to_thread(_supplied, await asyncio.shield(fetching))
+        finally:
+            del self._coming[model_id]
+            coming.ended.set()
+
+    def progress(self) -> dict[str, str]:
+        """Tell of each model that comes how far it is."""
+        return {model_id: one.progress for model_id, one in self._coming.items() if one.progress}
+
+    async def remove(self, model_id: str) -> None:
+        """Stop to bring a model, and delete the package that was downloaded for it."""
+        coming = self._coming.get(model_id)
+        if coming is not None:
+            coming.stop.set()
+            await coming.ended.wait()
+        await asyncio.to_thread(self._remove, model_id)
+
+    async def _fetch(self, model_id: str, coming: _Coming) -> ModelSource:
+        loop = asyncio.get_running_loop()
+
+        def note(progress: str) -> None:
+            coming.progress = progress
+            coming.begun.set()
+
+        def report(progress: str) -> None:
+            loop.call_soon_threadsafe(note, progress)
+
+        try:
+            return await asyncio.to_thread(self._library.fetch, model_id, report, coming.stop)
+        finally:
+            coming.begun.set()
+
+    def _remove(self, model_id: str) -> None:
+        found = self._library.find(model_id)
+        self._library.remove_package(model_id)
+        if found is not None and not found.folder.exists():
+            shutil.rmtree(cache_of_folder(self._graphs, found.folder), ignore_errors=True)
+
+
+def _supplied(source: ModelSource) -> Supplied:
+    """Tell what a model is made of."""
+    if source.module is None:
+        sizes = (one.stat().st_size for one in source.folder.rglob("*") if one.is_file())
+        return Supplied(StoredFile("", sum(sizes)))
+    files, folder = source.module, source.folder
+    definition, vocabulary = (
+        StoredFile(digest, (folder / name).stat().st_size)
+        for digest, name in (
+            (files.module, files.module_file),
+            (files.vocabulary, files.vocabulary_file),
+        )
+    )
+    return Supplied(definition, vocabulary)
