@@ -12,7 +12,7 @@ import os
 import pickle
 import subprocess
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -192,7 +192,7 @@ def test_a_full_disk_refuses_parts_and_serves_again_once_there_is_room(tmp_path,
     ):
         large = Upload("large", os.urandom(40 * megabyte), parts=40)
         large.create(server)
-        replies = []
+        replies: list[Any] = []
         while not replies or replies[-1].status == 200:
             replies.append(large.put_part(server, len(replies)))
         taken = len(replies) - 1
@@ -235,10 +235,12 @@ class Payload:
         return os.system, (f"touch {self._path}",)
 
 
-def changed(module: bytes, *, compression: int = zipfile.ZIP_STORED, **files: bytes) -> bytes:
+def changed(
+    module: bytes, files: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED
+) -> bytes:
     """Give the archive of a module with files put in, or instead of those that it has.
 
-    The name of a file is written with `_` for `/`, but for the folder of the module.
+    `{top}` in the name of a file is the folder of the module.
     """
     written = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(module)) as given, zipfile.ZipFile(written, "w") as archive:
@@ -255,15 +257,14 @@ def changed(module: bytes, *, compression: int = zipfile.ZIP_STORED, **files: by
 def hostile(module: bytes, mark: Path) -> dict[str, tuple[bytes, str]]:
     """Give archives with the words in which they are refused."""
     pickled = pickle.dumps(Payload(mark), protocol=2)
-    deflated = zipfile.ZIP_DEFLATED
     bomb = {"{top}/constants/999": b"\0" * 300_000_000}
     return {
-        "a bomb": (changed(module, compression=deflated, **bomb), "inflates"),
-        "a way out": (changed(module, **{"../../../" + mark.name: b"x"}), "is not of the format"),
-        "an absolute path": (changed(module, **{str(mark): b"x"}), "is not of the format"),
-        "a library": (changed(module, **{"{top}/evil.so": b"\x7fELF"}), "is not of the format"),
-        "a payload": (changed(module, **{"{top}/data.pkl": pickled}), "which no module does"),
-        "constants": (changed(module, **{"{top}/constants.pkl": pickled}), "which no module does"),
+        "a bomb": (changed(module, bomb, zipfile.ZIP_DEFLATED), "inflates"),
+        "a way out": (changed(module, {"../../../" + mark.name: b"x"}), "is not of the format"),
+        "an absolute path": (changed(module, {str(mark): b"x"}), "is not of the format"),
+        "a library": (changed(module, {"{top}/evil.so": b"\x7fELF"}), "is not of the format"),
+        "a payload": (changed(module, {"{top}/data.pkl": pickled}), "which no module does"),
+        "constants": (changed(module, {"{top}/constants.pkl": pickled}), "which no module does"),
         "a broken end": (module[:-2000], "is no TorchScript archive"),
         "a pickle": (pickled, "is no TorchScript archive"),
     }

@@ -76,7 +76,8 @@ def test_local_row_006_what_rests_comes_back_for_infer_by_every_id(server):
 
     def ask(model_id: str) -> Reply:
         body = {"docs": [{"text_field": "hello"}]}
-        return server.call("POST", f"{MODELS}/{model_id}/_infer?timeout=60s", body)
+        reply: Reply = server.call("POST", f"{MODELS}/{model_id}/_infer?timeout=60s", body)
+        return reply
 
     with ThreadPoolExecutor(CALLERS) as callers:
         replies = list(callers.map(ask, ["on-dense", "dense"] * (CALLERS // 2)))
