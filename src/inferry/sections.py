@@ -142,6 +142,14 @@ class EngineSection(Section, frozen=True):
     memory_limit: Annotated[
         Size, Meta(description="Memory of one model worker before it is ended; 0 sets no limit.")
     ] = 0
+    idle_time_s: Annotated[
+        Duration,
+        Meta(
+            gt=0,
+            description="Without a request for so long, a deployment whose adaptive allocations may"
+            " fall to none has none; looked at every ten seconds.",
+        ),
+    ] = 900.0
     allow_unsandboxed: Annotated[
         bool, Meta(description="Run uploaded models where the sandbox cannot be had.")
     ] = False

@@ -237,6 +237,7 @@ class _Engine:
                 telemetry=config.telemetry,
                 precision=config.engine.precision,
                 memory_limit=config.engine.memory_limit,
+                idle_s=config.engine.idle_time_s,
                 private=directory,
                 allow_unsandboxed=config.engine.allow_unsandboxed,
                 note_violation=audit.note_violation if audit else None,

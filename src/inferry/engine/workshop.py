@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from inferry.concurrency import Nursery
+from inferry.engine.controller import IDLE_S
 from inferry.engine.cores import Cores
 from inferry.modeling import ModelLibrary, ModelSource, ModuleFiles, Precision, cache_of_folder
 from inferry.protocols import Publish
@@ -26,7 +27,8 @@ class Workshop:
 
     module: what a worker process runs. sockets, graphs: directories of sockets and of what workers
     keep, each in a folder of its own. private: what a worker may see nothing else of.
-    memory_limit: bytes of one worker, 0 for no limit. loading: held while a model loads.
+    memory_limit: bytes of one worker, 0 for no limit. idle_s: until what adapts has no allocation,
+    see `controller`. loading: held while a model loads.
     preparing: held while a TorchScript module is converted.
     """
 
@@ -40,6 +42,7 @@ class Workshop:
     telemetry: TelemetrySection
     precision: Precision | str = "auto"
     memory_limit: int = 0
+    idle_s: float = IDLE_S
     private: Path | None = None
     allow_unsandboxed: bool = False
     note_violation: NoteViolation | None = None
