@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from inferry.deployment_stats import DeploymentStats
+from inferry.deployment_stats import HostStats
 from inferry.key_limits import KeyLimits
 from inferry.origin import Origin
 from inferry.records import DeploymentRecord, RoleDescriptor, TrainedModelRecord
@@ -148,9 +148,9 @@ class UpdateModel(Command, frozen=True):
 
 
 class FetchStats(Command, frozen=True):
-    """Tell what every deployment has done."""
+    """Tell what every deployment has done, and how far downloads are."""
 
-    Reply: ClassVar[Any] = list[DeploymentStats]
+    Reply: ClassVar[Any] = HostStats
 
 
 class WakeDeployment(Command, frozen=True):
@@ -253,6 +253,23 @@ class DeleteTrainedModel(Command, frozen=True):
 
     model_id: str
     force: bool = False
+    actor: str | None = None
+
+
+class PutModelAlias(Command, frozen=True):
+    """Give a model another name; with `reassign` also one that another model has."""
+
+    model_id: str
+    alias: str
+    reassign: bool = False
+    actor: str | None = None
+
+
+class DeleteModelAlias(Command, frozen=True):
+    """Take another name from a model."""
+
+    model_id: str
+    alias: str
     actor: str | None = None
 
 

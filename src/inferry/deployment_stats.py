@@ -54,3 +54,10 @@ class DeploymentStats(msgspec.Struct, frozen=True):
     worker: WorkerStats | None
     protection: Protection
     totals: Totals = Totals()
+
+
+class HostStats(msgspec.Struct, frozen=True):
+    """What this host does with models. downloads: how far those are that come, by their ids."""
+
+    deployments: list[DeploymentStats]
+    downloads: dict[str, str] = {}

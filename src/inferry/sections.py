@@ -150,6 +150,14 @@ class EngineSection(Section, frozen=True):
         Duration,
         Meta(gt=0, description="Time limit to load a model, and before that to convert it."),
     ] = 900.0
+    idle_time_s: Annotated[
+        Duration,
+        Meta(
+            gt=0,
+            description="Without a request for so long, a deployment whose adaptive allocations may"
+            " fall to none has none; looked at every ten seconds.",
+        ),
+    ] = 900.0
     allow_unsandboxed: Annotated[
         bool, Meta(description="Run uploaded models where the sandbox cannot be had.")
     ] = False

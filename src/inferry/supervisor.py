@@ -239,6 +239,7 @@ class _Engine:
                 precision=config.engine.precision,
                 memory_limit=usual_memory_limit() if limit is None else limit,
                 start_timeout_s=config.engine.start_timeout_s,
+                idle_s=config.engine.idle_time_s,
                 private=directory,
                 allow_unsandboxed=config.engine.allow_unsandboxed,
                 note_violation=audit.note_violation if audit else None,

@@ -399,6 +399,6 @@ async def test_stats_tell_of_every_deployment(house) -> None:
     await start(house, deployment_id="one")
     await house.put("e", local(), task_type=DENSE)
 
-    stats = await house.registry.handlers()[FetchStats](FetchStats())
+    stats = (await house.registry.handlers()[FetchStats](FetchStats())).deployments
 
     assert [one.deployment.spec.deployment_id for one in stats] == ["one", "e"]

@@ -3,8 +3,9 @@
 It is not confined, since its model talks to the tests through files beside it.
 """
 
-import asyncio
 import sys
+
+import uvloop
 
 from inferry.engine.worker import run_worker
 from inferry.modeling import Protection
@@ -14,4 +15,4 @@ FREE = Protection(missing="tests want it so")
 
 if __name__ == "__main__":
     control, listening = map(int, sys.argv[1:])
-    run_worker(control, listening, load, prepare=prepare, run=asyncio.run, confine=lambda _: FREE)
+    run_worker(control, listening, load, prepare=prepare, run=uvloop.run, confine=lambda _: FREE)

@@ -165,6 +165,13 @@ async def test_many_callers_get_their_own_answers(worker) -> None:
     assert stats.batches < stats.inference_count
 
 
+async def test_it_can_be_reached_after_its_garbage_was_collected(worker) -> None:
+    await worker.load()
+    await worker.control(CHECK)  # in which it collects it
+
+    assert rows_of(await embed(await worker.connect(), "a")) == [row_of("a")]
+
+
 async def test_a_model_that_cannot_be_loaded_is_named(worker) -> None:
     (worker.folder / "broken").touch()
 

@@ -89,11 +89,14 @@ def test_a_package_comes_while_nobody_waits_and_only_once(server, site):
         answers = [*pool.map(lambda _: put(server, "slow"), range(4))]
     assert site.held.wait(30)
     shown = show(server, "slow")
+    stats = server.call("GET", "/_ml/trained_models/.slow/_stats")
     site.hold.set()
     server.wait_until(is_whole(server, "slow"))
 
     assert sorted(one.status for one in answers) == [200, 400, 400, 400]
     assert shown["fully_defined"] is False
+    assert stats.headers["x-inferry-progress"].startswith(".slow ")
+    assert "deployment_stats" not in stats.json["trained_model_stats"][0]
     assert site.asked.count("slow.pt") == 1
 
 
@@ -119,6 +122,25 @@ def test_a_deployment_and_a_put_share_one_download_and_tell_how_far_it_is(server
     log = server.log.read_text()
     assert "downloading a model" in log
     assert ".shared" in log
+
+
+def test_many_downloads_hold_nothing_else_up(server, site):
+    names = [f"many{number}" for number in range(8)]
+    for name in names:
+        site.files |= package_files(name)
+    site.hold.clear()
+    for name in names:
+        assert put(server, name).status == 200
+
+    upload = {"model_type": "pytorch", "inference_config": {"text_embedding": {}}}
+    created = server.call("PUT", "/_ml/trained_models/meanwhile", upload)
+    unfinished = [name for name in names if not is_whole(server, name)()]
+    site.hold.set()
+    for name in names:
+        server.wait_until(is_whole(server, name))
+
+    assert created.status == 200
+    assert unfinished == names
 
 
 def test_a_deleted_model_stops_its_download(server, site):
@@ -234,6 +256,28 @@ def test_a_download_that_a_crash_cut_off_goes_on_with_the_next_server(tmp_path):
     assert [one.read_bytes() for one in tmp_path.glob("data/models/packages/*/*.pt")] == [MODULE]
 
 
+def test_an_endpoint_whose_model_a_crash_cut_off_goes_on_too(tmp_path):
+    """Its package is no TorchScript module: with the whole of it the endpoint is undone."""
+    path = "/_inference/sparse_embedding/e"
+    body = {"service": "elser", "service_settings": {"num_allocations": 1, "num_threads": 1}}
+    with serve_packages(package_files("elser_model_2")) as site:
+        site.hold.clear()
+        environment = {"INFERRY_MODELS__REPOSITORY": site.url}
+        with run_server(tmp_path / "data", environment=environment) as first:
+            assert first.call("PUT", f"{path}?timeout=1s", body).status == 408
+            assert site.held.wait(30)
+            first.kill()
+
+        with run_server(tmp_path / "data", environment=environment) as second:
+            cut_off = second.call("GET", path)
+            site.hold.set()
+            second.wait_until(lambda: second.call("GET", path).status == 404)
+
+    assert cut_off.json["service"] == "elser"
+    assert [one.read_bytes() for one in tmp_path.glob("data/models/packages/*/*.pt")] == [MODULE]
+    assert "is no TorchScript archive" in second.log.read_text()
+
+
 def test_a_disk_that_takes_no_more_leaves_nothing_and_the_server_alive(tmp_path):
     """No file may grow above its limit, which is as good as a disk that is full."""
     large = MODULE * 16
@@ -250,6 +294,22 @@ def test_a_disk_that_takes_no_more_leaves_nothing_and_the_server_alive(tmp_path)
             assert "File too large" in reply.json["error"]["reason"]
             assert left(server) == []
             assert server.call("GET", "/_inference").status == 200
+
+
+def test_without_downloads_a_repository_of_this_machine_still_provides_its_packages(tmp_path):
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    for name, content in package_files("elser_model_2").items():
+        (mirror / name).write_bytes(content)
+    environment = {
+        "INFERRY_MODELS__REPOSITORY": mirror.as_uri(),
+        "INFERRY_MODELS__ALLOW_DOWNLOAD": "never",
+    }
+    with run_server(tmp_path / "data", environment=environment) as server:
+        created = put(server, "elser_model_2", "?wait_for_completion=true")
+
+        assert created.status == 200, created.content
+        assert is_whole(server, "elser_model_2")()
 
 
 def test_a_repository_of_the_network_needs_the_setting_that_is_named(tmp_path):

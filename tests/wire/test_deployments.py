@@ -289,6 +289,42 @@ def test_local_row_007_requests_that_take_too_long_are_told(house, deployed):
     house.delete(f"/_inference/{guest}")
 
 
+def test_local_row_007_infer_refuses_what_is_more_than_the_queue_takes(house):
+    assert start(house, "dense", "?deployment_id=tight&queue_capacity=1").status == 200
+    guest, path = new_id("guest"), f"{MODELS}/tight/_infer"
+    body = {"service": "elasticsearch", "service_settings": {"deployment_id": "tight"}}
+    house.put(f"/_inference/{DENSE}/{guest}", body)
+
+    with ThreadPoolExecutor(1) as callers:
+        busy = callers.submit(
+            house.post, f"/_inference/{guest}", {"input": ["one two three"] * 20_000}
+        )
+        while not stats(house, "tight")["nodes"][0]["number_of_pending_requests"]:
+            assert not busy.done()
+        refused = house.post(path, {"docs": [{"text_field": "hello"}]})
+
+        text = "inference process queue is full. Unable to execute command"
+        house.refused(429, "es_rejected_execution_exception", text, refused)
+        assert busy.result().status == 200
+    again = house.post(path, {"docs": [{"text_field": "hello"}]})
+    assert len(again.json["inference_results"][0]["predicted_value"]) == 16
+    house.delete(f"/_inference/{guest}")
+    house.post(f"{MODELS}/tight/deployment/_stop")
+
+
+@pytest.mark.parametrize("version", ["8", "9"])
+def test_local_row_007_infer_that_takes_too_long_is_told_to_every_client(house, deployed, version):
+    vendor = f"application/vnd.elasticsearch+json; compatible-with={version}"
+    headers: dict[str, str | None] = {"Accept": vendor, "Content-Type": vendor}
+    docs = {"docs": [{"text_field": "one two three"}] * 5_000}
+
+    late = house.post(f"{MODELS}/{deployed}/_infer?timeout=1ms", docs, headers=headers)
+
+    assert late.status == 408
+    assert "Request timed out after [1ms]" in late.json["error"]["reason"]
+    assert house.post(f"{MODELS}/{deployed}/_infer", {"docs": docs["docs"][:1]}).status == 200
+
+
 # --- preconfigured endpoints -------------------------------------------------------------------
 
 

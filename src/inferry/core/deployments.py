@@ -23,7 +23,7 @@ from inferry.core.deployment_settings import (
 )
 from inferry.core.ledger import Ledger
 from inferry.core.preconfigured import RESERVED_IDS
-from inferry.deployment_stats import DeploymentStats
+from inferry.deployment_stats import HostStats
 from inferry.domain import Deadline
 from inferry.errors import (
     BadRequest,
@@ -70,6 +70,8 @@ class DeploymentWriter:
         Raises `NotFound`, `InvalidRequest`, `Conflict`, `StartFailed`, and `StillStarting` when the
         time comes first: it goes on starting.
         """
+        if (named := self._ledger.model_named(command.model_id)) is not None:
+            command = msgspec.structs.replace(command, model_id=named.model_id)
         spec = spec_of_start(command)
         async with self._ledger.locks.hold(spec.deployment_id):
             await self._check_start(spec)
@@ -131,9 +133,9 @@ class DeploymentWriter:
             await self._deployments.scale(spec)
         return self._deployments.find(deployment_id) or current
 
-    async def stats(self, _: FetchStats) -> list[DeploymentStats]:
-        """Tell what every deployment has done."""
-        return await self._deployments.stats()
+    async def stats(self, _: FetchStats) -> HostStats:
+        """Tell what every deployment has done, and how far downloads are."""
+        return HostStats(await self._deployments.stats(), self._built_in.progress())
 
     def resume(self) -> None:
         """Start what was started before this server, and go on with what had not run yet."""
@@ -213,7 +215,7 @@ class DeploymentWriter:
         except IllegalArgument as error:
             raise NotFound(f"No known trained model with model_id [{model_id}]") from error
         is_endpoint = deployment_id in RESERVED_IDS or self._ledger.endpoint(deployment_id)
-        is_other_model = deployment_id != model_id and deployment_id in self._ledger.trained_models
+        is_other_model = deployment_id != model_id and self._ledger.model_named(deployment_id)
         if is_endpoint or is_other_model:
             raise BadRequest(
                 f"Model IDs must be unique. Requested model ID [{deployment_id}] matches existing "

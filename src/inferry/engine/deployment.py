@@ -8,12 +8,14 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
 
 from inferry.children import Backoff, Child
+from inferry.concurrency import in_own_thread
 from inferry.deployment_stats import DeploymentStats, WorkerStats
 from inferry.engine.batching import Lane
 from inferry.engine.controller import Work
@@ -220,8 +222,8 @@ class Deployment:
         source = await asyncio.to_thread(library.find, model_id)
         if source is None:
             self._report("downloading the model")
-            source = await asyncio.to_thread(
-                library.fetch, model_id, self._report_download, self._stop_fetching
+            source = await in_own_thread(
+                partial(library.fetch, model_id, self._report_download, self._stop_fetching)
             )
         size = await asyncio.to_thread(_size_bytes, source.folder)
         self.record = msgspec.structs.replace(self.record, model_bytes=size)

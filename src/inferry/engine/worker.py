@@ -117,6 +117,7 @@ class Worker:
         self._nursery = Nursery()
         self._supervisor: Peer | None = None
         self._slots: Slots | None = None
+        self._server: asyncio.Server | None = None
         self._probe: tuple[str, str | None] = ("", None)
 
     async def serve(self, control: socket.socket) -> None:
@@ -163,7 +164,8 @@ class Worker:
         gc.collect()
         gc.freeze()  # what stands now stays
         handlers = {INFER: _Inference(slots, model.task_type).run}
-        await listen_for_peers(self._listening, handlers, nursery=self._nursery)
+        # Kept, since uvloop does not: the next garbage collection would close the socket else.
+        self._server = await listen_for_peers(self._listening, handlers, nursery=self._nursery)
         facts = ModelFacts(
             model.task_type,
             model.dimensions,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from inferry.concurrency import Nursery
+from inferry.engine.controller import IDLE_S
 from inferry.engine.cores import Cores
 from inferry.modeling import ModelLibrary, ModelSource, ModuleFiles, Precision, cache_of_folder
 from inferry.protocols import Publish
@@ -27,6 +28,7 @@ class Workshop:
     module: what a worker process runs. sockets, graphs: directories of sockets and of what workers
     keep, each in a folder of its own. private: what a worker may see nothing else of.
     memory_limit: bytes of one worker, 0 for no limit. start_timeout_s: to convert, and to load.
+    idle_s: until what adapts has no allocation, see `controller`.
     loading, converting: held while a model loads, or a TorchScript module is converted, so that one
     that takes for ever does not hold up the others. preparing: held while that module is.
     """
@@ -42,6 +44,7 @@ class Workshop:
     precision: Precision | str = "auto"
     memory_limit: int = 0
     start_timeout_s: float = 900.0
+    idle_s: float = IDLE_S
     private: Path | None = None
     allow_unsandboxed: bool = False
     note_violation: NoteViolation | None = None

@@ -49,6 +49,8 @@ _TARGETS: dict[type[Command], str | None] = {
     commands.PutDefinitionPart: "model_id",
     commands.PutVocabulary: "model_id",
     commands.DeleteTrainedModel: "model_id",
+    commands.PutModelAlias: "model_id",
+    commands.DeleteModelAlias: "model_id",
     commands.StartModel: "model_id",
     commands.StopModel: "expression",
     commands.UpdateModel: "deployment_id",

@@ -26,7 +26,7 @@ from inferry.api.trained_models.deployment_answers import (
 from inferry.commands import FetchStats, StartModel, StopModel, UpdateModel
 from inferry.core.trained_model_catalogue import TrainedModelCatalogue
 from inferry.core.trained_models import model_not_found
-from inferry.deployment_stats import DeploymentStats
+from inferry.deployment_stats import DeploymentStats, HostStats
 from inferry.domain import Json
 from inferry.errors import IllegalArgument
 from inferry.protocols import Writer
@@ -34,6 +34,7 @@ from inferry.records import DeploymentRecord
 
 _STATS: Final = "cluster:monitor/xpack/ml/inference/stats/get"
 _DEPLOYMENT: Final = "cluster:admin/xpack/ml/inference/deployment/"
+_MAX_HEADER: Final = 1024
 _MAX_BODY_BYTES: Final = 64 * 1024
 _WAIT_FOR: Final = ("starting", "started", "fully_allocated")
 _PRIORITIES: Final = ("low", "normal")
@@ -220,10 +221,14 @@ class _Deployments:
         query = request.query
         first, size = parse_number(query, "from", 0), parse_number(query, "size", 100)
         is_lenient = "allow_no_match" not in query or parse_flag(query, "allow_no_match")
-        stats: list[DeploymentStats] = await self._writer.submit(FetchStats())
+        stats: HostStats = await self._writer.submit(FetchStats())
         expression = request.path_values.get("model_id", "_all")
-        rows = self._rows(stats, expression, allow_no_match=is_lenient)
-        return Answer(msgspec.json.encode(StatsAnswer(len(rows), rows[first : first + size])))
+        rows = self._rows(stats.deployments, expression, allow_no_match=is_lenient)
+        shown = rows[first : first + size]
+        return Answer(
+            msgspec.json.encode(StatsAnswer(len(rows), shown)),
+            headers=_progress(stats.downloads, [row.model_id for row in shown]),
+        )
 
     def _rows(
         self, stats: Iterable[DeploymentStats], expression: str, *, allow_no_match: bool
@@ -245,11 +250,17 @@ class _Deployments:
         chosen: set[tuple[str, str]] = set()
         for part in expression.split(","):
             pattern = "*" if part == "_all" else part.replace("[", "[[]").replace("?", "[?]")
-            found = {key for key in rows if any(fnmatchcase(one, pattern) for one in key if one)}
+            found = {key for key in rows if self._fits(key, pattern)}
             if not found and not (allow_no_match and "*" in pattern):
                 raise model_not_found(part)
             chosen |= found
         return [rows[key] for key in sorted(chosen)]
+
+    def _fits(self, key: tuple[str, str], pattern: str) -> bool:
+        """Tell whether a pattern means a model or a deployment, by any name."""
+        record = self._catalogue.find(key[0])
+        names = (*key, *(record.aliases if record else ()))
+        return any(fnmatchcase(one, pattern) for one in names if one)
 
     def _memory(self, model_id: str, model_bytes: int = 0) -> Memory:
         """Tell what a model takes: what its uploader says, else the size of its folder."""
@@ -282,6 +293,13 @@ async def _given(request: Request, shape: Shape) -> dict[str, Any]:
         if field in shape.fields:
             given[field] = _value(request.query, name, shape.fields[field])
     return given
+
+
+def _progress(downloads: Mapping[str, str], shown: Iterable[str]) -> dict[str, str]:
+    """Tell how far the downloads of shown models are, in a header: bodies are Elasticsearch's."""
+    known = dict.fromkeys(shown)
+    told = "; ".join(f"{one} {downloads[one]}" for one in known if one in downloads)
+    return {"X-Inferry-Progress": told[:_MAX_HEADER]} if told else {}
 
 
 def _read(content: bytes, *, shape: Shape) -> dict[str, Json]:
