@@ -325,6 +325,31 @@ def test_local_row_007_infer_that_takes_too_long_is_told_to_every_client(house, 
     assert house.post(f"{MODELS}/{deployed}/_infer", {"docs": docs["docs"][:1]}).status == 200
 
 
+# --- built-in models ---------------------------------------------------------------------------
+
+
+def test_a_built_in_id_is_put_and_asked_whatever_model_stands_behind_it(house):
+    """Here it is a folder, which a package would be in Elasticsearch."""
+    path = f"{MODELS}/.multilingual-e5-small"
+
+    put = house.put(f"{path}?wait_for_completion=true", {"input": {"field_names": ["text_field"]}})
+    shown = house.get(f"{path}?include=definition_status").json["trained_model_configs"][0]
+    started = start(house, ".multilingual-e5-small", "?deployment_id=put&timeout=60s")
+    asked = house.post(f"{MODELS}/put/_infer", {"docs": [{"text_field": "hello"}]})
+    in_use = house.delete(path)
+    gone = house.delete(f"{path}?force=true")
+
+    assert (put.status, started.status, in_use.status, gone.status) == (200, 200, 409, 200)
+    assert shown["fully_defined"] is True
+    assert shown["prefix_strings"] == {"search": "query: ", "ingest": "passage: "}
+    assert "model_package" not in shown
+    assert len(asked.json["inference_results"][0]["predicted_value"]) > 1
+    assert house.get(path).status == 404
+    again = start(house, ".multilingual-e5-small", "?deployment_id=put&timeout=60s")
+    assert again.status == 200
+    house.post(f"{MODELS}/put/deployment/_stop")
+
+
 # --- preconfigured endpoints -------------------------------------------------------------------
 
 

@@ -70,6 +70,11 @@ class Ledger:
         yield from list(self.references)
         yield from list(self.trained_models.values())
 
+    def model_named(self, name: str) -> TrainedModelRecord | None:
+        """Give the model of `_ml/trained_models` that has an id or another name."""
+        found = self.trained_models.get(name)
+        return found or next((m for m in self.trained_models.values() if name in m.aliases), None)
+
     def endpoint(self, inference_id: str) -> EndpointRecord | None:
         """Give the record of an endpoint, None when there is none."""
         packed = self._endpoints.get(inference_id)

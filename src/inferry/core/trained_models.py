@@ -144,6 +144,11 @@ class TrainedModelWriter:
         """Refuse an id that something else has."""
         if model_id in self._ledger.trained_models:
             raise AlreadyExists(f"Trained machine learning model [{model_id}] already exists")
+        if self._ledger.model_named(model_id) is not None:
+            raise BadRequest(
+                f"requested model_id [{model_id}] is the same as an existing model_alias."
+                " Model model_aliases and ids must be unique"
+            )
         if self._deployments.find(model_id) is not None:
             raise BadRequest(
                 f"Cannot create model [{model_id}] the id is the same as a current model deployment"

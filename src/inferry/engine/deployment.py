@@ -33,6 +33,7 @@ from inferry.unix_sockets import listen_at
 _LONGEST_PAUSE_S = 60.0
 _CHECK_S = 10.0
 _FAILED_CHECKS = 3
+_HOPELESS_CHECKS = 6  # a run that lasts for two minutes has no end: nothing else stops it
 _NS_PER_MS = 1_000_000
 
 Outcome: TypeAlias = "asyncio.Future[DeploymentRecord]"
@@ -156,6 +157,8 @@ class Deployment:
                 reason=str(error) or "no answer in time",
                 times=self._failed_checks,
             )
+            if self._child is not None and self._failed_checks >= _HOPELESS_CHECKS:
+                self._launcher.condemn(self._child, "it does not answer any more")
         else:
             self._failed_checks = 0
 
@@ -182,11 +185,11 @@ class Deployment:
     async def _bring_up(self) -> Child:
         """Find the model, start a worker and have it load; publish that it answers."""
         source = await self._find()
+        if self._listening is None:
+            self._listening = listen_at(self._path)
+        await self._launcher.prepare(source, self.spec, self._listening, self._report)
         self._report("waiting for other models to load")
         async with self._workshop.loading:
-            if self._listening is None:
-                self._listening = listen_at(self._path)
-            await self._launcher.prepare(source, self.spec, self._listening, self._report)
             self._report("loading the model")
             child, facts = await self._launcher.load(source, self.spec, self._listening)
         self._child, self.protection = child, facts.protection
@@ -266,7 +269,7 @@ class Deployment:
     async def _note_death(self, child: Child) -> None:
         """Publish that it starts again; who has sent work to the dead worker sends it once more."""
         await self._end_child()
-        await self._launcher.note_forbidden_call(child, self.spec.model_id)
+        await self._launcher.note_end(child, self.spec.model_id)
         self.restarts += 1
         get_logger().error(
             "a model worker ended, starting another",
