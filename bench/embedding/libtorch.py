@@ -1,14 +1,14 @@
 """A module run by PyTorch as it was uploaded: `libtorch.py FOLDER`, in eland's environment.
 
-It speaks as `peer.py` does. `{"run": texts, "size": 4}` is answered with the seconds that all take
-in batches of that size, sorted by length; 1 is what Elasticsearch does, one text per call.
-`{"show": text}` is answered with what the module says of it.
+It speaks as `peer.py` does, but that the size of batches, which are sorted by length, stands in the
+message: `{"embed": texts, "size": 4}`. With 1 it does what Elasticsearch does, one text per call.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -67,11 +67,12 @@ def main() -> None:
         asked = json.loads(line)
         answer: dict[str, Any]
         if "show" in asked:
-            answer = {"row": module.run([asked["show"]], 1)[0].reshape(-1).tolist()}
+            answer = {"vector": module.run([asked["show"]], 1)[0].reshape(-1).tolist()}
         else:
             started = time.perf_counter()
-            module.run(asked["run"], asked["size"])
+            module.run(asked["embed"], asked["size"])
             answer = {"seconds": time.perf_counter() - started}
+        answer["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         print(json.dumps(answer), file=answers, flush=True)
 
 

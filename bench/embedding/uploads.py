@@ -13,7 +13,6 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from math import hypot
 from operator import mul
@@ -21,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.embedding.candidates import Served, worker_of
+from bench.embedding.candidates import Peer, Served, talking, worker_of
 from bench.embedding.client import Target
 from bench.embedding.corpora import Corpus, build_corpora
 from bench.embedding.folders import MODELS, OFFLINE, make_models
@@ -58,68 +57,30 @@ def measure_uploads(name: str, plan: Plan) -> list[Table]:
     folder = _MODULES / name
     other = _OTHER[name]
     with ExitStack() as stack:
-        libtorch = stack.enter_context(_libtorch(folder))
+        script = str(ROOT / "bench/embedding/libtorch.py")
+        libtorch = stack.enter_context(talking([str(_PYTHON), script, str(folder)], "libtorch"))
+
+        def seconds(texts: Sequence[str], size: int) -> float:
+            return float(libtorch.ask(embed=texts, size=size)["seconds"])
+
         served = {
             label: stack.enter_context(_ours(plan.folder / f"{name}-{one}", folder, one))
             for label, one in (("inferry", "auto"), (f"inferry {other}", other))
         }
         _check(folder, libtorch, served, corpus.texts[0])
-        size = min(_BATCH_SIZES, key=lambda one: libtorch.seconds(corpus.texts[::3], one))
+        size = min(_BATCH_SIZES, key=lambda one: seconds(corpus.texts[::3], one))
         runs: dict[str, Callable[[], float]] = {
             label: partial(one.seconds, corpus.texts) for label, one in served.items()
         }
         for run in runs.values():
             run()
-        runs["PyTorch, one text per call"] = partial(libtorch.seconds, corpus.texts, 1)
-        runs[f"PyTorch, batches of {size}"] = partial(libtorch.seconds, corpus.texts, size)
+        runs["PyTorch, one text per call"] = partial(seconds, corpus.texts, 1)
+        runs[f"PyTorch, batches of {size}"] = partial(seconds, corpus.texts, size)
         found: dict[str, list[float]] = {label: [] for label in runs}
         for _ in range(plan.rounds):
             for label, run in runs.items():
                 found[label].append(run())
     return [_table(name, corpus, {label: median(several) for label, several in found.items()})]
-
-
-@dataclass(frozen=True)
-class _Libtorch:
-    """The process of `libtorch.py`."""
-
-    process: subprocess.Popen[str]
-
-    def seconds(self, texts: Sequence[str], size: int) -> float:
-        """Have it run the texts in batches, and measure itself."""
-        return float(self.ask(run=texts, size=size)["seconds"])
-
-    def ask(self, **message: object) -> dict[str, Any]:
-        """Send a line and read the answer."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(message) + "\n")
-        self.process.stdin.flush()
-        return self.listen()
-
-    def listen(self) -> dict[str, Any]:
-        """Read a line."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"[{self.process.args}] ended")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-
-@contextmanager
-def _libtorch(folder: Path) -> Iterator[_Libtorch]:
-    command = [str(_PYTHON), str(ROOT / "bench/embedding/libtorch.py"), str(folder)]
-    with (_MODULES / "libtorch.log").open("w") as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
-        )
-    try:
-        started = _Libtorch(process)
-        started.listen()
-        yield started
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @contextmanager
@@ -166,9 +127,9 @@ def _send(server: Inferry, method: str, path: str, body: Mapping[str, object]) -
         raise RuntimeError(told)
 
 
-def _check(folder: Path, libtorch: _Libtorch, served: Mapping[str, Served], text: str) -> None:
+def _check(folder: Path, libtorch: Peer, served: Mapping[str, Served], text: str) -> None:
     """Make sure that all compute the same. Raises for the first that does not."""
-    expected: list[float] = libtorch.ask(show=text)["row"]
+    expected = libtorch.vector(text)
     tokens = json.loads((folder / "vocabulary.json").read_text())["vocabulary"]
     for label, one in served.items():
         found = _row_of(one, text, tokens)
