@@ -107,7 +107,7 @@ sbom: $(RELEASED)
 bench: $(DEV)
 	$(BIN)/python -m bench
 
-soak: $(DEV) clients peers
+soak: $(DEV) $(NUMERIC) clients peers
 	$(BIN)/python -m pytest -q -m "soak or fuzz or faults" --hypothesis-profile=soak
 
 # The official clients, each in an environment of its own since two of them share a name.

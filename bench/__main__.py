@@ -8,13 +8,14 @@ import platform
 import tempfile
 from pathlib import Path
 
-from bench.engine import PIECES, measure_engine
+from bench.engine import PIECES, UPLOADS, measure_all_uploads, measure_engine
 from bench.guards import measure_guards
 from bench.load import generator
 from bench.processes import cores
 from bench.reads import measure_reads
 from bench.report import Plan, Table, save
 from bench.runs import measure_runs
+from bench.scaling import measure_scaling
 from bench.siege import measure_siege
 from bench.streams import measure_streams
 from bench.writes import measure_writes
@@ -25,6 +26,8 @@ _PARTS = {
     "runs": measure_runs,
     "streams": measure_streams,
     "engine": measure_engine,
+    "uploads": measure_all_uploads,
+    "scaling": measure_scaling,
     "guards": measure_guards,
     "siege": measure_siege,
 }
@@ -41,7 +44,7 @@ def main() -> None:
     parser.add_argument("--stored", default="10,10000,100000", help="numbers of endpoints")
     parser.add_argument("--json", type=Path, help="file for the figures")
     given = parser.parse_args()
-    known = {**_PARTS, **PIECES}
+    known = {**_PARTS, **PIECES, **UPLOADS}
     unknown = set(given.parts) - set(known)
     if unknown:
         parser.error(f"unknown part [{min(unknown)}]")

@@ -16,6 +16,7 @@ from bench.embedding.latency import measure_clients, measure_latency, measure_se
 from bench.embedding.ranking import measure_ranking
 from bench.embedding.speed import measure_speed
 from bench.embedding.start import measure_start
+from bench.embedding.uploads import SHAPES, measure_uploads
 from bench.report import Plan, Table
 
 
@@ -49,7 +50,17 @@ PIECES: Mapping[str, Callable[[Plan], list[Table]]] = {
 }
 """Parts of the part `engine`, each of which takes a few minutes at most."""
 
+UPLOADS: Mapping[str, Callable[[Plan], list[Table]]] = {
+    f"uploads-{name}": partial(measure_uploads, name) for name in SHAPES
+}
+"""The same of the part `uploads`."""
+
 
 def measure_engine(plan: Plan) -> list[Table]:
     """Give the figures of all pieces."""
     return [table for measure in PIECES.values() for table in measure(plan)]
+
+
+def measure_all_uploads(plan: Plan) -> list[Table]:
+    """Give the figures of all modules."""
+    return [table for measure in UPLOADS.values() for table in measure(plan)]

@@ -13,6 +13,7 @@ from inferry.concurrency import (
     Nursery,
     SingleFlight,
     first_of,
+    in_own_thread,
     run_all,
     run_some,
     time_limit,
@@ -349,3 +350,47 @@ async def test_what_nobody_waits_for_any_more_is_not_done_aside(aside):
 
     await aside.run(int)
     assert not done
+
+
+async def test_work_in_a_thread_of_its_own_gives_its_result_or_its_error():
+    def refuse() -> int:
+        raise BadRequest("no")
+
+    assert await in_own_thread(threading.get_ident) != threading.get_ident()
+    with pytest.raises(BadRequest):
+        await in_own_thread(refuse)
+
+
+async def test_however_many_wait_in_threads_of_their_own_others_get_theirs():
+    go_on = threading.Event()
+    async with Nursery() as nursery:
+        waiting = [nursery.start(in_own_thread(go_on.wait)) for _ in range(100)]
+
+        assert await asyncio.to_thread(give_at_once) == 7
+
+        go_on.set()
+        assert await run_all(one for one in map(until, waiting)) == [True] * 100
+
+
+async def test_who_leaves_work_in_a_thread_of_its_own_leaves_it_be():
+    go_on, has_ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        go_on.wait()
+        has_ended.set()
+
+    async with Nursery() as nursery:
+        task = nursery.start(in_own_thread(work))
+        await asyncio.sleep(0)
+        task.cancel()
+    go_on.set()
+
+    assert has_ended.wait(5)
+
+
+def give_at_once() -> int:
+    return 7
+
+
+async def until(task: asyncio.Task[bool]) -> bool:
+    return await task

@@ -70,22 +70,23 @@ class Peer:
 
     def tune(self, texts: Sequence[str]) -> str:
         """Have it choose its batch size."""
-        return f"batches of {self._ask(tune=texts)['batch_size']}"
+        return f"batches of {self.ask(tune=texts)['batch_size']}"
 
     def seconds(self, texts: Sequence[str]) -> float:
         """Have it measure itself: no way to it counts."""
-        return float(self._ask(embed=texts)["seconds"])
+        return float(self.ask(embed=texts)["seconds"])
 
     def vector(self, text: str) -> list[float]:
         """Have it embed one text."""
-        vector: list[float] = self._ask(show=text)["vector"]
+        vector: list[float] = self.ask(show=text)["vector"]
         return vector
 
     def peak_mb(self) -> float:
         """Give what it told last."""
         return self._peak_mb
 
-    def _ask(self, **message: object) -> dict[str, Any]:
+    def ask(self, **message: object) -> dict[str, Any]:
+        """Send a line and read the answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(message) + "\n")
         self._process.stdin.flush()
@@ -154,7 +155,13 @@ def peer(python: Path, name: str) -> Iterator[Peer]:
     """Run a peer until the block ends."""
     script = ROOT / "bench/embedding/peer.py"
     folder = MODELS / {**PEERS, **RANKERS}[name]
-    command = [str(python), str(script), name, str(folder), QUERY]
+    with talking([str(python), str(script), name, str(folder), QUERY], name) as started:
+        yield started
+
+
+@contextmanager
+def talking(command: Sequence[str], name: str) -> Iterator[Peer]:
+    """Run a process that answers lines of JSON. name: of its log."""
     with (MODELS / f"{name}.log").open("w") as log:
         process = subprocess.Popen(
             command,

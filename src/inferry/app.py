@@ -35,6 +35,7 @@ from inferry.api.http.server import HttpServer
 from inferry.api.openai.routes import openai_routes
 from inferry.api.openapi import openapi_routes
 from inferry.api.security.routes import security_routes
+from inferry.api.trained_models.aliases import alias_routes
 from inferry.api.trained_models.deployments import deployment_routes
 from inferry.api.trained_models.infer import infer_routes
 from inferry.api.trained_models.models import trained_model_routes
@@ -202,6 +203,7 @@ async def build(
             snapshot, inference, writer, services, diagnostics=_numbers, version=version
         ),
         *openai_routes(snapshot, inference),
+        *alias_routes(writer),
         *trained_model_routes(trained_models, writer, incoming_of(config)),
         *deployment_routes(trained_models, writer, node=bootstrap.node_name),
         *extension_routes(snapshot, writer),

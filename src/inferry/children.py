@@ -69,6 +69,7 @@ async def start_child(
             pass_fds=descriptors,
             env=environment,
             stdin=DEVNULL,
+            stdout=DEVNULL if is_stranger else None,  # it could fill a disk with what it prints
             start_new_session=True,  # Ctrl-C in a terminal is for us alone
         )
     peer = await open_peer(ours, handlers, nursery=nursery, is_stranger=is_stranger)

@@ -256,6 +256,23 @@ class DeleteTrainedModel(Command, frozen=True):
     actor: str | None = None
 
 
+class PutModelAlias(Command, frozen=True):
+    """Give a model another name; with `reassign` also one that another model has."""
+
+    model_id: str
+    alias: str
+    reassign: bool = False
+    actor: str | None = None
+
+
+class DeleteModelAlias(Command, frozen=True):
+    """Take another name from a model."""
+
+    model_id: str
+    alias: str
+    actor: str | None = None
+
+
 # --- API keys, users and roles -----------------------------------------------------------------
 
 

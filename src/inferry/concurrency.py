@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
@@ -191,6 +192,24 @@ class Nursery:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # whoever awaits it sees it; a job without a waiter reports by itself
+
+
+async def in_own_thread(work: Callable[[], T]) -> T:
+    """Give what blocking `work` gives that may take minutes: the threads of others are few.
+
+    It goes on when the caller is cancelled, and is given up when the process ends.
+    """
+    ended: Future[T] = Future()
+    ended.set_running_or_notify_cancel()  # so that it stays open for its outcome
+
+    def run() -> None:
+        try:
+            ended.set_result(work())
+        except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
+            ended.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await asyncio.wrap_future(ended)
 
 
 async def first_of(*work: Coroutine[Any, Any, Any]) -> None:

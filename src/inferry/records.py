@@ -129,7 +129,7 @@ class TrainedModelRecord(msgspec.Struct, frozen=True, tag="trained_model"):
 
     announced: once a part has come; definition: once all have, and are one file; vocabulary: once
     it has come. is_built_in: nobody uploads it, it is downloaded; then `definition` has no digest
-    where it is more than one file.
+    where it is more than one file. aliases: other names of it.
     """
 
     model_id: str
@@ -140,6 +140,7 @@ class TrainedModelRecord(msgspec.Struct, frozen=True, tag="trained_model"):
     definition: StoredFile | None = None
     vocabulary: StoredFile | None = None
     is_built_in: bool = False
+    aliases: list[str] = []
     revision: int = 1
 
     @property

@@ -140,8 +140,24 @@ class EngineSection(Section, frozen=True):
         int, Meta(ge=0, description="Cores that all models together may use; 0 means all.")
     ] = 0
     memory_limit: Annotated[
-        Size, Meta(description="Memory of one model worker before it is ended; 0 sets no limit.")
-    ] = 0
+        Size | None,
+        Meta(
+            description="Memory of one model worker before it is ended; unset means three quarters "
+            "of what the machine, or the control group, has; 0 sets no limit."
+        ),
+    ] = None
+    start_timeout_s: Annotated[
+        Duration,
+        Meta(gt=0, description="Time limit to load a model, and before that to convert it."),
+    ] = 900.0
+    idle_time_s: Annotated[
+        Duration,
+        Meta(
+            gt=0,
+            description="Without a request for so long, a deployment whose adaptive allocations may"
+            " fall to none has none; looked at every ten seconds.",
+        ),
+    ] = 900.0
     allow_unsandboxed: Annotated[
         bool, Meta(description="Run uploaded models where the sandbox cannot be had.")
     ] = False

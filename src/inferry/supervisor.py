@@ -33,6 +33,7 @@ from inferry.concurrency import Nursery, first_of
 from inferry.config import Config, Loaded
 from inferry.crashes import leave_no_values
 from inferry.engine.cores import Cores
+from inferry.engine.footprint import usual_memory_limit
 from inferry.engine.pool import Pool
 from inferry.engine.workshop import Workshop
 from inferry.errors import InferenceError, StoreFailure
@@ -223,7 +224,7 @@ class _Engine:
     def __init__(self, config: Config, fleet: Fleet, audit: AuditLog | None) -> None:
         keepers, self.starts = Nursery(), Nursery()
         directory = config.data_dir
-        library = open_library(config, os.environ)
+        library, limit = open_library(config, os.environ), config.engine.memory_limit
         self.supply = Supply(library, directory / GRAPHS_DIRECTORY)
         self.pool = Pool(
             Workshop(
@@ -236,7 +237,9 @@ class _Engine:
                 graphs=directory / GRAPHS_DIRECTORY,
                 telemetry=config.telemetry,
                 precision=config.engine.precision,
-                memory_limit=config.engine.memory_limit,
+                memory_limit=usual_memory_limit() if limit is None else limit,
+                start_timeout_s=config.engine.start_timeout_s,
+                idle_s=config.engine.idle_time_s,
                 private=directory,
                 allow_unsandboxed=config.engine.allow_unsandboxed,
                 note_violation=audit.note_violation if audit else None,

@@ -101,6 +101,8 @@ def test_the_client_need_not_wait_for_the_download(seen):
         assert seen["seconds"] < seen["pace"]
     elif seen["put"] is not None:
         assert seen["put"]["inference_id"] == "my-elser-model"
+        (warning,) = seen["warnings"]
+        assert warning.startswith("The [elser] service is deprecated")
 
 
 def test_tokens_have_the_weights_that_the_model_gives_them(seen, page):
@@ -127,6 +129,21 @@ def test_e5_of_a_package_embeds_after_its_prefix(page):
         for text, found in zip(("the man", "one time"), reply.json["text_embedding"], strict=True):
             expected = page.e5.vector(prefix + text)
             assert found["embedding"] == pytest.approx(expected, abs=CLOSE)
+
+
+def test_a_package_is_started_and_asked_directly_as_an_upload_is(page):
+    server, model = page.server, "/_ml/trained_models/.multilingual-e5-small"
+    started = server.call("POST", f"{model}/deployment/_start?deployment_id=e5&timeout=120s")
+    docs = [{"text_field": "the man"}, {"text_field": "one time"}]
+    found = server.call("POST", "/_ml/trained_models/e5/_infer?timeout=60s", {"docs": docs})
+    refused = server.call("DELETE", model)
+    server.call("POST", "/_ml/trained_models/e5/deployment/_stop")
+
+    assert started.json["assignment"]["assignment_state"] == "started"
+    for doc, result in zip(docs, found.json["inference_results"], strict=True):
+        expected = page.e5.vector(doc["text_field"])
+        assert result["predicted_value"] == pytest.approx(expected, abs=CLOSE)
+    assert refused.status == 409
 
 
 def test_the_reranker_of_a_package_gives_the_scores_of_the_model(page):

@@ -394,7 +394,7 @@ class ToldSupply:
     """Brings built-in models when it is told to.
 
     packages: ids that stand for a package. fails: raised before, fails_late: after it is known what
-    a model is. gate: when set, every model waits for it in between.
+    a model is. known: when set, a model waits for it before that; gate: in between.
     """
 
     def __init__(self) -> None:
@@ -403,6 +403,7 @@ class ToldSupply:
         self.removed: list[str] = []
         self.fails: InferenceError | None = None
         self.fails_late: InferenceError | None = None
+        self.known: asyncio.Event | None = None
         self.gate: asyncio.Event | None = None
 
     async def is_package(self, model_id: str) -> bool:
@@ -416,6 +417,8 @@ class ToldSupply:
         self.asked.append(model_id)
         if self.fails is not None:
             raise self.fails
+        if self.known is not None:
+            await self.known.wait()
         config = {"text_expansion": {"tokenization": {"bert": {"do_lower_case": True}}}}
         package = {"packaged_model_id": model_id[1:], "size": 3, "sha256": "ab"}
         await learn({"model_type": "pytorch", "inference_config": config, **package})

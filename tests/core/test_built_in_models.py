@@ -143,6 +143,22 @@ async def test_a_deleted_model_is_gone_with_its_files_even_while_it_comes():
         assert not house.store.rows
 
 
+async def test_a_model_that_is_deleted_while_it_goes_on_is_not_listed_again():
+    async with open_house() as house:
+        house.supply.fails_late = UpstreamUnreachable("it broke off")
+        await put(house)
+        await let_others_come_in()
+        house.supply.fails_late, house.supply.known = None, asyncio.Event()
+        house.registry.resume([])
+        await let_others_come_in()
+
+        await house.registry.delete_trained_model(DeleteTrainedModel(ELSER))
+        house.supply.known.set()
+        await let_others_come_in()
+
+        assert not house.store.rows
+
+
 async def test_files_that_another_id_has_too_stay():
     async with open_house() as house:
         for model_id in (ELSER, f"{ELSER}_linux-x86_64"):

@@ -22,11 +22,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from inferry.engine.worker import run_worker
+from inferry.engine import worker
 from inferry.modeling import Answer, Encoded, ModelSource, RuntimeOptions
 from tests.engine.fake_models import DIMENSIONS, FakeModel, prepare
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 _PTRACE_ATTACH, _CLONE_NEWUSER, _KEYCTL_GET_KEYRING = 16, 0x10000000, 0
 _NUMBERS = {"x86_64": {"bpf": 321, "keyctl": 250}, "aarch64": {"bpf": 280, "keyctl": 219}}
 
@@ -82,6 +83,17 @@ def swarm() -> None:
         threading.Thread(target=forever.wait, daemon=True).start()
 
 
+def spin() -> None:
+    while True:
+        pass
+
+
+def look_for_dumps() -> None:
+    """Fail when a dump of this process may be written."""
+    if _LIBC.prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0):
+        raise OSError(-1, "it may be dumped")
+
+
 def count_descriptors() -> None:
     """Fail with the number of descriptors that are neither the worker's nor its event loop's."""
     ours = ("anon_inode:[event", "socket:", "pipe:", "/proc/self")
@@ -102,6 +114,7 @@ def deeds(folder: Path, cache: Path) -> dict[str, Callable[[], Any]]:
         "start a thread": lambda: threading.Thread(target=int).start(),
         "import a package": lambda: __import__("tokenizers"),
         "hold nothing else": count_descriptors,
+        "leave no dump": look_for_dumps,
         # The network and other processes.
         "open a local socket": lambda: socket.socket(socket.AF_UNIX),
         "open a pair of sockets": socket.socketpair,
@@ -116,6 +129,7 @@ def deeds(folder: Path, cache: Path) -> dict[str, Callable[[], Any]]:
         "open a way into a process": lambda: os.pidfd_open(parent),
         "make a file of memory": lambda: os.memfd_create("x"),
         "type into the terminal": lambda: fcntl.ioctl(2, termios.TIOCSTI, b"x"),
+        "have dumps again": lambda: native("prctl", _PR_SET_DUMPABLE, 1, 0, 0, 0),
         "have the kernel signal": lambda: fcntl.fcntl(0, fcntl.F_SETOWN, parent),
         # Files.
         "read the master key": lambda: read(key),
@@ -154,6 +168,7 @@ def deeds(folder: Path, cache: Path) -> dict[str, Callable[[], Any]]:
         "read the keyring": lambda: system("keyctl", _KEYCTL_GET_KEYRING, -4, 0),
         "hoard": hoard,
         "swarm": swarm,
+        "spin": spin,
     }
 
 
@@ -178,5 +193,6 @@ class HostileModel(FakeModel):
 
 
 if __name__ == "__main__":
+    worker._CHECK_EVERY_S = 0.0  # each check runs a text, however lately one has run
     control, listening = map(int, sys.argv[1:])
-    run_worker(control, listening, HostileModel, prepare=prepare, run=asyncio.run)
+    worker.run_worker(control, listening, HostileModel, prepare=prepare, run=asyncio.run)

@@ -29,7 +29,7 @@ DENIED, NOT_PERMITTED, UNKNOWN = errno.EACCES, errno.EPERM, errno.ENOSYS
 
 ALLOWED = (
     *("read its own model", "write its own cache", "start a thread", "import a package"),
-    "hold nothing else",
+    *("hold nothing else", "leave no dump"),
 )
 
 OF_FILES = {
@@ -68,6 +68,7 @@ OF_CALLS = {
     "make a file of memory": NOT_PERMITTED,
     "type into the terminal": UNKNOWN,
     "have the kernel signal": UNKNOWN,
+    "have dumps again": UNKNOWN,
     "empty the database": NOT_PERMITTED,
     "empty the database slyly": NOT_PERMITTED,
     "show the key to others": NOT_PERMITTED,
@@ -147,6 +148,7 @@ async def test_what_no_model_needs_ends_its_worker_and_is_logged(tmp_path, capsy
     (line,) = map(json.loads, (tmp_path / "audit.log").read_text().splitlines())
     assert (line["event"], line["outcome"]) == ("sandbox_violated", "denied")
     assert line["target"] == {"deployment_id": "d", "model_id": "models/m"}
+    assert line["reason"] == "it made a system call that its sandbox forbids"
     assert "a model tried what its sandbox forbids" in capsys.readouterr().out
 
 
@@ -155,8 +157,15 @@ async def test_what_no_model_needs_ends_its_worker_and_is_logged(tmp_path, capsy
     [("hoard", "is above [engine.memory_limit]"), ("swarm", "starts threads without end")],
 )
 async def test_a_model_that_takes_without_end_is_ended_and_replaced(tmp_path, capsys, deed, said):
-    limit = 300 * 1024 * 1024
-    async with open_hostile_yard(tmp_path, memory_limit=limit) as yard, Nursery() as jobs:
+    limit, noted = 300 * 1024 * 1024, []
+
+    async def note(deployment_id: str, model_id: str, reason: str) -> None:
+        noted.append((deployment_id, model_id, reason))
+
+    async with (
+        open_hostile_yard(tmp_path, memory_limit=limit, note_violation=note) as yard,
+        Nursery() as jobs,
+    ):
         await start(yard)
         jobs.start(yard.pool.watch())
 
@@ -165,6 +174,51 @@ async def test_a_model_that_takes_without_end_is_ended_and_replaced(tmp_path, ca
 
         assert await outcome(yard, "nothing") == 0
     assert said in capsys.readouterr().out
+    (deployment_id, model_id, reason), *_ = noted
+    assert (deployment_id, model_id) == ("d", "models/m")
+    assert said in reason
+
+
+async def test_a_model_that_runs_without_end_is_ended_and_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr("inferry.engine.deployment._CHECK_S", 0.1)
+    async with open_hostile_yard(tmp_path) as yard, Nursery() as callers:
+        await start(yard)
+        deployment = yard.pool._kept["d"].deployment
+        spinning = callers.start(yard.embed("spin"))
+        while not deployment._failed_checks:
+            await deployment.check()
+        spinning.cancel()  # else it would be sent to the next worker as well
+
+        for _ in range(5):
+            await deployment.check()
+        await yard.wait_for("d", "starting")
+        await deployment.started()
+
+        assert await outcome(yard, "nothing") == 0
+        assert deployment.restarts == 1
+
+
+async def test_a_model_that_keeps_cores_without_end_is_ended_once_others_wait(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("inferry.engine.deployment._CHECK_S", 0.1)
+    monkeypatch.setattr("inferry.engine.launcher._LONGEST_BATCH_S", 0.3)
+    async with open_hostile_yard(tmp_path, cores=1) as yard, Nursery() as jobs:
+        await start(yard)
+        spinning = jobs.start(yard.embed("spin"))
+        while not yard.pool._kept["d"].deployment._failed_checks:
+            await yard.pool._kept["d"].deployment.check()
+        spinning.cancel()
+        jobs.start(yard.pool.watch())
+
+        await yard.start("other", "m")
+        assert len(rows_of(await yard.embed("fine", deployment_id="other"))) == 1
+
+
+async def test_a_model_that_loads_without_end_holds_nobody_up_for_ever(tmp_path):
+    async with open_hostile_yard(tmp_path, start_timeout_s=0.01) as yard:
+        with pytest.raises(UnusableModel, match=r"took more than \[engine.start_timeout\]"):
+            await start(yard)
 
 
 async def test_a_worker_is_the_first_to_go_when_the_host_has_no_memory_left(tmp_path):

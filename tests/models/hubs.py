@@ -61,6 +61,7 @@ class Hub:
     location: str | None = None
     hold: threading.Event = field(default_factory=threading.Event)
     held: threading.Event = field(default_factory=threading.Event)
+    arrived: threading.Condition = field(default_factory=threading.Condition)
     url: str = ""
     storage_url: str = ""
 
@@ -73,6 +74,11 @@ class Hub:
         }
         self.repositories[repository] = Repository(files)
         return self.repositories[repository]
+
+    def wait_for(self, downloads: int) -> None:
+        """Wait until so many requests for large files are here."""
+        with self.arrived:
+            assert self.arrived.wait_for(lambda: len(self.got()) >= downloads, timeout=30)
 
     def got(self, *, at: str = "storage") -> list[str]:
         """List what was downloaded from one of the servers, with the range that was asked for."""
@@ -194,6 +200,8 @@ class _StorageHandler(_Handler):
         assert match
         content = self.hub.repositories[match["repository"]].files[match["path"]]
         self.hub.held.set()
+        with self.hub.arrived:
+            self.hub.arrived.notify_all()
         self.hub.hold.wait(30)
         if self.hub.cut_after:
             self._cut(content)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from inferry.errors import InternalError, ShuttingDown, UpstreamUnreachable
+from inferry.models import downloads as downloads_module
 from inferry.models.downloads import Downloads, Progress, Site
 from inferry.models.hub_folders import HubFolders
 from inferry.models.sources import HubId
@@ -26,13 +27,14 @@ class Asking:
     """Somebody who wants a model."""
 
     downloads: Downloads
+    hub_id: HubId = TINY
     reports: list[Progress] = field(default_factory=list)
     waits: threading.Event = field(default_factory=threading.Event)
     stop: threading.Event = field(default_factory=threading.Event)
 
     def fetch(self) -> Path:
         return self.downloads.fetch(
-            TINY, name="org/tiny", checksums={}, report=self.hear, stop=self.stop
+            self.hub_id, name="org/tiny", checksums={}, report=self.hear, stop=self.stop
         )
 
     def hear(self, progress: Progress) -> None:
@@ -162,6 +164,32 @@ def test_a_process_that_dies_is_an_error_of_ours(hub, repository, downloads):
         os.kill(running._process.pid, signal.SIGKILL)
         with pytest.raises(InternalError, match=r"ended with status \[-9\]"):
             fetching.result()
+
+
+def test_a_few_come_at_once_and_the_others_in_their_turn(
+    hub, repository_folder, directory, monkeypatch
+):
+    monkeypatch.setattr(downloads_module, "_MOST_AT_ONCE", 2)
+    downloads = downloads_from(hub.url, directory)
+    names = [f"org/tiny{number}" for number in range(4)]
+    for name in names:
+        hub.add(name, repository_folder)
+    hub.hold.clear()
+    asking = [Asking(downloads, hub_id=HubId(name)) for name in names]
+
+    with ThreadPoolExecutor(len(asking)) as pool:
+        fetching = [pool.submit(one.fetch) for one in asking]
+        hub.wait_for(downloads=2)
+        asking[-1].stop.set()
+        with pytest.raises(ShuttingDown):
+            fetching[-1].result()
+        begun = len(hub.got())
+        hub.hold.set()
+        folders = {one.result() for one in fetching[:-1]}
+
+    assert begun == 2
+    assert len(folders) == 3
+    assert len(hub.got()) == 3
 
 
 def test_secrets_are_in_no_repr():

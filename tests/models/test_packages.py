@@ -7,12 +7,15 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inferry.errors import (
     BadRequest,
@@ -25,6 +28,7 @@ from inferry.errors import (
 )
 from inferry.models import packages as packages_module
 from inferry.models.downloads import PackageOrder, Progress, Site
+from inferry.models.package_description import config_of, read_description
 from inferry.models.package_folders import PackageFolders
 from inferry.models.packages import download
 from inferry.models.sources import Package
@@ -113,7 +117,7 @@ def change(asking: Asking, site: PackageServer, name: str, content: bytes | None
 # --- what comes --------------------------------------------------------------------------------
 
 
-def test_a_package_lies_in_the_layout_of_an_upload(anywhere):
+def test_local_row_010_a_package_lies_in_the_layout_of_an_upload(anywhere):
     folder = anywhere.fetch()
 
     module, words = hashlib.sha256(MODULE).hexdigest(), folder.glob("*.json")
@@ -179,7 +183,7 @@ def test_a_repository_is_not_asked_for_anything_packed_and_gets_no_credential(si
 
 
 @pytest.mark.parametrize("every", [PART, PART // 2, PART + 1, len(MODULE) - 1])
-def test_a_server_that_cuts_every_transfer_is_asked_for_the_rest(site, asking, every):
+def test_local_row_010_a_server_that_cuts_every_transfer_is_asked_for_the_rest(site, asking, every):
     site.cut_every = every
 
     folder = asking.fetch()
@@ -235,7 +239,7 @@ def test_without_a_way_to_the_repository_it_fails_at_once(asking):
 # --- packages that are not right ---------------------------------------------------------------
 
 
-def test_a_package_that_is_not_there_says_so(anywhere, site):
+def test_local_row_010_a_package_that_is_not_there_says_so(anywhere, site):
     for name in ("m.metadata.json", "m.vocab.json", "m.pt"):
         change(anywhere, site, name, None)
 
@@ -246,14 +250,14 @@ def test_a_package_that_is_not_there_says_so(anywhere, site):
 
 
 @pytest.mark.parametrize("name", ["m.vocab.json", "m.pt"])
-def test_a_file_of_a_package_that_is_missing_is_named(anywhere, site, name):
+def test_local_row_010_a_file_of_a_package_that_is_missing_is_named(anywhere, site, name):
     change(anywhere, site, name, None)
 
     assert f"[{name}]" in anywhere.refused(UnreadableReply)
     assert anywhere.left() == []
 
 
-def test_a_module_of_another_digest_is_refused(anywhere, site):
+def test_local_row_010_a_module_of_another_digest_is_refused(anywhere, site):
     other = bytes(len(MODULE))
     change(anywhere, site, "m.pt", other)
     expected, found = (hashlib.sha256(one).hexdigest() for one in (MODULE, other))
@@ -266,7 +270,7 @@ def test_a_module_of_another_digest_is_refused(anywhere, site):
 
 
 @pytest.mark.parametrize("length", [len(MODULE) - 1, len(MODULE) + 1, 1, 0])
-def test_a_module_of_another_size_is_refused(anywhere, site, length):
+def test_local_row_010_a_module_of_another_size_is_refused(anywhere, site, length):
     change(anywhere, site, "m.pt", bytes(length))
 
     said = anywhere.refused(UnreadableReply)
@@ -342,7 +346,7 @@ def described(**members: Any) -> bytes:
         (described(prefix_strings={"search": "a" * 5000}), "cannot be read"),
         (described(tags=["a"] * 1000), "cannot be read"),
         (described(description=[[[[1]]]]), "cannot be read"),
-        (described() + b" " * 2_000_000, "has more than [1048576] bytes"),
+        (described() + b" " * 200_000, "has more than [131072] bytes"),
     ],
     ids=lambda value: repr(value)[:40],
 )
@@ -356,6 +360,21 @@ def test_a_description_that_cannot_be_right_is_refused_and_leaves_nothing(
     assert words in said
     assert len(said) < 1000
     assert anywhere.left() == []
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*json.loads(described()), "prefix_strings"]), json_values))
+def test_whatever_a_description_says_it_is_read_or_refused(changes):
+    content = json.dumps(json.loads(described()) | changes).encode()
+
+    with suppress(UnreadableReply, BadRequest):
+        assert config_of(read_description(content, "m"))
 
 
 def test_a_package_for_a_newer_server_is_refused_with_what_it_needs(anywhere, site):

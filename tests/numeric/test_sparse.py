@@ -35,6 +35,20 @@ FAMILIES = {
         transformers.DistilBertConfig,
         {"dim": 96, "n_heads": 4, "hidden_dim": 192, "n_layers": 2},
     ),
+    "deberta": (
+        transformers.DebertaV2Config,
+        {
+            **_WIDE,
+            "num_hidden_layers": 2,
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_biased_input": False,
+            "position_buckets": 16,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "type_vocab_size": 0,
+        },
+    ),
 }
 
 

@@ -124,6 +124,25 @@ def test_a_deployment_and_a_put_share_one_download_and_tell_how_far_it_is(server
     assert ".shared" in log
 
 
+def test_many_downloads_hold_nothing_else_up(server, site):
+    names = [f"many{number}" for number in range(8)]
+    for name in names:
+        site.files |= package_files(name)
+    site.hold.clear()
+    for name in names:
+        assert put(server, name).status == 200
+
+    upload = {"model_type": "pytorch", "inference_config": {"text_embedding": {}}}
+    created = server.call("PUT", "/_ml/trained_models/meanwhile", upload)
+    unfinished = [name for name in names if not is_whole(server, name)()]
+    site.hold.set()
+    for name in names:
+        server.wait_until(is_whole(server, name))
+
+    assert created.status == 200
+    assert unfinished == names
+
+
 def test_a_deleted_model_stops_its_download(server, site):
     site.files |= package_files("gone")
     site.hold.clear()
@@ -275,6 +294,22 @@ def test_a_disk_that_takes_no_more_leaves_nothing_and_the_server_alive(tmp_path)
             assert "File too large" in reply.json["error"]["reason"]
             assert left(server) == []
             assert server.call("GET", "/_inference").status == 200
+
+
+def test_without_downloads_a_repository_of_this_machine_still_provides_its_packages(tmp_path):
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    for name, content in package_files("elser_model_2").items():
+        (mirror / name).write_bytes(content)
+    environment = {
+        "INFERRY_MODELS__REPOSITORY": mirror.as_uri(),
+        "INFERRY_MODELS__ALLOW_DOWNLOAD": "never",
+    }
+    with run_server(tmp_path / "data", environment=environment) as server:
+        created = put(server, "elser_model_2", "?wait_for_completion=true")
+
+        assert created.status == 200, created.content
+        assert is_whole(server, "elser_model_2")()
 
 
 def test_a_repository_of_the_network_needs_the_setting_that_is_named(tmp_path):

@@ -289,6 +289,67 @@ def test_local_row_007_requests_that_take_too_long_are_told(house, deployed):
     house.delete(f"/_inference/{guest}")
 
 
+def test_local_row_007_infer_refuses_what_is_more_than_the_queue_takes(house):
+    assert start(house, "dense", "?deployment_id=tight&queue_capacity=1").status == 200
+    guest, path = new_id("guest"), f"{MODELS}/tight/_infer"
+    body = {"service": "elasticsearch", "service_settings": {"deployment_id": "tight"}}
+    house.put(f"/_inference/{DENSE}/{guest}", body)
+
+    with ThreadPoolExecutor(1) as callers:
+        busy = callers.submit(
+            house.post, f"/_inference/{guest}", {"input": ["one two three"] * 20_000}
+        )
+        while not stats(house, "tight")["nodes"][0]["number_of_pending_requests"]:
+            assert not busy.done()
+        refused = house.post(path, {"docs": [{"text_field": "hello"}]})
+
+        text = "inference process queue is full. Unable to execute command"
+        house.refused(429, "es_rejected_execution_exception", text, refused)
+        assert busy.result().status == 200
+    again = house.post(path, {"docs": [{"text_field": "hello"}]})
+    assert len(again.json["inference_results"][0]["predicted_value"]) == 16
+    house.delete(f"/_inference/{guest}")
+    house.post(f"{MODELS}/tight/deployment/_stop")
+
+
+@pytest.mark.parametrize("version", ["8", "9"])
+def test_local_row_007_infer_that_takes_too_long_is_told_to_every_client(house, deployed, version):
+    vendor = f"application/vnd.elasticsearch+json; compatible-with={version}"
+    headers: dict[str, str | None] = {"Accept": vendor, "Content-Type": vendor}
+    docs = {"docs": [{"text_field": "one two three"}] * 5_000}
+
+    late = house.post(f"{MODELS}/{deployed}/_infer?timeout=1ms", docs, headers=headers)
+
+    assert late.status == 408
+    assert "Request timed out after [1ms]" in late.json["error"]["reason"]
+    assert house.post(f"{MODELS}/{deployed}/_infer", {"docs": docs["docs"][:1]}).status == 200
+
+
+# --- built-in models ---------------------------------------------------------------------------
+
+
+def test_a_built_in_id_is_put_and_asked_whatever_model_stands_behind_it(house):
+    """Here it is a folder, which a package would be in Elasticsearch."""
+    path = f"{MODELS}/.multilingual-e5-small"
+
+    put = house.put(f"{path}?wait_for_completion=true", {"input": {"field_names": ["text_field"]}})
+    shown = house.get(f"{path}?include=definition_status").json["trained_model_configs"][0]
+    started = start(house, ".multilingual-e5-small", "?deployment_id=put&timeout=60s")
+    asked = house.post(f"{MODELS}/put/_infer", {"docs": [{"text_field": "hello"}]})
+    in_use = house.delete(path)
+    gone = house.delete(f"{path}?force=true")
+
+    assert (put.status, started.status, in_use.status, gone.status) == (200, 200, 409, 200)
+    assert shown["fully_defined"] is True
+    assert shown["prefix_strings"] == {"search": "query: ", "ingest": "passage: "}
+    assert "model_package" not in shown
+    assert len(asked.json["inference_results"][0]["predicted_value"]) > 1
+    assert house.get(path).status == 404
+    again = start(house, ".multilingual-e5-small", "?deployment_id=put&timeout=60s")
+    assert again.status == 200
+    house.post(f"{MODELS}/put/deployment/_stop")
+
+
 # --- preconfigured endpoints -------------------------------------------------------------------
 
 

@@ -258,3 +258,25 @@ def test_what_is_generated_can_be_left_out(wire):
     assert "create_time" not in shown
     assert "created_by" not in shown
     assert shown["description"] == "Model of a test"
+
+
+def test_a_model_is_known_by_its_other_names(wire):
+    model_id, name = create(wire), new_id("name") + "-x"
+    path = f"/_ml/trained_models/{model_id}/model_aliases/{name}"
+
+    given = wire.call("PUT", path)
+    shown = wire.call("GET", f"/_ml/trained_models/{name}").json["trained_model_configs"]
+    stats = wire.call("GET", f"/_ml/trained_models/{name}/_stats").json["trained_model_stats"]
+    docs = {"docs": [{"text_field": "a"}]}
+    asked = wire.call("POST", f"/_ml/trained_models/{name}/_infer", docs)
+    started = wire.call("POST", f"/_ml/trained_models/{name}/deployment/_start")
+    taken = wire.call("DELETE", path)
+
+    assert given.json == taken.json == ACKNOWLEDGED
+    assert [one["model_id"] for one in shown] == [model_id]
+    assert shown[0]["metadata"]["model_aliases"] == [name]
+    assert [one["model_id"] for one in stats] == [model_id]
+    assert f"[{model_id}] must be deployed" in asked.json["error"]["reason"]
+    assert started.json["error"]["reason"].endswith(f"definition [{model_id}]")
+    assert wire.call("GET", f"/_ml/trained_models/{name}").status == 404
+    assert wire.call("DELETE", path).status == 404

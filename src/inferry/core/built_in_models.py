@@ -16,7 +16,6 @@ import msgspec
 from inferry.commands import PutTrainedModel
 from inferry.concurrency import Nursery
 from inferry.core.ledger import Ledger
-from inferry.core.locks import KeyedLocks
 from inferry.core.model_configs import check_model_id, config_of
 from inferry.domain import Json
 from inferry.errors import AlreadyExists, BadRequest, InferenceError, ShuttingDown
@@ -33,10 +32,14 @@ _OF_THE_PACKAGE = (
 
 @dataclass(slots=True)
 class _Job:
-    """A model that is being brought. listed: it is known, or that it will not be."""
+    """A model that is being brought. listed: it is known, or that it will not be.
+
+    is_abandoned: the model was deleted meanwhile.
+    """
 
     listed: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
+    is_abandoned: bool = False
 
 
 class BuiltInModels:
@@ -46,7 +49,7 @@ class BuiltInModels:
         self._ledger = ledger
         self._supply = supply
         self._nursery = nursery
-        self._locks = KeyedLocks()
+        self._locks = ledger.model_locks
         self._jobs: dict[str, _Job] = {}
 
     async def create(self, command: PutTrainedModel) -> TrainedModelRecord:
@@ -92,6 +95,11 @@ class BuiltInModels:
         """Tell of each model that comes how far it is."""
         return self._supply.progress()
 
+    def abandon(self, model_id: str) -> None:
+        """Let what is being brought of a model not be listed any more; call it within its lock."""
+        if (job := self._jobs.get(model_id)) is not None:
+            job.is_abandoned = True
+
     async def remove(self, record: TrainedModelRecord) -> None:
         """Delete the files of a model that is no longer listed, unless another one has them."""
         others = (one.definition for one in self._ledger.trained_models.values())
@@ -106,15 +114,17 @@ class BuiltInModels:
         job = self._jobs.get(model_id)
         if job is None:
             job = self._jobs[model_id] = _Job()
-            job.task = self._nursery.start(self._bring(model_id, body, actor, job.listed))
+            job.task = self._nursery.start(self._bring(model_id, body, actor, job))
         return job
 
     async def _bring(
-        self, model_id: str, body: Mapping[str, Json], actor: str | None, listed: asyncio.Event
+        self, model_id: str, body: Mapping[str, Json], actor: str | None, job: _Job
     ) -> None:
         async def learn(described: dict[str, Json]) -> None:
-            await self._list(model_id, {**_config(described), **body}, actor)
-            listed.set()
+            async with self._locks.hold(model_id):
+                if not job.is_abandoned:
+                    await self._list(model_id, {**_config(described), **body}, actor)
+            job.listed.set()
 
         try:
             await self._complete(model_id, await self._supply.bring(model_id, learn))
@@ -125,22 +135,16 @@ class BuiltInModels:
             raise
         finally:
             del self._jobs[model_id]
-            listed.set()
+            job.listed.set()
 
     async def _list(self, model_id: str, config: dict[str, Any], actor: str | None) -> None:
-        async with self._locks.hold(model_id):
-            if model_id in self._ledger.trained_models:
-                return
-            revision = self._ledger.next_revision()
-            record = TrainedModelRecord(
-                model_id,
-                config,
-                revision,
-                created_by=actor,
-                is_built_in=True,
-                revision=revision,
-            )
-            await self._ledger.commit(Put(record, expects=0))
+        if model_id in self._ledger.trained_models:
+            return
+        revision = self._ledger.next_revision()
+        record = TrainedModelRecord(
+            model_id, config, revision, created_by=actor, is_built_in=True, revision=revision
+        )
+        await self._ledger.commit(Put(record, expects=0))
 
     async def _complete(self, model_id: str, supplied: Supplied) -> None:
         async with self._locks.hold(model_id):

@@ -70,6 +70,8 @@ class DeploymentWriter:
         Raises `NotFound`, `InvalidRequest`, `Conflict`, `StartFailed`, and `StillStarting` when the
         time comes first: it goes on starting.
         """
+        if (named := self._ledger.model_named(command.model_id)) is not None:
+            command = msgspec.structs.replace(command, model_id=named.model_id)
         spec = spec_of_start(command)
         async with self._ledger.locks.hold(spec.deployment_id):
             await self._check_start(spec)
@@ -213,7 +215,7 @@ class DeploymentWriter:
         except IllegalArgument as error:
             raise NotFound(f"No known trained model with model_id [{model_id}]") from error
         is_endpoint = deployment_id in RESERVED_IDS or self._ledger.endpoint(deployment_id)
-        is_other_model = deployment_id != model_id and deployment_id in self._ledger.trained_models
+        is_other_model = deployment_id != model_id and self._ledger.model_named(deployment_id)
         if is_endpoint or is_other_model:
             raise BadRequest(
                 f"Model IDs must be unique. Requested model ID [{deployment_id}] matches existing "

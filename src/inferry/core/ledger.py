@@ -37,7 +37,7 @@ class Ledger:
     """Endpoints, uploaded models, assignments, region policy and references as the store has them.
 
     locks: by the id of an endpoint or a deployment; hold one from a look at it to the change that
-    rests on the look.
+    rests on the look. model_locks: the same by the id of a model in `_ml/trained_models`.
     clock: seconds since the epoch.
     """
 
@@ -47,6 +47,7 @@ class Ledger:
         self._clock = clock
         self._last_revision = 0
         self.locks = KeyedLocks()
+        self.model_locks = KeyedLocks()
         self._endpoints: dict[str, bytes] = {}
         self._with_region: set[str] = set()
         self._local: set[str] = set()
@@ -68,6 +69,11 @@ class Ledger:
             yield self.region_policy
         yield from list(self.references)
         yield from list(self.trained_models.values())
+
+    def model_named(self, name: str) -> TrainedModelRecord | None:
+        """Give the model of `_ml/trained_models` that has an id or another name."""
+        found = self.trained_models.get(name)
+        return found or next((m for m in self.trained_models.values() if name in m.aliases), None)
 
     def endpoint(self, inference_id: str) -> EndpointRecord | None:
         """Give the record of an endpoint, None when there is none."""

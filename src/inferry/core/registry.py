@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from inferry.commands import (
     Command,
     DeleteEndpoint,
+    DeleteModelAlias,
     DeleteReference,
     DeleteRegionPolicy,
     DeleteTrainedModel,
@@ -21,6 +22,7 @@ from inferry.commands import (
     FetchStats,
     PutDefinitionPart,
     PutEndpoint,
+    PutModelAlias,
     PutReference,
     PutRegionPolicy,
     PutTrainedModel,
@@ -41,6 +43,7 @@ from inferry.core.deployments import DeploymentWriter
 from inferry.core.endpoint_writer import EndpointWriter, WriteRules
 from inferry.core.ledger import Ledger
 from inferry.core.local_models import LocalModels
+from inferry.core.model_aliases import ModelAliases
 from inferry.core.policy_writer import PolicyWriter
 from inferry.core.rotation import Rotation
 from inferry.core.sealing import Sealer
@@ -114,6 +117,7 @@ class Registry:
         self._trained_models = TrainedModelWriter(
             self._ledger, files, incoming, deployments, self._built_in
         )
+        self._model_aliases = ModelAliases(self._ledger)
         self._deployments = DeploymentWriter(
             self._ledger, deployments, self._built_in, nursery=starts, node=node
         )
@@ -162,6 +166,8 @@ class Registry:
             PutDefinitionPart: self.put_definition_part,
             PutVocabulary: self.put_vocabulary,
             DeleteTrainedModel: self.delete_trained_model,
+            PutModelAlias: self.put_model_alias,
+            DeleteModelAlias: self.delete_model_alias,
             PutRegionPolicy: self.put_region_policy,
             DeleteRegionPolicy: self.delete_region_policy,
             PutReference: self.put_reference,
@@ -247,6 +253,14 @@ class Registry:
     async def delete_trained_model(self, command: DeleteTrainedModel) -> None:
         """Remove a model. Raises `NotFound`, and `Conflict` when it is in use."""
         await self._nursery.finish(self._trained_models.delete(command))
+
+    async def put_model_alias(self, command: PutModelAlias) -> None:
+        """Give a model another name. Raises `NotFound`, `BadRequest`."""
+        await self._nursery.finish(self._model_aliases.put(command))
+
+    async def delete_model_alias(self, command: DeleteModelAlias) -> None:
+        """Take another name from a model. Raises `NotFound`, `BadRequest`."""
+        await self._nursery.finish(self._model_aliases.delete(command))
 
     async def put_region_policy(self, command: PutRegionPolicy) -> bytes:
         """Set the region policy and give the stored document as JSON.

@@ -84,10 +84,11 @@ class TaskInference:
             model_id = deployment.spec.model_id
             return Target(model_id, deployment, record=self._catalogue.find(model_id))
         record = self._catalogue.find(given)
-        of_model = self._catalogue.deployments_of(given)
+        model_id = given if record is None else record.model_id
+        of_model = self._catalogue.deployments_of(model_id)
         if record is None and not of_model:
             raise model_not_found(given)
-        return Target(given, of_model[0] if of_model else None, record=record)
+        return Target(model_id, of_model[0] if of_model else None, record=record)
 
     async def run(
         self,

@@ -32,8 +32,9 @@ class TrainedModelCatalogue:
                     self._deployments.pop(key, None)
 
     def find(self, model_id: str) -> TrainedModelRecord | None:
-        """Give a model."""
-        return self._models.get(model_id)
+        """Give a model by its id or another name of it."""
+        found = self._models.get(model_id)
+        return found or next((m for m in self._models.values() if model_id in m.aliases), None)
 
     def deployment(self, deployment_id: str) -> DeploymentRecord | None:
         """Give a deployment."""
@@ -55,7 +56,11 @@ class TrainedModelCatalogue:
         """
         wanted: set[str] = set()
         for part in ["*"] if expression in _ALL else expression.split(","):
-            found = [one for one in self._models if _fits(one, part)]
+            found = [
+                model_id
+                for model_id, one in self._models.items()
+                if any(_fits(name, part) for name in (model_id, *one.aliases))
+            ]
             if not found and (not allow_no_match or "*" not in part):
                 raise model_not_found(expression)
             wanted.update(found)

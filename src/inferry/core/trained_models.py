@@ -20,7 +20,6 @@ from inferry.commands import (
 from inferry.core.built_in_models import BuiltInModels
 from inferry.core.deployment_settings import model_of
 from inferry.core.ledger import Ledger
-from inferry.core.locks import KeyedLocks
 from inferry.core.model_configs import check_model_id, config_of
 from inferry.domain import Json
 from inferry.errors import (
@@ -55,7 +54,7 @@ class TrainedModelWriter:
         self._incoming = incoming
         self._deployments = deployments
         self._built_in = built_in
-        self._locks = KeyedLocks()
+        self._locks = ledger.model_locks
 
     async def create(self, command: PutTrainedModel) -> TrainedModelRecord:
         """Create a model with its configuration alone; one with a leading dot is built in."""
@@ -134,16 +133,22 @@ class TrainedModelWriter:
                 if deployment_id in self._ledger.assignments:
                     await self._ledger.commit(Drop("assignment", deployment_id))
                 await self._deployments.stop(deployment_id)
+            self._built_in.abandon(model_id)
             await self._ledger.commit(Drop("trained_model", model_id, expects=record.revision))
-            if record.is_built_in:
-                await self._built_in.remove(record)
-            else:
+            if not record.is_built_in:
                 await asyncio.to_thread(self._files.remove, model_id)
+        if record.is_built_in:
+            await self._built_in.remove(record)
 
     def _check_free(self, model_id: str, config: Mapping[str, Json]) -> None:
         """Refuse an id that something else has."""
         if model_id in self._ledger.trained_models:
             raise AlreadyExists(f"Trained machine learning model [{model_id}] already exists")
+        if self._ledger.model_named(model_id) is not None:
+            raise BadRequest(
+                f"requested model_id [{model_id}] is the same as an existing model_alias."
+                " Model model_aliases and ids must be unique"
+            )
         if self._deployments.find(model_id) is not None:
             raise BadRequest(
                 f"Cannot create model [{model_id}] the id is the same as a current model deployment"

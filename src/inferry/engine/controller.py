@@ -16,7 +16,8 @@ _CHANGE = 100.0
 _UP, _DOWN = 0.9, 0.85
 _MOST = 32
 _UNKNOWN_TIME_S = 1.0
-_IDLE_S = 15 * 60.0
+IDLE_S = 15 * 60.0
+"""Without a request for so long, allocations fall to none where that is allowed."""
 _CALM_S = 5 * 60.0
 
 
@@ -86,13 +87,14 @@ class Bounds:
 
 @dataclass(slots=True)
 class Controller:
-    """Follows the load of one deployment."""
+    """Follows the load of one deployment. idle_s: see `IDLE_S`."""
 
     bounds: Bounds
+    idle_s: float = IDLE_S
     _rate: Estimate = field(default_factory=lambda: Estimate(finds_changes=True))
     _time: Estimate = field(default_factory=lambda: Estimate(finds_changes=False))
     _has_scaled: bool = False
-    _idle_s: float = 0.0
+    _waited_s: float = 0.0
     _since_up_s: float = math.inf
 
     def next_allocations(self, allocations: int, work: Work, interval_s: float) -> int:
@@ -112,12 +114,12 @@ class Controller:
 
     def note_start(self) -> None:
         """Count a start from zero, which a request caused, as a step up."""
-        self._since_up_s = self._idle_s = 0.0
+        self._since_up_s = self._waited_s = 0.0
         self._has_scaled = True
 
     def _measure(self, work: Work, interval_s: float) -> None:
         requests = work.requests
-        self._idle_s = 0.0 if requests else self._idle_s + interval_s
+        self._waited_s = 0.0 if requests else self._waited_s + interval_s
         rate = requests / interval_s
         expected = rate if self._rate.value is None else self._rate.value
         self._rate.add(rate, max(1.0, expected * interval_s) / interval_s**2)
@@ -140,7 +142,7 @@ class Controller:
 
     def _clamped(self, needed: int) -> int:
         least, most = self.bounds.least, self.bounds.most
-        if not least and self._idle_s > _IDLE_S:
+        if not least and self._waited_s > self.idle_s:
             return 0
         wanted = max(min(needed, _MOST) if most is None else needed, least or 0)
         return wanted if most is None else min(wanted, most)

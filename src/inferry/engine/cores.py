@@ -7,6 +7,8 @@ does, the lease is recalled and comes back when the batch that uses it ends. Pur
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,11 +20,19 @@ _SEARCHES_PER_INGEST = 4
 
 @dataclass(eq=False, slots=True)
 class Holder:
-    """A worker. recall: asks for one lease back, for that lane."""
+    """A worker. recall: asks for one lease back, for that lane.
+
+    owes_since: when the oldest of the recalled leases was asked back, on the monotonic clock.
+    """
 
     recall: Callable[[Lane], None] = field(repr=False)
     leases: int = 0
     recalled: int = 0
+    owes_since: float = math.inf
+
+    def owes_for_s(self) -> float:
+        """Tell how long it has kept what others wait for; below zero when it keeps nothing."""
+        return time.monotonic() - self.owes_since
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +76,14 @@ class Cores:
         """Take one lease back."""
         holder.leases -= 1
         holder.recalled = max(0, holder.recalled - 1)
+        holder.owes_since = time.monotonic() if holder.recalled else math.inf
         self._settle()
 
     def leave(self, holder: Holder) -> None:
         """Take everything back from a worker that is gone, and forget what it asked for."""
         self._holders.pop(holder, None)
         holder.leases = holder.recalled = 0
+        holder.owes_since = math.inf
         for lane, asks in self._asks.items():
             self._asks[lane] = deque(ask for ask in asks if ask.holder is not holder)
             for ask in asks:
@@ -116,5 +128,6 @@ class Cores:
         for holder in self._holders:
             if holder is not for_holder and holder.leases:
                 holder.recalled += 1
+                holder.owes_since = min(holder.owes_since, time.monotonic())
                 holder.recall(lane)
                 return

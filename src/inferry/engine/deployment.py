@@ -8,12 +8,14 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
 
 from inferry.children import Backoff, Child
+from inferry.concurrency import in_own_thread
 from inferry.deployment_stats import DeploymentStats, WorkerStats
 from inferry.engine.batching import Lane
 from inferry.engine.controller import Work
@@ -31,6 +33,7 @@ from inferry.unix_sockets import listen_at
 _LONGEST_PAUSE_S = 60.0
 _CHECK_S = 10.0
 _FAILED_CHECKS = 3
+_HOPELESS_CHECKS = 6  # a run that lasts for two minutes has no end: nothing else stops it
 _NS_PER_MS = 1_000_000
 
 Outcome: TypeAlias = "asyncio.Future[DeploymentRecord]"
@@ -154,6 +157,8 @@ class Deployment:
                 reason=str(error) or "no answer in time",
                 times=self._failed_checks,
             )
+            if self._child is not None and self._failed_checks >= _HOPELESS_CHECKS:
+                self._launcher.condemn(self._child, "it does not answer any more")
         else:
             self._failed_checks = 0
 
@@ -180,11 +185,11 @@ class Deployment:
     async def _bring_up(self) -> Child:
         """Find the model, start a worker and have it load; publish that it answers."""
         source = await self._find()
+        if self._listening is None:
+            self._listening = listen_at(self._path)
+        await self._launcher.prepare(source, self.spec, self._listening, self._report)
         self._report("waiting for other models to load")
         async with self._workshop.loading:
-            if self._listening is None:
-                self._listening = listen_at(self._path)
-            await self._launcher.prepare(source, self.spec, self._listening, self._report)
             self._report("loading the model")
             child, facts = await self._launcher.load(source, self.spec, self._listening)
         self._child, self.protection = child, facts.protection
@@ -217,8 +222,8 @@ class Deployment:
         source = await asyncio.to_thread(library.find, model_id)
         if source is None:
             self._report("downloading the model")
-            source = await asyncio.to_thread(
-                library.fetch, model_id, self._report_download, self._stop_fetching
+            source = await in_own_thread(
+                partial(library.fetch, model_id, self._report_download, self._stop_fetching)
             )
         size = await asyncio.to_thread(_size_bytes, source.folder)
         self.record = msgspec.structs.replace(self.record, model_bytes=size)
@@ -264,7 +269,7 @@ class Deployment:
     async def _note_death(self, child: Child) -> None:
         """Publish that it starts again; who has sent work to the dead worker sends it once more."""
         await self._end_child()
-        await self._launcher.note_forbidden_call(child, self.spec.model_id)
+        await self._launcher.note_end(child, self.spec.model_id)
         self.restarts += 1
         get_logger().error(
             "a model worker ended, starting another",

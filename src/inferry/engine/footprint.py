@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 _MOST_THREADS, _MOST_THREADS_PER_CORE = 256, 16  # far more than any runtime starts
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+_MEMORY = Path("/proc/meminfo")
+_OWN_GROUP = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
 
 
 class Footprint(NamedTuple):
@@ -35,3 +41,20 @@ def excess_of(footprint: Footprint, *, memory_limit: int, cores: int) -> str | N
     if footprint.threads > _MOST_THREADS + _MOST_THREADS_PER_CORE * cores:
         return f"it starts threads without end, [{footprint.threads}] so far"
     return None
+
+
+def usual_memory_limit() -> int:
+    """Give three quarters of the memory that this process may have, in bytes; 0 if that is unknown.
+
+    Source: proc(5), `meminfo`, and `memory.max` of its control group and of those around that.
+    """
+    try:
+        fields = dict(line.split(":") for line in _MEMORY.read_text().splitlines())
+        least = int(fields["MemTotal"].split()[0]) * 1024
+        own = _OWN_GROUP.read_text().strip().rpartition("::/")[2]
+    except (OSError, ValueError, KeyError):
+        return 0
+    for group in (_GROUPS / own, *(_GROUPS / own).parents):
+        with suppress(OSError, ValueError):  # it has none, or says `max`
+            least = min(least, int((group / "memory.max").read_text()))
+    return least * 3 // 4

@@ -32,7 +32,8 @@ from inferry.modeling import ModelSource, RuntimeOptions
 from inferry.records import DeploymentSpec
 from inferry.telemetry import get_logger
 
-_PREPARE_S = 900.0
+_LONGEST_BATCH_S = 25.0
+"""A batch of a large model on a slow core takes seconds; requests wait for 30 by default."""
 
 
 class Launcher:
@@ -45,6 +46,8 @@ class Launcher:
         self._deployment_id = deployment_id
         self._recall = recall
         self._ordered: Child | None = None
+        self._holders: dict[Child, Holder] = {}
+        self._guilty: tuple[Child, str] | None = None
 
     async def prepare(
         self,
@@ -64,22 +67,16 @@ class Launcher:
         async with shop.preparing[module]:
             if module.prepared_in(cache_dir).is_dir():
                 return
-            report("converting the model")
-            started_at = time.monotonic()
-            options = RuntimeOptions(threads=shop.cores.total, cache_dir=cache_dir)
-            try:
-                async with asyncio.timeout(_PREPARE_S):
-                    child, _ = await self._order(PREPARE, source, spec, options, listening)
-            except TimeoutError as error:
-                raise UnusableModel(
-                    f"The model [{source.name}] cannot be used: to convert it took more than"
-                    f" [{_PREPARE_S:g}s]"
-                ) from error
+            report("waiting for other models to be converted")
+            async with shop.converting:
+                report("converting the model")
+                options = RuntimeOptions(threads=shop.cores.total, cache_dir=cache_dir)
+                child, _ = await self._order(PREPARE, source, spec, options, listening)
             await child.end()
             get_logger().info(
                 "model converted",
                 model_id=spec.model_id,
-                seconds=round(time.monotonic() - started_at, 2),
+                seconds=round(time.monotonic() - child.started_at, 2),
             )
 
     async def load(
@@ -106,7 +103,7 @@ class Launcher:
     def weigh(self, running: Child | None) -> None:
         """End a worker that takes more of the host than it may; it is started again."""
         child = running or self._ordered
-        if child is None:
+        if child is None or child not in self._holders:
             return
         excess = excess_of(
             footprint_of(child.process.pid),
@@ -114,25 +111,36 @@ class Launcher:
             cores=self._workshop.cores.total,
         )
         if excess is not None:
-            get_logger().error(
-                "a model worker takes too much, ending it",
-                deployment_id=self._deployment_id,
-                reason=excess,
-            )
-            child.kill()
+            self.condemn(child, excess)
+        elif self._holders[child].owes_for_s() > _LONGEST_BATCH_S:
+            self.condemn(child, f"others waited [{_LONGEST_BATCH_S:g}s] for cores that it keeps")
 
-    async def note_forbidden_call(self, child: Child, model_id: str) -> None:
-        """Say so when the kernel ended a worker for a call that no model needs."""
-        if child.process.returncode != -signal.SIGSYS:
-            return
+    def condemn(self, child: Child, reason: str) -> None:
+        """End a worker for what no model may do; `note_end` tells of it."""
         get_logger().error(
-            "a model tried what its sandbox forbids, and the kernel ended its worker",
+            "a model worker does what none may, ending it",
             deployment_id=self._deployment_id,
-            model_id=model_id,
-            pid=child.process.pid,
+            reason=reason,
         )
-        if self._workshop.note_violation is not None:
-            await self._workshop.note_violation(self._deployment_id, model_id)
+        self._guilty = child, reason
+        child.kill()
+
+    async def note_end(self, child: Child, model_id: str) -> str | None:
+        """Note in the audit log what a worker that has ended did, and say it; None for nothing."""
+        reason = None
+        if self._guilty is not None and self._guilty[0] is child:
+            reason = self._guilty[1]
+        elif child.process.returncode == -signal.SIGSYS:
+            reason = "it made a system call that its sandbox forbids"
+            get_logger().error(
+                "a model tried what its sandbox forbids, and the kernel ended its worker",
+                deployment_id=self._deployment_id,
+                model_id=model_id,
+                pid=child.process.pid,
+            )
+        if reason is not None and self._workshop.note_violation is not None:
+            await self._workshop.note_violation(self._deployment_id, model_id, reason)
+        return reason
 
     async def _order(
         self,
@@ -147,18 +155,29 @@ class Launcher:
         child = await self._start(Holder(self._recall), listening)
         self._ordered = child
         try:
-            return child, await child.peer.call(name, order)
-        except BaseException as error:
+            async with asyncio.timeout(self._workshop.start_timeout_s):
+                return child, await child.peer.call(name, order)
+        except TimeoutError as error:
+            limit_s = self._workshop.start_timeout_s
+            reason = f"to {name} it took more than [engine.start_timeout] of [{limit_s:g}s]"
+            self.condemn(child, reason)
+            await self._end(child, spec.model_id)
+            raise UnusableModel(f"The model [{source.name}] cannot be used: {reason}") from error
+        except ChannelClosed as error:
+            reason = await self._end(child, spec.model_id) or "the log of the server may say why"
+            raise InternalError(
+                f"the worker of the deployment [{self._deployment_id}] ended while it "
+                f"loaded the model [{source.name}]; {reason}"
+            ) from error
+        except BaseException:
             await child.end()
-            if isinstance(error, ChannelClosed):
-                await self.note_forbidden_call(child, spec.model_id)
-                raise InternalError(
-                    f"the worker of the deployment [{self._deployment_id}] ended while it "
-                    f"loaded the model [{source.name}]; the log of the server may say why"
-                ) from error
             raise
         finally:
             self._ordered = None
+
+    async def _end(self, child: Child, model_id: str) -> str | None:
+        await child.end()
+        return await self.note_end(child, model_id)
 
     def _load_of(self, source: ModelSource, spec: DeploymentSpec, options: RuntimeOptions) -> Load:
         shop = self._workshop
@@ -183,8 +202,15 @@ class Launcher:
             environment=environment_of_children(shop.environment),
             is_stranger=True,
         )
-        shop.nursery.start(_release_with(child, shop.cores, holder))
+        self._holders[child] = holder
+        shop.nursery.start(self._release_with(child, holder))
         return child
+
+    async def _release_with(self, child: Child, holder: Holder) -> None:
+        """Take the cores of a worker back when it ends."""
+        await child.peer.closed()
+        del self._holders[child]
+        self._workshop.cores.leave(holder)
 
 
 def _lending(cores: Cores, holder: Holder) -> Mapping[str, Handler]:
@@ -203,12 +229,6 @@ def _lending(cores: Cores, holder: Holder) -> Mapping[str, Handler]:
         return b""
 
     return {LEASE: lease, HURRY: hurry, GIVE_BACK: give_back}
-
-
-async def _release_with(child: Child, cores: Cores, holder: Holder) -> None:
-    """Take the cores of a worker back when it ends."""
-    await child.peer.closed()
-    cores.leave(holder)
 
 
 def _lane(body: bytes) -> Lane:

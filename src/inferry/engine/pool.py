@@ -121,7 +121,8 @@ class Pool:
 
     async def follow_load(self, interval_s: float = _LOOK_EVERY_S) -> None:
         """Look what was done in the last `interval_s`, and scale what shall follow its load."""
-        await run_all([_adapt(kept, interval_s) for kept in self._kept.values()])
+        idle_s = self._workshop.idle_s
+        await run_all([_adapt(kept, interval_s, idle_s) for kept in self._kept.values()])
 
     async def _begin(self, spec: DeploymentSpec, *, is_proven: bool) -> _Kept:
         name = f"{next(self._numbers)}.sock"
@@ -168,7 +169,7 @@ def _check(library: ModelLibrary, model_id: str, task_type: TaskType | None) -> 
     return library.check_task(replace(found, task_type=task_type or found.task_type))
 
 
-async def _adapt(kept: _Kept, interval_s: float) -> None:
+async def _adapt(kept: _Kept, interval_s: float, idle_s: float) -> None:
     """Give a deployment the allocations that its load asks for, if they follow it."""
     deployment = kept.deployment
     work = await deployment.work()
@@ -180,7 +181,7 @@ async def _adapt(kept: _Kept, interval_s: float) -> None:
         adaptive.get("min_number_of_allocations"), adaptive.get("max_number_of_allocations")
     )
     if kept.controller is None:
-        kept.controller = Controller(bounds)
+        kept.controller = Controller(bounds, idle_s)
     kept.controller.bounds = bounds
     if deployment.record.state != "started":
         return

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from inferry.crashes import leave_no_values
 from inferry.engine import landlock, seccomp
 from inferry.modeling import ModelSource, Protection
 
@@ -41,7 +42,6 @@ def harden() -> None:
 
     Raises `OSError` when the system refuses. Call it before any thread is started.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     if most == resource.RLIM_INFINITY or most > MAX_FILE_BYTES:
         resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
@@ -52,6 +52,7 @@ def harden() -> None:
         _volunteer(Path("/proc/self/oom_score_adj"))
         with suppress(OSError):  # where there is no filter, there is none to go around
             seccomp.forbid_rings()
+    leave_no_values()  # from here on its files below /proc belong to root
 
 
 def _volunteer(score: Path) -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TypeAlias
 
 from inferry.concurrency import Nursery
+from inferry.engine.controller import IDLE_S
 from inferry.engine.cores import Cores
 from inferry.modeling import ModelLibrary, ModelSource, ModuleFiles, Precision, cache_of_folder
 from inferry.protocols import Publish
 from inferry.sections import TelemetrySection
 
-NoteViolation: TypeAlias = Callable[[str, str], Awaitable[None]]
-"""Told the deployment and the model that tried what its sandbox forbids."""
+NoteViolation: TypeAlias = Callable[[str, str, str], Awaitable[None]]
+"""Told the deployment and the model whose worker was ended, and for what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,10 @@ class Workshop:
 
     module: what a worker process runs. sockets, graphs: directories of sockets and of what workers
     keep, each in a folder of its own. private: what a worker may see nothing else of.
-    memory_limit: bytes of one worker, 0 for no limit. loading: held while a model loads.
-    preparing: held while a TorchScript module is converted.
+    memory_limit: bytes of one worker, 0 for no limit. start_timeout_s: to convert, and to load.
+    idle_s: until what adapts has no allocation, see `controller`.
+    loading, converting: held while a model loads, or a TorchScript module is converted, so that one
+    that takes for ever does not hold up the others. preparing: held while that module is.
     """
 
     library: ModelLibrary
@@ -40,11 +43,14 @@ class Workshop:
     telemetry: TelemetrySection
     precision: Precision | str = "auto"
     memory_limit: int = 0
+    start_timeout_s: float = 900.0
+    idle_s: float = IDLE_S
     private: Path | None = None
     allow_unsandboxed: bool = False
     note_violation: NoteViolation | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     loading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    converting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     preparing: defaultdict[ModuleFiles, asyncio.Lock] = field(
         default_factory=lambda: defaultdict(asyncio.Lock)
     )

@@ -16,6 +16,7 @@ import msgspec
 from inferry.errors import InferenceError, InternalError, ShuttingDown, error_from_wire
 from inferry.models.sources import HubId, Package
 
+_MOST_AT_ONCE = 8
 _LOOK_EVERY_S = 0.2  # for somebody who does not want to wait any longer
 
 # The library takes all of its settings from the environment.
@@ -96,7 +97,7 @@ Message: TypeAlias = Progress | Done | Failed
 
 
 class Downloads:
-    """Starts downloads, and lets all who want the same model wait for the one download."""
+    """Starts downloads, a few at once, and lets all who want the same model wait for one."""
 
     def __init__(
         self, hub: Site, *, hub_models: Path, packages: Path, environment: Mapping[str, str]
@@ -111,6 +112,7 @@ class Downloads:
         home = {"HF_HOME": str(hub_models / "huggingface")}  # nothing of a person's own settings
         self._environment = {**environment, **_SETTINGS, **home}
         self._lock = threading.Lock()
+        self._turns = threading.BoundedSemaphore(_MOST_AT_ONCE)
         self._running: dict[HubId | Package, _Download] = {}
 
     def fetch(
@@ -130,7 +132,7 @@ class Downloads:
             download = self._running.get(source)
             if download is None:
                 order = self._order(source, name, checksums)
-                download = self._running[source] = _Download(order, self._environment)
+                download = self._running[source] = _Download(order, self._environment, self._turns)
             download.waiting += 1
         try:
             return download.wait(report, stop)
@@ -150,22 +152,24 @@ class Downloads:
 
 
 class _Download:
-    """A running process, and what it has said so far. waiting: callers, counted by `Downloads`."""
+    """A process, once it is its turn, and what it has said. waiting: callers, see `Downloads`."""
 
-    def __init__(self, order: Order, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        order: Order,
+        environment: Mapping[str, str],
+        turns: threading.BoundedSemaphore,
+    ) -> None:
         self.waiting = 0
-        self._name = order.name
+        self._order = order
+        self._environment = environment
+        self._turns = turns
         self._changed = threading.Condition()
         self._progress: Progress | None = None
         self._outcome: Path | InferenceError | None = None
-        self._process = subprocess.Popen(  # noqa: S603  our own program
-            [sys.executable, "-P", "-m", _PROGRAMS[type(order)]],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,  # Ctrl-C in a terminal is for us alone
-        )
-        threading.Thread(target=self._listen, args=(order,), daemon=True).start()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_over = False
+        threading.Thread(target=self._run, daemon=True).start()
 
     def wait(self, report: Callable[[Progress], None], stop: threading.Event) -> Path:
         """Wait for the folder, telling `report` how far it is. Raises what went wrong."""
@@ -183,25 +187,47 @@ class _Download:
             if outcome is not None:
                 raise outcome
             if stop.is_set():
-                raise ShuttingDown(f"The download of the model [{self._name}] was stopped")
+                raise ShuttingDown(f"The download of the model [{self._order.name}] was stopped")
 
     def end(self) -> None:
-        """End the process, if it still runs."""
-        self._process.kill()
+        """End the process, if it still runs, or see to it that it never does."""
+        with self._changed:
+            self._is_over = True
+            if self._process is not None:
+                self._process.kill()
 
-    def _listen(self, order: Order) -> None:
-        with suppress(BrokenPipeError), self._process as process:
+    def _run(self) -> None:
+        with self._turns:
+            process = self._start()
+            if process is not None:
+                self._listen(process)
+
+    def _start(self) -> subprocess.Popen[bytes] | None:
+        with self._changed:
+            if self._is_over:
+                return None
+            self._process = subprocess.Popen(  # noqa: S603  our own program
+                [sys.executable, "-P", "-m", _PROGRAMS[type(self._order)]],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=self._environment,
+                start_new_session=True,  # Ctrl-C in a terminal is for us alone
+            )
+            return self._process
+
+    def _listen(self, running: subprocess.Popen[bytes]) -> None:
+        with suppress(BrokenPipeError), running as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(msgspec.json.encode(order) + b"\n")
+            process.stdin.write(msgspec.json.encode(self._order) + b"\n")
             process.stdin.flush()  # but not closed: its end would be that of the process
             for line in process.stdout:
                 self._take(msgspec.json.decode(line, type=Message))
         if self._outcome is None:
             self._settle(
                 InternalError(
-                    f"The download of the model [{self._name}] ended with status"
-                    f" [{self._process.returncode}] and without an answer"
+                    f"The download of the model [{self._order.name}] ended with status"
+                    f" [{running.returncode}] and without an answer"
                 )
             )
 

@@ -39,7 +39,7 @@ from inferry.models.package_folders import PackageFolders
 from inferry.models.repository import Broken, Missing, Repository, open_repository
 from inferry.models.torchscript.vocabulary import Vocabulary
 
-_MOST_DESCRIPTION_BYTES = 1024 * 1024
+_MOST_DESCRIPTION_BYTES = 128 * 1024
 _MOST_VOCABULARY_BYTES = 20 * 1024 * 1024
 _ATTEMPTS = 5
 """So often a transfer is tried in which nothing comes."""
@@ -171,7 +171,7 @@ def _transfer(
         except Broken as error:
             attempts = attempts + 1 if file.tell() <= done else 0
             if attempts == _ATTEMPTS or (error.is_offline and not done):
-                raise Broken(f"{error}, after [{file.tell()}] bytes") from error
+                raise Broken(f"{error}, after [{file.tell()}] bytes") from error.__cause__
             time.sleep(_PAUSE_S * 2**attempts)
         else:
             return
@@ -232,7 +232,7 @@ def _told(order: PackageOrder, folders: PackageFolders) -> Iterator[None]:
             f" [{package.name}.metadata.json]{status}"
         ) from error
     except Broken as error:
-        raise UpstreamUnreachable(f"The {place} cannot be downloaded: {error}") from error
+        raise UpstreamUnreachable(f"The {place} cannot be downloaded: {error}") from error.__cause__
     except OSError as error:
         folders.drop_unfinished(package)
         raise StoreFailure(

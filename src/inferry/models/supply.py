@@ -6,10 +6,12 @@ import asyncio
 import shutil
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from inferry.concurrency import Nursery
+from inferry.concurrency import Nursery, in_own_thread
 from inferry.domain import Json
 from inferry.errors import InferenceError
 from inferry.modeling import ModelSource, cache_of_folder
@@ -67,6 +69,7 @@ class Supply:
             await learn(dict(await asyncio.to_thread(self._library.describe, model_id)))
             return await asyncio.to_thread(_supplied, await asyncio.shield(fetching))
         finally:
+            coming.stop.set()
             del self._coming[model_id]
             coming.ended.set()
 
@@ -80,7 +83,8 @@ class Supply:
         if coming is not None:
             coming.stop.set()
             await coming.ended.wait()
-        await asyncio.to_thread(self._remove, model_id)
+        with suppress(InferenceError):  # the configuration does not know it any more
+            await asyncio.to_thread(self._remove, model_id)
 
     async def _fetch(self, model_id: str, coming: _Coming) -> ModelSource:
         loop = asyncio.get_running_loop()
@@ -93,7 +97,7 @@ class Supply:
             loop.call_soon_threadsafe(note, progress)
 
         try:
-            return await asyncio.to_thread(self._library.fetch, model_id, report, coming.stop)
+            return await in_own_thread(partial(self._library.fetch, model_id, report, coming.stop))
         finally:
             coming.begun.set()
 

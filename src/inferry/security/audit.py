@@ -49,6 +49,8 @@ _TARGETS: dict[type[Command], str | None] = {
     commands.PutDefinitionPart: "model_id",
     commands.PutVocabulary: "model_id",
     commands.DeleteTrainedModel: "model_id",
+    commands.PutModelAlias: "model_id",
+    commands.DeleteModelAlias: "model_id",
     commands.StartModel: "model_id",
     commands.StopModel: "expression",
     commands.UpdateModel: "deployment_id",
@@ -114,13 +116,14 @@ class AuditLog:
             )
         await self.write(lines)
 
-    async def note_violation(self, deployment_id: str, model_id: str) -> None:
-        """Write down that a model tried what its sandbox forbids."""
+    async def note_violation(self, deployment_id: str, model_id: str, reason: str) -> None:
+        """Write down that the worker of a model was ended, and for what."""
         line = Line(
             timestamp=_timestamp(self._now()),
             event="sandbox_violated",
             outcome="denied",
             target={"deployment_id": deployment_id, "model_id": model_id},
+            reason=reason,
         )
         await self.write([line])
 

@@ -1,12 +1,13 @@
 """The example of the reference page, with an unmodified `elasticsearch` client as it comes.
 
 Run by the interpreter of the client's own environment: URL API_KEY TEXT. Prints what the client
-made of each answer, and whether it gave the first call up.
+made of each answer, whether it gave the first call up, and what it was warned of with it.
 """
 
 import json
 import sys
 import time
+import warnings
 
 from elasticsearch import ConnectionTimeout, Elasticsearch
 
@@ -19,10 +20,13 @@ def main():
     client = Elasticsearch(URL, api_key=API_KEY)
     begun = time.monotonic()
     seen = {"put": None, "gave up": False}
-    try:
-        seen["put"] = client.inference.put(**ID, inference_config=CONFIG).body
-    except ConnectionTimeout:
-        seen["gave up"] = True
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            seen["put"] = client.inference.put(**ID, inference_config=CONFIG).body
+        except ConnectionTimeout:
+            seen["gave up"] = True
+    seen["warnings"] = [str(one.message) for one in told]
     seen["seconds"] = time.monotonic() - begun
     seen["get"] = client.inference.get(**ID).body
     patient = client.options(request_timeout=150)

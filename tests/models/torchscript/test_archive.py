@@ -142,3 +142,19 @@ def test_an_archive_that_is_cut_off_is_refused(tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(UnusableModel):
             check(path)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        b"x = torch.from_file('/etc/passwd')",
+        b"y = ops.aten.from_file(path)",
+        b"t = torch\n    (t).  save(x, '/tmp/x')",
+        b"torch.\\\n  save(x, path)",
+    ],
+)
+def test_code_that_names_what_is_for_files_is_refused(tmp_path, code):
+    entries = {**usual(), "m/code/__torch__/other.py": b"def f(self):\n    " + code}
+
+    with pytest.raises(UnusableModel, match="which is for files"):
+        check(write(tmp_path / "m.pt", entries))

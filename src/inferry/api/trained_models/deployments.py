@@ -250,11 +250,17 @@ class _Deployments:
         chosen: set[tuple[str, str]] = set()
         for part in expression.split(","):
             pattern = "*" if part == "_all" else part.replace("[", "[[]").replace("?", "[?]")
-            found = {key for key in rows if any(fnmatchcase(one, pattern) for one in key if one)}
+            found = {key for key in rows if self._fits(key, pattern)}
             if not found and not (allow_no_match and "*" in pattern):
                 raise model_not_found(part)
             chosen |= found
         return [rows[key] for key in sorted(chosen)]
+
+    def _fits(self, key: tuple[str, str], pattern: str) -> bool:
+        """Tell whether a pattern means a model or a deployment, by any name."""
+        record = self._catalogue.find(key[0])
+        names = (*key, *(record.aliases if record else ()))
+        return any(fnmatchcase(one, pattern) for one in names if one)
 
     def _memory(self, model_id: str, model_bytes: int = 0) -> Memory:
         """Tell what a model takes: what its uploader says, else the size of its folder."""

@@ -289,11 +289,14 @@ def _read_model(content: bytes) -> dict[str, Json]:
 
 def _shown(record: TrainedModelRecord) -> TrainedModelAnswer:
     """Write a model as the wire shows it."""
-    name, config = only_entry(record.config["inference_config"], "inference_config")
-    shown: dict[str, Json] = {"vocabulary": {"index": _INDEX}, **config}
+    name, task = only_entry(record.config["inference_config"], "inference_config")
+    shown: dict[str, Json] = {"vocabulary": {"index": _INDEX}, **task}
+    config = dict(record.config)
+    if record.aliases:
+        config["metadata"] = {**(config.get("metadata") or {}), "model_aliases": record.aliases}
     return msgspec.convert(
         {
-            **record.config,
+            **config,
             "model_id": record.model_id,
             "created_by": "api_user",
             "version": _CONFIG_VERSION,

@@ -28,6 +28,7 @@ _ENTRY = re.compile(
     re.ASCII,
 )
 _KNOWN_NAMES = re.compile(r"(?:__torch__|torch)(?:\.[\w.]+)? \w+|collections OrderedDict", re.ASCII)
+_OF_FILES = re.compile(rb"\bfrom_file\b|\.[\s\\]*save\b")
 _REQUIRED = ("data.pkl", "constants.pkl")
 
 Refuse = Callable[[str], UnusableModel]
@@ -43,6 +44,7 @@ def check_archive(path: Path, refuse: Refuse) -> None:
             top = entries[0].filename.partition("/")[0]
             for name in ("data.pkl", "constants.pkl"):
                 _check_pickle(archive, f"{top}/{name}", refuse)
+            _check_code(archive, refuse)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
         raise refuse(f"is no TorchScript archive: {error}") from error
     if not any(name.startswith("code/") for name in names):
@@ -95,6 +97,19 @@ def _check_names(entries: Iterable[zipfile.ZipInfo], refuse: Refuse) -> set[str]
             " pickle, which could run code, and is never loaded"
         )
     return names
+
+
+def _check_code(archive: zipfile.ZipFile, refuse: Refuse) -> None:
+    """Refuse source that names what reads or writes files; code runs as soon as it is loaded.
+
+    The language has no way to name a function but by its name.
+    """
+    for entry in archive.infolist():
+        if entry.filename.endswith(".py"):
+            found = _OF_FILES.search(archive.read(entry))
+            if found is not None:
+                shown = found[0].decode()
+                raise refuse(f"has code that names [{shown}], which is for files")
 
 
 def _check_pickle(archive: zipfile.ZipFile, name: str, refuse: Refuse) -> None:
