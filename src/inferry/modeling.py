@@ -10,7 +10,7 @@ import hashlib
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from types import MappingProxyType
@@ -118,7 +118,7 @@ def cache_of_folder(directory: Path, folder: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeOptions:
-    """How a model is compiled. streams: batches that run at once, with `threads` threads each.
+    """How a model is compiled: for `streams` wide batches at once, with `threads` threads each.
 
     cache_dir: where is kept what the next start need not find out again, None for nowhere.
     """
@@ -127,6 +127,11 @@ class RuntimeOptions:
     streams: int = 1
     precision: Precision | Literal["auto"] = "auto"
     cache_dir: Path | None = None
+
+    @property
+    def narrow(self) -> RuntimeOptions:
+        """The same cores, for batches of one thread each."""
+        return replace(self, threads=1, streams=self.threads * self.streams)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +178,13 @@ class ShapeLadder:
 
     rows, lengths: ascending steps; a batch is padded to the next step of each, and is of no use
     above the last ones. budget: padded tokens from which on a larger batch gains nothing.
+    wide_budget: up to which several texts gain nothing by being parted among cores.
     """
 
     rows: Sequence[int]
     lengths: Sequence[int]
     budget: int = 512
+    wide_budget: int = 128
 
     def pad(self, rows: int, longest: int) -> tuple[int, int]:
         """Give the shape in which `rows` texts run, the longest of which has `longest` tokens."""
@@ -187,6 +194,10 @@ class ShapeLadder:
         """Give what such a batch costs: its padded tokens."""
         padded_rows, length = self.pad(rows, longest)
         return padded_rows * length
+
+    def is_wide(self, rows: int, longest: int) -> bool:
+        """Tell whether such a batch may run on all cores of an allocation at once."""
+        return rows == 1 or self.tokens(rows, longest) <= self.wide_budget
 
 
 class Network(Protocol):
@@ -259,17 +270,19 @@ class TextModel(Protocol):
         settings that it cannot take.
         """
 
-    def run(self, batch: Sequence[Encoded]) -> Sequence[Answer]:
+    def run(self, batch: Sequence[Encoded], *, is_wide: bool = False) -> Sequence[Answer]:
         """Pad, run and finish the texts of `batch`, at least one; one answer for each.
 
-        The answers do not depend on what else is in the batch, but for rounding.
+        is_wide: on all threads of an allocation, not on one. The answers do not depend on what else
+        is in the batch, but for rounding.
         """
 
-    def warm(self, stop: Event) -> None:
-        """Run the shapes of the ladder once, most wanted first, until done or `stop` is set.
+    def warm(self, stop: Event, *, is_wide: bool = False) -> None:
+        """Run shapes of single texts and small batches once, until done or `stop` is set.
 
-        The engine calls it while nothing else waits, and stops it when something comes; called
-        again it goes on where it stopped, and returns at once when all is done.
+        What is made for a shape belongs to the thread that ran it, so each one that runs narrow
+        batches calls it. The engine does so while nothing else waits, and stops it when something
+        comes; called again it goes on where it stopped, and returns at once when all is done.
         """
 
 

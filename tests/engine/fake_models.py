@@ -33,7 +33,11 @@ def row_of(text: str) -> list[float]:
 
 
 class FakeModel:
-    """ran: the batches, as texts. before_run, after_run: called by the thread that runs a batch."""
+    """ran: the batches, as texts; wide: how many of them were.
+
+    before_run: called by the thread that runs a batch. note: told the cores that a batch takes when
+    it begins, and less than zero when it ends.
+    """
 
     task_type: TaskType | None = TaskType.TEXT_EMBEDDING
     probe: tuple[str, str | None] = ("Is anybody there?", None)
@@ -47,11 +51,13 @@ class FakeModel:
     def __init__(
         self,
         before_run: Callable[[list[str]], None] = lambda _: None,
-        after_run: Callable[[], None] = lambda: None,
+        note: Callable[[int], None] = lambda _: None,
     ) -> None:
+        self.threads = 1
         self.ran: list[list[str]] = []
+        self.wide = 0
         self.before_run = before_run
-        self.after_run = after_run
+        self.note = note
         self.warming = threading.Event()
         self.warmings = 0
 
@@ -71,15 +77,18 @@ class FakeModel:
         encoded = [text.encode() for text in texts]
         return [Encoded(list(one[:MAX_TOKENS]), len(one)) for one in encoded]
 
-    def run(self, batch: Sequence[Encoded]) -> list[Answer]:
+    def run(self, batch: Sequence[Encoded], *, is_wide: bool = False) -> list[Answer]:
         texts = [bytes(one.ids).decode() for one in batch]
+        cores = self.threads if is_wide else 1
+        self.note(cores)
         self.before_run(texts)
         self.ran.append(texts)
+        self.wide += is_wide
         rows: list[Answer] = [struct.pack("<4f", *row_of(text)) for text in texts]
-        self.after_run()
+        self.note(-cores)
         return rows
 
-    def warm(self, stop: threading.Event) -> None:
+    def warm(self, stop: threading.Event, *, is_wide: bool = False) -> None:
         self.warmings += 1
         self.warming.set()
         if self.warmings == 1:
@@ -91,8 +100,8 @@ def load(source: ModelSource, options: RuntimeOptions) -> FakeModel:
 
     A folder with a file `broken` is refused; one with `deadly` kills whoever reads it. The text
     `die` kills whoever runs it, once per file `lives` in the folder; a text `hold NAME` waits for
-    somebody to write into the pipe of that name. With a file `journal` beside the folder, the begin
-    and the end of every batch are written into it, and nothing else is done.
+    somebody to write into the pipe of that name. With a file `journal` beside the folder, the cores
+    that batches take and leave are written into it, and nothing else is done.
     """
     folder = source.folder
     if (folder / "broken").exists():
@@ -101,7 +110,9 @@ def load(source: ModelSource, options: RuntimeOptions) -> FakeModel:
         os.kill(os.getpid(), signal.SIGKILL)
     journal = folder.parent / "journal"
     if journal.exists():
-        return FakeModel(lambda _: _toil(journal), lambda: _note(journal, "end"))
+        model = FakeModel(lambda _: _toil(), lambda cores: _note(journal, cores))
+        model.threads = options.threads
+        return model
     return FakeModel(lambda texts: _obey(texts, folder))
 
 
@@ -116,16 +127,15 @@ def prepare(source: ModelSource, options: RuntimeOptions) -> None:
     source.module.prepared_in(options.cache_dir).mkdir()
 
 
-def _toil(journal: Path) -> None:
-    """Note the begin of a batch and keep a core busy, without Python's lock."""
-    _note(journal, "begin")
+def _toil() -> None:
+    """Keep a core busy, without Python's lock."""
     hashlib.sha256(bytes(500_000))
 
 
-def _note(journal: Path, event: str) -> None:
+def _note(journal: Path, cores: int) -> None:
     """Write down what a worker does, behind what all others have written."""
     with journal.open("a") as file:
-        file.write(f"{event}\n")
+        file.write(f"{cores}\n")
 
 
 def _obey(texts: list[str], folder: Path) -> None:

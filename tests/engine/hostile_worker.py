@@ -180,7 +180,7 @@ class HostileModel(FakeModel):
         assert options.cache_dir is not None
         self._deeds = deeds(source.folder, options.cache_dir)
 
-    def run(self, batch: Sequence[Encoded]) -> list[Answer]:
+    def run(self, batch: Sequence[Encoded], *, is_wide: bool = False) -> list[Answer]:
         outcomes = [self._do(bytes(one.ids).decode()) for one in batch]
         return [struct.pack("<4f", *[outcome] * DIMENSIONS) for outcome in outcomes]
 

@@ -29,10 +29,11 @@ class Line:
     limits: Limits = LIMITS
     ladder: ShapeLadder = LADDER
     now: float = 0.0
+    cores: int = 1
     ran: list[list[Item]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.batcher = Batcher(self.ladder, self.limits)
+        self.batcher = Batcher(self.ladder, self.limits, self.cores)
 
     def put(
         self, *lengths: int, lane: Lane = Lane.INGEST, deadline: float = FOREVER, first: int = 0
@@ -65,6 +66,8 @@ class Line:
     def run(self, batch: Sequence[Item]) -> None:
         answers = [array("f", [item.encoded.ids[0], len(batch)]).tobytes() for item in batch]
         self.batcher.finish(batch, answers)
+        if batch:
+            self.batcher.release(batch)
 
     def step(self) -> list[Item]:
         batch = self.take()
@@ -146,6 +149,27 @@ def test_the_oldest_text_is_in_the_next_batch_whatever_its_length() -> None:
     assert 256 in lengths_of(line.step())
 
 
+def test_cores_that_rest_share_what_waits() -> None:
+    line = Line(cores=4)
+    line.put(*[16] * 64)
+
+    batches = [line.take() for _ in range(4)]
+
+    assert [len(batch) for batch in batches] == [16] * 4
+
+
+def test_a_small_batch_that_finds_everything_at_rest_may_take_all_cores() -> None:
+    line = Line(cores=2)
+    line.put(16, 16)
+
+    alone = line.take()
+
+    assert len(alone) == 2
+    assert line.batcher.may_be_wide(alone, line.now)
+    line.put(16)
+    assert not line.batcher.may_be_wide(line.take(), line.now)
+
+
 def test_no_batch_has_more_rows_than_the_ladder() -> None:
     line = Line(ladder=replace(LADDER, budget=100_000))
     line.put(*[8] * 100)
@@ -185,6 +209,21 @@ def test_ingest_batches_are_short_while_searches_come_in() -> None:
     line.now = LIMITS.calm_s
 
     assert cost(line.take()) > 128
+
+
+def test_while_searches_come_in_one_core_takes_only_ingest_that_is_brief() -> None:
+    line = Line(cores=2)
+    line.put(8, lane=Lane.SEARCH)
+    line.step()
+    line.put(256, 256, 256, 64, 64)
+
+    long, brief, nothing = line.take(), line.take(), line.take()
+
+    assert [lengths_of(batch) for batch in (long, brief, nothing)] == [[256, 256], [64, 64], []]
+    assert not line.batcher.may_be_wide(brief, line.now)
+    assert line.batcher.next_lane(line.now) is None
+    line.now = LIMITS.calm_s
+    assert lengths_of(line.take()) == [256]
 
 
 @given(st.integers(1, 60), st.integers(1, 200), st.integers(1, 200))
@@ -293,6 +332,8 @@ def test_whoever_has_little_time_gets_no_texts_of_a_long_job():
     assert brief is not None
     assert brief.job is search.job
     assert line.batcher.take_texts(0.0, is_brief=True) is None
+    line.put(9)
+    assert line.batcher.take_texts(0.0, is_brief=True, before=Lane.INGEST) is None
     assert line.batcher.take_texts(0.0) is not None
 
 

@@ -19,9 +19,9 @@ from inferry.engine.leases import Leases
 class Worker:
     """A holder that gives recalled leases back when it is told to."""
 
-    def __init__(self, threads: int = 2) -> None:
+    def __init__(self) -> None:
         self.recalls: list[Lane] = []
-        self.holder = Holder(threads, self.recalls.append)
+        self.holder = Holder(self.recalls.append)
 
 
 async def settle() -> None:
@@ -36,7 +36,7 @@ async def tasks():
 
 
 async def test_free_cores_are_lent_at_once_and_kept(tasks) -> None:
-    cores, alone = Cores(4), Worker()
+    cores, alone = Cores(2), Worker()
 
     await cores.lease(alone.holder, Lane.INGEST)
     await cores.lease(alone.holder, Lane.SEARCH)
@@ -46,7 +46,7 @@ async def test_free_cores_are_lent_at_once_and_kept(tasks) -> None:
 
 
 async def test_a_lease_is_recalled_when_somebody_else_needs_it(tasks) -> None:
-    cores, first, second = Cores(2), Worker(), Worker()
+    cores, first, second = Cores(1), Worker(), Worker()
     await cores.lease(first.holder, Lane.INGEST)
 
     waiting = tasks.start(cores.lease(second.holder, Lane.SEARCH))
@@ -60,19 +60,37 @@ async def test_a_lease_is_recalled_when_somebody_else_needs_it(tasks) -> None:
 
 
 async def test_no_more_is_recalled_than_is_lacking(tasks) -> None:
-    cores, first, second = Cores(4), Worker(1), Worker(2)
+    cores, first, second = Cores(4), Worker(), Worker()
     for _ in range(3):
         await cores.lease(first.holder, Lane.INGEST)
 
-    tasks.start(cores.lease(second.holder, Lane.INGEST))
-    tasks.start(cores.lease(second.holder, Lane.INGEST))
+    for _ in range(2):
+        tasks.start(cores.lease(second.holder, Lane.INGEST))
     await settle()
 
+    assert second.holder.leases == 1
     assert first.recalls == [Lane.INGEST]
 
 
+async def test_leases_are_recalled_one_by_one_as_they_come_back(tasks) -> None:
+    cores, first, second = Cores(2), Worker(), Worker()
+    for _ in range(2):
+        await cores.lease(first.holder, Lane.INGEST)
+    asks = [tasks.start(cores.lease(second.holder, Lane.INGEST)) for _ in range(2)]
+    await settle()
+    assert first.recalls == [Lane.INGEST]
+
+    cores.give_back(first.holder)
+    await settle()
+    assert first.recalls == [Lane.INGEST] * 2
+    cores.give_back(first.holder)
+    await settle()
+
+    assert all(ask.done() for ask in asks)
+
+
 async def test_search_is_granted_before_ingest_that_waits_longer(tasks) -> None:
-    cores, first, second, third = Cores(2), Worker(), Worker(), Worker()
+    cores, first, second, third = Cores(1), Worker(), Worker(), Worker()
     await cores.lease(first.holder, Lane.INGEST)
     ingest = tasks.start(cores.lease(second.holder, Lane.INGEST))
     search = tasks.start(cores.lease(third.holder, Lane.SEARCH))
@@ -86,7 +104,7 @@ async def test_search_is_granted_before_ingest_that_waits_longer(tasks) -> None:
 
 
 async def test_an_ask_can_become_more_urgent(tasks) -> None:
-    cores, first, second, third = Cores(2), Worker(), Worker(), Worker()
+    cores, first, second, third = Cores(1), Worker(), Worker(), Worker()
     await cores.lease(first.holder, Lane.INGEST)
     former = tasks.start(cores.lease(second.holder, Lane.INGEST))
     hurried = tasks.start(cores.lease(third.holder, Lane.INGEST))
@@ -101,7 +119,7 @@ async def test_an_ask_can_become_more_urgent(tasks) -> None:
 
 
 async def test_ingest_is_granted_after_a_few_searches(tasks) -> None:
-    cores, ingesting, searching = Cores(1), Worker(1), Worker(1)
+    cores, ingesting, searching = Cores(1), Worker(), Worker()
     await cores.lease(searching.holder, Lane.SEARCH)
     ingest = tasks.start(cores.lease(ingesting.holder, Lane.INGEST))
     searches = [tasks.start(cores.lease(searching.holder, Lane.SEARCH)) for _ in range(10)]
@@ -116,7 +134,7 @@ async def test_ingest_is_granted_after_a_few_searches(tasks) -> None:
 
 
 async def test_what_a_dead_worker_held_or_asked_for_is_free_again(tasks) -> None:
-    cores, dead, second = Cores(2), Worker(), Worker()
+    cores, dead, second = Cores(1), Worker(), Worker()
     await cores.lease(dead.holder, Lane.INGEST)
     asked = tasks.start(cores.lease(dead.holder, Lane.INGEST))
     waiting = tasks.start(cores.lease(second.holder, Lane.INGEST))
@@ -136,12 +154,12 @@ async def test_what_a_dead_worker_held_or_asked_for_is_free_again(tasks) -> None
 class Post:
     """A lender's messages on their way; `deliver` lets the next one arrive."""
 
-    def __init__(self, cores: Cores, threads: int, nursery: Nursery) -> None:
+    def __init__(self, cores: Cores, nursery: Nursery) -> None:
         self.sent: deque[tuple[str, Lane]] = deque()
         self.leases = Leases(self)
-        self._cores = cores
+        self.cores = cores
         self._nursery = nursery
-        self.holder = Holder(threads, lambda lane: self.sent.append(("recall", lane)))
+        self.holder = Holder(lambda lane: self.sent.append(("recall", lane)))
 
     def ask(self, lane: Lane) -> None:
         self.sent.append(("ask", lane))
@@ -159,79 +177,98 @@ class Post:
         if kind == "ask":
             self._nursery.start(self._lease(lane))
         elif kind == "hurry":
-            self._cores.hurry(self.holder, lane)
+            self.cores.hurry(self.holder, lane)
         elif kind == "give_back":
-            self._cores.give_back(self.holder)
+            self.cores.give_back(self.holder)
         else:
             self.leases.recall()
         await settle()
         return True
 
     async def _lease(self, lane: Lane) -> None:
-        await self._cores.lease(self.holder, lane)
+        await self.cores.lease(self.holder, lane)
         self.leases.granted()
 
 
-class Slot:
-    """A thread that runs batches under leases, each until it is told to end."""
+class Core:
+    """A thread that runs batches under leases.
 
-    def __init__(self, post: Post, lanes: list[Lane], running: Running) -> None:
-        self._post, self._lanes, self._running = post, lanes, running
+    works: for which lanes, and on how many cores more if they rest.
+    """
+
+    def __init__(self, post: Post, works: list[tuple[Lane, int]], running: Running) -> None:
+        self._post, self.works, self._running = post, works, running
         self.thread = threading.Thread(target=self._work)
 
     def _work(self) -> None:
-        for lane in self._lanes:
-            self._post.leases.acquire(lane)
-            self._running.enter(self._post.holder.threads)
-            self._running.leave(self._post.holder.threads)
-            self._post.leases.release()
+        leases = self._post.leases
+        for lane, wanted in self.works:
+            leases.acquire(lane)
+            more = min(wanted, self._post.cores.total - 1)
+            count = 1 + more if more and leases.acquire_more(more) else 1
+            self._running.enter(count)
+            self._running.leave(count)
+            leases.release(count)
 
 
 class Running:
-    """How many threads run; `most` at the worst moment."""
+    """How many cores run; `most` at the worst moment."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._now = self.most = self.batches = 0
 
-    def enter(self, threads: int) -> None:
+    def enter(self, cores: int) -> None:
         with self._lock:
-            self._now += threads
+            self._now += cores
             self.batches += 1
             self.most = max(self.most, self._now)
 
-    def leave(self, threads: int) -> None:
+    def leave(self, cores: int) -> None:
         with self._lock:
-            self._now -= threads
+            self._now -= cores
 
 
-lanes = st.lists(st.sampled_from([Lane.SEARCH, Lane.INGEST]), max_size=12)
+lanes = st.sampled_from([Lane.SEARCH, Lane.INGEST])
+works = st.lists(st.tuples(lanes, st.integers(0, 3)), max_size=12)
 
 
-@given(
-    total=st.integers(1, 4),
-    workers=st.lists(st.tuples(st.integers(1, 4), st.lists(lanes, max_size=3)), max_size=3),
-)
-def test_workers_together_never_run_more_threads_than_cores_and_all_end(total, workers) -> None:
+@given(total=st.integers(1, 4), workers=st.lists(st.lists(works, max_size=4), max_size=3))
+def test_workers_together_never_run_on_more_cores_than_there_are_and_all_end(total, workers):
     async def play() -> None:
         cores, running = Cores(total), Running()
         async with Nursery() as nursery:
-            posts = [Post(cores, min(threads, total), nursery) for threads, _ in workers]
-            slots = [
-                Slot(post, work, running)
-                for post, (_, several) in zip(posts, workers, strict=True)
-                for work in several[: total // post.holder.threads]
+            posts = [Post(cores, nursery) for _ in workers]
+            threads = [
+                Core(post, work, running)
+                for post, several in zip(posts, workers, strict=True)
+                for work in several[:total]
             ]
-            for slot in slots:
-                slot.thread.start()
-            while any(slot.thread.is_alive() for slot in slots):
+            for one in threads:
+                one.thread.start()
+            while any(one.thread.is_alive() for one in threads):
                 for post in posts:
                     await post.deliver()
                 await asyncio.sleep(0)
             while any([await post.deliver() for post in posts]):
                 pass
         assert running.most <= total
-        assert running.batches == sum(len(slot._lanes) for slot in slots)
+        assert running.batches == sum(len(one.works) for one in threads)
         assert cores.free >= 0
 
     asyncio.run(play())
+
+
+async def test_more_leases_are_taken_if_they_rest_and_else_asked_for() -> None:
+    async with Nursery() as nursery:
+        post = Post(Cores(4), nursery)
+        one = Core(post, [(Lane.SEARCH, 0)], Running())
+        one.thread.start()
+        while one.thread.is_alive():
+            await post.deliver()
+
+        assert not post.leases.acquire_more(2)
+        assert [kind for kind, _ in post.sent] == ["ask"] * 2
+        while await post.deliver():
+            pass
+        assert post.leases.acquire_more(2)

@@ -7,6 +7,7 @@ import os
 import stat
 from functools import partial
 from itertools import accumulate
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -303,14 +304,14 @@ async def test_two_deployments_share_the_cores(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-async def test_two_deployments_under_load_run_no_more_threads_than_there_are_cores(
-    tmp_path, threads
-):
+async def test_two_deployments_under_load_take_no_more_cores_than_there_are(tmp_path, threads):
     journal = tmp_path / "journal"
     journal.touch()
     async with open_yard(tmp_path, cores=2) as yard:
         wanted = [spec(name, num_threads=threads, num_allocations=2) for name in ("one", "two")]
         await run_all(yard.pool.start(one) for one in wanted)
+        for one in wanted:
+            await yard.embed("a", deployment_id=one.deployment_id)
         await run_all(
             yard.embed(*["a" * 60] * 10, deployment_id=one.deployment_id, input_type=input_type)
             for _ in range(8)
@@ -318,11 +319,37 @@ async def test_two_deployments_under_load_run_no_more_threads_than_there_are_cor
             for one in wanted
         )
 
-    events = journal.read_text().split()
-    running = list(accumulate(threads if event == "begin" else -threads for event in events))
-    assert len(events) > 50
+    changes = list(map(int, journal.read_text().split()))
+    running = list(accumulate(changes))
+    assert len(changes) > 50
     assert max(running) <= 2
     assert running[-1] == 0
+
+
+async def test_two_deployments_run_at_once_on_two_cores(yard) -> None:
+    names = ("one", "two")
+    gates = [yard.library.root / "m" / name for name in names]
+    await run_all(yard.pool.start(spec(name, num_threads=2)) for name in names)
+    async with Nursery() as callers:
+        for name, gate in zip(names, gates, strict=True):
+            os.mkfifo(gate)
+            texts = [f"hold {name}", *["a" * 60] * 3]  # more than what runs on all cores
+            callers.start(yard.embed(*texts, deployment_id=name))
+
+        held = [await hold_open(gate, yard) for gate in gates]
+
+        for gate in held:
+            os.close(gate)
+        await callers.drain()
+
+
+async def hold_open(gate: Path, yard: Yard) -> int:
+    """Wait until somebody reads from a pipe, who goes on when it is closed."""
+    while True:
+        try:
+            return os.open(gate, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # nobody does yet
+            await yard.pool.stats()
 
 
 async def test_a_new_process_is_told_what_runs(yard) -> None:

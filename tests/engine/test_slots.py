@@ -59,12 +59,19 @@ class Hold:
 class Bench:
     """Slots on a fake model."""
 
-    def __init__(self, *, streams: int = 1, allocations: int = 1, limits=None) -> None:
+    def __init__(
+        self, *, streams: int = 1, allocations: int = 1, threads: int = 1, limits=None
+    ) -> None:
         self.hold = Hold()
         self.model = FakeModel(self._before_run)
         self.cores = FreeCores()
         self.slots = Slots(
-            self.model, self.cores, streams=streams, allocations=allocations, limits=limits
+            self.model,
+            self.cores,
+            streams=streams,
+            allocations=allocations,
+            threads=threads,
+            limits=limits,
         )
         self.cores.slots = self.slots
         self.slots.start()
@@ -246,17 +253,37 @@ def test_a_search_hurries_what_was_asked_for_ingest(bench) -> None:
     while not bench.cores.asks:
         bench.slots.stats()
     search = bench.put("b", lane=Lane.SEARCH)
-    while bench.slots._batcher.next_lane() is not Lane.SEARCH:  # it is tokenized
+    while bench.slots._batcher.next_lane(0.0) is not Lane.SEARCH:  # it is tokenized
         bench.slots.stats()
 
     assert bench.cores.hurries == [Lane.SEARCH]
-    while bench.slots._batcher.next_lane() is not Lane.SEARCH:  # it is tokenized first
+    while bench.slots._batcher.next_lane(0.0) is not Lane.SEARCH:  # it is tokenized first
         bench.slots.stats()
     bench.cores.lend()
 
     assert search.rows() == [row_of("b")]
     assert ingest.rows() == [row_of("a")]
     assert bench.model.ran == [["b"], ["a"]]
+
+
+def test_a_text_alone_runs_on_all_cores_and_many_texts_on_one_each() -> None:
+    bench = Bench(threads=2)
+    assert bench.model.warming.wait(PATIENCE_S)
+    bench.put("a").rows()
+    while not bench.slots.stats().is_warm:  # each core has had its lease then
+        pass
+    bench.model.wide = 0
+
+    bench.put("b").rows()
+    assert bench.model.wide == 1
+    held = []
+    for _ in range(2):
+        held.append(bench.put("hold", *["x" * 60] * 7))
+        bench.hold.arrived.get(timeout=PATIENCE_S)
+    bench.hold.go_on.release(2)
+
+    assert [one.wait() for one in held] == [None] * 2
+    bench.slots.stop()
 
 
 # --- warming -----------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from inferry.models.encoders import read_encoder
 from inferry.models.folder import ModelFolder
 from inferry.models.graphs.bert import build_bert
 from inferry.models.graphs.blocks import Blocks
+from inferry.models.networks import Networks
 from inferry.models.probes import PROBES
 from inferry.models.text_model import load_model
 from inferry.models.weights import Weights
@@ -215,11 +216,11 @@ def test_batches_run_in_the_shapes_of_the_ladder(top):
 
     embed(model, *TEXTS[:5])
 
-    assert runtime.shapes == [(6, 16)]
-    assert model.ladder.pad(5, 13) == (6, 16)
+    assert runtime.shapes == [(5, 16)]
+    assert model.ladder.pad(13, 13) == (14, 14)
 
 
-def test_warming_runs_every_shape_within_the_budget_once_small_ones_first(top):
+def test_warming_runs_the_shapes_of_small_batches_once_those_of_queries_last(top):
     runtime = Recording()
     model = load(top, runtime=runtime)
     runtime.shapes.clear()
@@ -227,10 +228,10 @@ def test_warming_runs_every_shape_within_the_budget_once_small_ones_first(top):
     model.warm(threading.Event())
 
     costs = [rows * length for rows, length in runtime.shapes]
-    assert costs == sorted(costs)
-    assert max(costs) == model.ladder.budget
+    assert costs == sorted(costs, reverse=True)
+    assert max(costs) == model.ladder.wide_budget
     assert len(set(runtime.shapes)) == len(runtime.shapes)
-    assert {length for _, length in runtime.shapes} == {4, 8, 12, 16}
+    assert {length for _, length in runtime.shapes} == {4, 6, 8, 10, 12, 14, 16}
     model.warm(threading.Event())
     assert len(costs) == len(runtime.shapes)
 
@@ -240,7 +241,7 @@ def test_warming_that_was_stopped_goes_on_where_it_was(top):
     runtime = Recording()
     model = load(top, runtime=runtime)
     runtime.shapes.clear()
-    network = model._network
+    network = model._networks.narrow
 
     class Stopping:
         def run(self, ids, mask, pooled):
@@ -248,7 +249,7 @@ def test_warming_that_was_stopped_goes_on_where_it_was(top):
                 stop.set()
             return network.run(ids, mask, pooled)
 
-    model._network = Stopping()
+    model._networks = Networks(Stopping(), network)
     model.warm(stop)
     first = len(runtime.shapes)
     model.warm(threading.Event())
@@ -269,8 +270,8 @@ def test_lengths_have_few_steps_and_end_where_the_model_does(top, max_tokens):
     assert ladder.pad(1, max_tokens) == (1, max_tokens)
     assert list(ladder.lengths) == sorted(set(ladder.lengths))
     waste = [ladder.tokens(1, length) / length for length in range(33, max_tokens + 1)]
-    assert max(waste, default=1) < 1.125
-    assert len(ladder.lengths) <= 80
+    assert max(waste, default=1) < 1.0625
+    assert len(ladder.lengths) <= 360
 
 
 # --- precision ---------------------------------------------------------------------------------

@@ -17,10 +17,12 @@ from inferry.domain import InputType
 from inferry.errors import DeadlineExceeded, InferenceError, QueueFull
 from inferry.modeling import Answer, Encoded, ShapeLadder
 
-_PIECE_TEXTS = 64
-_PIECE_CHARACTERS = 32 * 1024
+_PIECE_TEXTS = 16
+_PIECE_CHARACTERS = 8 * 1024
 _BRIEF_CHARACTERS = 4096
 _AHEAD_BATCHES = 16
+_SLACK = 1.2
+"""By how much a share is larger than what waits over the cores that rest, for padding."""
 
 
 class Lane(IntEnum):
@@ -35,12 +37,13 @@ class Lane(IntEnum):
 class Limits:
     """The numbers of a queue.
 
-    brisk_budget: padded tokens of an ingest batch while searches come in, so that the next search
-    waits less. calm_s: how long after a search that holds. ingest_share: of the padded tokens,
-    which ingest gets however many searches wait. texts, characters: what may wait in one lane.
+    brisk_budget: padded tokens of an ingest batch on the last free core while searches come in, so
+    that the next search waits less. calm_s: how long after a search that holds. ingest_share: of
+    the padded tokens, which ingest gets however many searches wait. texts, characters: what may
+    wait in one lane.
     """
 
-    brisk_budget: int = 128
+    brisk_budget: int = 32
     calm_s: float = 1.0
     ingest_share: float = 0.2
     texts: int = 10_000
@@ -144,9 +147,14 @@ class _Waiting:
 
 
 class Batcher:
-    """The queue of one deployment. ladder: by which the cost of a batch is counted and bounded."""
+    """The queue of one deployment. ladder: by which the cost of a batch is counted and bounded.
 
-    def __init__(self, ladder: ShapeLadder, limits: Limits) -> None:
+    cores: on which batches run side by side, at most; it may change.
+    """
+
+    def __init__(self, ladder: ShapeLadder, limits: Limits, cores: int = 1) -> None:
+        self.cores = cores
+        self._running = self._long = 0  # batches, and those of them that no search should await
         self._ladder = ladder
         self._limits = limits
         self._lanes = {lane: _Waiting() for lane in Lane}
@@ -195,12 +203,17 @@ class Batcher:
 
     # --- tokenizing ------------------------------------------------------------------------------
 
-    def take_texts(self, now: float, *, is_brief: bool = False) -> Piece | None:
+    def take_texts(
+        self, now: float, *, is_brief: bool = False, before: Lane | None = None
+    ) -> Piece | None:
         """Give what to tokenize next; None where enough is ready, or nothing waits.
 
         is_brief: only of a job that takes no time, for whoever has more important things to do.
+        before: only what is more urgent.
         """
-        for lane in self._lanes.values():
+        for name, lane in self._lanes.items():
+            if before is not None and name >= before:
+                break
             if lane.ready_tokens >= _AHEAD_BATCHES * self._ladder.budget:
                 continue
             while lane.jobs:
@@ -226,9 +239,10 @@ class Batcher:
 
     # --- running ---------------------------------------------------------------------------------
 
-    def next_lane(self) -> Lane | None:
-        """Tell whose turn it is, None when nothing is ready."""
+    def next_lane(self, now: float) -> Lane | None:
+        """Tell whose turn it is, None when nothing is ready that may run now."""
         check, search, ingest = (bool(self._lanes[lane].by_age) for lane in Lane)
+        ingest = ingest and (self._may_be_long(now) or self._has_brief())
         if check:
             return Lane.CHECK
         if search and not (ingest and self._ingest_credit >= self._limits.brisk_budget):
@@ -236,16 +250,36 @@ class Batcher:
         return Lane.INGEST if ingest else None
 
     def take_batch(self, now: float) -> list[Item]:
-        """Give the texts to run next, all of one lane; empty when nothing is ready."""
-        while (turn := self.next_lane()) is not None:
+        """Give the texts to run next, all of one lane; empty when nothing is ready.
+
+        Call `release` when they have run.
+        """
+        while (turn := self.next_lane(now)) is not None:
             lane = self._lanes[turn]
-            chosen = self._choose(lane, self._budget(turn, now))
+            chosen = self._choose(lane, self._first(turn, now), self._budget(turn, now))
             lane.remove(chosen)
             batch = [item for item in chosen if not self._is_late(item.job, now)]
             if batch:
                 self._account(turn, batch)
+                self._running += 1
+                self._long += self._is_long(batch)
                 return batch
         return []
+
+    def may_be_wide(self, batch: Sequence[Item], now: float) -> bool:
+        """Tell whether a batch may take all cores: it is small, alone, and holds up no search."""
+        is_ingest = batch[0].job.lane is Lane.INGEST
+        return (
+            self._running == 1
+            and self.next_lane(now) is None
+            and not (is_ingest and self._is_brisk(now))
+            and self._ladder.is_wide(len(batch), _longest(batch))
+        )
+
+    def release(self, batch: Sequence[Item]) -> None:
+        """Take back the core of a batch that has run."""
+        self._running -= 1
+        self._long -= self._is_long(batch)
 
     def finish(self, batch: Sequence[Item], answers: Sequence[Answer]) -> None:
         """Take the answers of a batch, one for each text. Ends the jobs that are whole.
@@ -269,12 +303,19 @@ class Batcher:
                 self._end(job)
                 job.ended(None)
 
-    def _choose(self, lane: _Waiting, budget: int) -> list[Item]:
-        """Give the oldest text and its neighbours in length, as many as `budget` covers."""
-        oldest, ordered = next(iter(lane.by_age)), lane.by_length
-        low = bisect_left(ordered, oldest.key, key=_key)
+    def _first(self, turn: Lane, now: float) -> Item:
+        """Give the text that a batch is put together around: the oldest one that may run now."""
+        lane = self._lanes[turn]
+        if turn is Lane.INGEST and not self._may_be_long(now):
+            return lane.by_length[0]
+        return next(iter(lane.by_age))
+
+    def _choose(self, lane: _Waiting, first: Item, budget: int) -> list[Item]:
+        """Give a text and its neighbours in length, as many as `budget` covers."""
+        ordered = lane.by_length
+        low = bisect_left(ordered, first.key, key=_key)
         high = low + 1
-        longest = length = len(oldest.encoded.ids)
+        longest = length = len(first.encoded.ids)
         most_rows = self._ladder.rows[-1]
         while high - low < most_rows:
             shorter = len(ordered[low - 1].encoded.ids) if low else None
@@ -296,13 +337,42 @@ class Batcher:
         return self._ladder.tokens(rows + 1, longest) <= budget
 
     def _budget(self, turn: Lane, now: float) -> int:
-        is_brisk = turn is Lane.INGEST and now - self._searched_at < self._limits.calm_s
-        return self._limits.brisk_budget if is_brisk else self._ladder.budget
+        """Give how many padded tokens a batch may have: its share where cores rest."""
+        if turn is Lane.INGEST and self._is_brisk(now) and self._is_last_core:
+            return self._limits.brisk_budget
+        share = _SLACK * self._lanes[turn].ready_tokens / max(1, self.cores - self._running)
+        return min(self._ladder.budget, max(self._ladder.wide_budget, int(share)))
+
+    def _is_brisk(self, now: float) -> bool:
+        """Tell whether searches come in."""
+        return now - self._searched_at < self._limits.calm_s
+
+    @property
+    def _is_last_core(self) -> bool:
+        """Whether a search would wait for one more long batch."""
+        return self._long >= self.cores - 1
+
+    def _may_be_long(self, now: float) -> bool:
+        """Tell whether any ingest text may run now. With one core, there is no other for it."""
+        return self.cores == 1 or not self._is_last_core or not self._is_brisk(now)
+
+    def _has_brief(self) -> bool:
+        """Tell whether there is an ingest text for which a search may wait."""
+        shortest = self._lanes[Lane.INGEST].by_length[0]
+        return self._ladder.tokens(1, len(shortest.encoded.ids)) <= self._limits.brisk_budget
+
+    def _is_long(self, batch: Sequence[Item]) -> bool:
+        """Tell whether it is ingest, and more than what a search may wait for."""
+        is_ingest = batch[0].job.lane is Lane.INGEST
+        return is_ingest and self._cost(batch) > self._limits.brisk_budget
+
+    def _cost(self, batch: Sequence[Item]) -> int:
+        """Count padded tokens."""
+        return self._ladder.tokens(len(batch), _longest(batch))
 
     def _account(self, turn: Lane, batch: Sequence[Item]) -> None:
         """Count a batch, and what search owes to ingest after it."""
-        longest = max(len(item.encoded.ids) for item in batch)
-        cost = self._ladder.tokens(len(batch), longest)
+        cost = self._cost(batch)
         self.tally.batches += 1
         self.tally.tokens += sum(len(item.encoded.ids) for item in batch)
         self.tally.padded_tokens += cost
@@ -347,6 +417,10 @@ def _next_piece(job: Job) -> Piece:
         end += 1
     job.handed_out = end
     return Piece(job, first, job.texts[first:end])
+
+
+def _longest(batch: Sequence[Item]) -> int:
+    return max(len(item.encoded.ids) for item in batch)
 
 
 def _key(item: Item) -> tuple[int, int]:

@@ -20,12 +20,11 @@ _SEARCHES_PER_INGEST = 4
 
 @dataclass(eq=False, slots=True)
 class Holder:
-    """A worker. threads: cores of one lease. recall: asks for one lease back, for that lane.
+    """A worker. recall: asks for one lease back, for that lane.
 
     owes_since: when the oldest of the recalled leases was asked back, on the monotonic clock.
     """
 
-    threads: int
     recall: Callable[[Lane], None] = field(repr=False)
     leases: int = 0
     recalled: int = 0
@@ -43,7 +42,7 @@ class _Ask:
 
 
 class Cores:
-    """The cores of a host. total: what all leases together may cover."""
+    """The cores of a host, one for each lease. total: of them."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -54,7 +53,7 @@ class Cores:
     @property
     def free(self) -> int:
         """Count the cores that nobody holds."""
-        return self.total - sum(holder.leases * holder.threads for holder in self._holders)
+        return self.total - sum(holder.leases for holder in self._holders)
 
     async def lease(self, holder: Holder, lane: Lane) -> None:
         """Wait for one lease, first come, first served within a lane."""
@@ -93,16 +92,15 @@ class Cores:
         self._settle()
 
     def _settle(self) -> None:
-        """Grant what can be granted, and recall what the next ask lacks."""
+        """Grant what can be granted, and recall a lease for the next ask."""
         while (turn := self._turn()) is not None:
             ask = self._asks[turn][0]
             holder = ask.holder
             if ask.granted.done():  # whoever asked is gone
                 self._asks[turn].popleft()
                 continue
-            lacking = holder.threads - self.free
-            if lacking > 0:
-                self._recall(lacking, turn, for_holder=holder)
+            if not self.free:
+                self._recall(turn, for_holder=holder)
                 return
             self._asks[turn].popleft()
             self._note(turn)
@@ -123,12 +121,13 @@ class Cores:
         is_before_ingest = turn is not Lane.INGEST and bool(self._asks[Lane.INGEST])
         self._searches_in_a_row = self._searches_in_a_row + 1 if is_before_ingest else 0
 
-    def _recall(self, lacking: int, lane: Lane, *, for_holder: Holder) -> None:
-        """Recall leases of others until what comes back covers `lacking` cores."""
-        lacking -= sum(holder.recalled * holder.threads for holder in self._holders)
+    def _recall(self, lane: Lane, *, for_holder: Holder) -> None:
+        """Recall a lease of somebody else, unless one is on its way back."""
+        if any(holder.recalled for holder in self._holders):
+            return
         for holder in self._holders:
-            while lacking > 0 and holder is not for_holder and holder.recalled < holder.leases:
+            if holder is not for_holder and holder.leases:
                 holder.recalled += 1
                 holder.owes_since = min(holder.owes_since, time.monotonic())
-                lacking -= holder.threads
                 holder.recall(lane)
+                return

@@ -152,7 +152,7 @@ class Launcher:
     ) -> tuple[Child, bytes]:
         """Start a worker and give it its order; one that does not carry it out is ended."""
         order = encode_load(self._load_of(source, spec, options))
-        child = await self._start(Holder(options.threads, self._recall), listening)
+        child = await self._start(Holder(self._recall), listening)
         self._ordered = child
         try:
             async with asyncio.timeout(self._workshop.start_timeout_s):

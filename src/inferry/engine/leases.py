@@ -1,4 +1,4 @@
-"""A worker's side of the leases of cores (`inferry.engine.cores`): a batch runs under one."""
+"""A worker's side of the leases of cores (`inferry.engine.cores`): one for each core of a batch."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Leases:
         self._lender = lender
         self._changed = threading.Condition()
         self._wanting = dict.fromkeys(Lane, 0)
+        self._held = 0
         self._resting = 0
         self._owed = 0
         self._asked = 0
@@ -46,10 +47,23 @@ class Leases:
             self._resting -= 1
             self._wanting[lane] -= 1
 
-    def release(self) -> None:
-        """Let the lease of a batch that has run rest, or give it back if others wait for it."""
+    def acquire_more(self, count: int) -> bool:
+        """Take further leases for a batch on several cores, if they rest, and never wait.
+
+        What others have had meanwhile is asked for, so that the next one may find it.
+        """
         with self._changed:
-            self._resting += 1
+            if self._resting >= count and not any(self._wanting.values()):
+                self._resting -= count
+                return True
+            for _ in range(1 + count - self._held - self._asked):
+                self._ask_for(Lane.INGEST)
+            return False
+
+    def release(self, count: int = 1) -> None:
+        """Let the leases of a batch that has run rest, or give back what others wait for."""
+        with self._changed:
+            self._resting += count
             self._settle()
 
     def hurry(self, lane: Lane) -> None:
@@ -63,6 +77,7 @@ class Leases:
         """Take a lease that was asked for."""
         with self._changed:
             self._asked -= 1
+            self._held += 1
             self._resting += 1
             self._settle()
 
@@ -77,9 +92,10 @@ class Leases:
         while self._owed and self._resting:
             self._owed -= 1
             self._resting -= 1
+            self._held -= 1
             self._lender.give_back()
         if self._resting:
-            self._changed.notify()
+            self._changed.notify(self._resting)
         self._ask()
 
     def _ask(self) -> None:
@@ -87,6 +103,9 @@ class Leases:
         urgent_first = (lane for lane in Lane for _ in range(self._wanting[lane]))
         for number, lane in enumerate(urgent_first):
             if number >= self._resting + self._asked:
-                self._asked_for = min(lane, self._asked_for) if self._asked else lane
-                self._asked += 1
-                self._lender.ask(lane)
+                self._ask_for(lane)
+
+    def _ask_for(self, lane: Lane) -> None:
+        self._asked_for = min(lane, self._asked_for) if self._asked else lane
+        self._asked += 1
+        self._lender.ask(lane)

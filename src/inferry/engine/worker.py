@@ -155,6 +155,7 @@ class Worker:
             model,
             lender,
             streams=order.options.streams,
+            threads=order.options.threads,
             allocations=order.allocations,
             limits=Limits(texts=order.queue_capacity),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,6 @@ from inferry.modeling import (
     Answer,
     Encoded,
     ModelSource,
-    Network,
     Precision,
     Runtime,
     RuntimeOptions,
@@ -24,9 +22,11 @@ from inferry.modeling import (
 )
 from inferry.models.folder import ModelFolder
 from inferry.models.layout import Module
+from inferry.models.networks import Networks, compile_networks
 from inferry.models.packing import pack_scores, pack_vectors, pack_weights, wire_tokens
 from inferry.models.pipeline import Pipeline, max_tokens, read_pipeline
 from inferry.models.probes import PROBES, KeptRows, least_cosine
+from inferry.models.shapes import ROW_STEPS, Warming, length_steps
 from inferry.models.sparse import TokenTable
 from inferry.models.tokenizers import Tokenizer, read_tokenizer
 from inferry.models.weights import Weights
@@ -36,12 +36,11 @@ if TYPE_CHECKING:
     from inferry.modeling import Ids, Rows
 
 _SEARCHES = (InputType.SEARCH, InputType.INTERNAL_SEARCH)
-ROW_STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _LEAST_COSINE = 0.999  # below this `auto` stays at f32
 
 
 class FolderModel:
-    """A `TextModel` of one network.
+    """A `TextModel` of one graph.
 
     table: what searches are looked up in, None where they run as all texts.
     """
@@ -50,7 +49,7 @@ class FolderModel:
         self,
         pipeline: Pipeline,
         tokenizers: Tokenizers,
-        network: Network,
+        networks: Networks,
         precision: Precision = "f32",
         *,
         weights: Weights | None = None,
@@ -69,11 +68,11 @@ class FolderModel:
         self._pipeline = pipeline
         self._tokenizer = tokenizers.texts
         self._query_tokenizer = tokenizers.queries
-        self._network = network
+        self._networks = networks
         self._weights = weights  # kept, since the network reads from their memory
         self._table = table
         self._pack = _packing(pipeline, tokenizers.texts)
-        self._cold = deque(shapes_within(self.ladder))
+        self._warming = Warming(self.ladder)
         # Tokens of a prompt that is not pooled: it is the same text every time.
         self._skipped = {
             prompt: self._tokenizer.count(prompt)
@@ -108,30 +107,31 @@ class FolderModel:
             return self._query_tokenizer.encode_bare(prompted)
         return self._tokenizer.encode(prompted, skipped=self._skipped[prompt])
 
-    def run(self, batch: Sequence[Encoded]) -> Sequence[Answer]:
+    def run(self, batch: Sequence[Encoded], *, is_wide: bool = False) -> Sequence[Answer]:
         """Pad, run and finish the texts of `batch`; one answer for each."""
-        return self._pack(self.rows(batch))
+        return self._pack(self.rows(batch, is_wide=is_wide))
 
-    def rows(self, batch: Sequence[Encoded]) -> Rows:
+    def rows(self, batch: Sequence[Encoded], *, is_wide: bool = False) -> Rows:
         """Give what the network, or the table, says of each text: float32[texts, width]."""
         import numpy as np
 
         looked_up = [place for place, text in enumerate(batch) if text.is_looked_up]
         if not looked_up or self._table is None:
-            return self._run_network(batch)
+            return self._run_network(batch, is_wide=is_wide)
         rows = np.empty((len(batch), self.width), np.float32)
         rows[looked_up] = self._table.rows([batch[place].ids for place in looked_up])
         others = [place for place, text in enumerate(batch) if not text.is_looked_up]
         if others:
-            rows[others] = self._run_network([batch[place] for place in others])
+            chosen = [batch[place] for place in others]
+            rows[others] = self._run_network(chosen, is_wide=is_wide)
         return rows
 
-    def _run_network(self, batch: Sequence[Encoded]) -> Rows:
+    def _run_network(self, batch: Sequence[Encoded], *, is_wide: bool) -> Rows:
         """Pad to a shape of the ladder and run."""
         shape = self.ladder.pad(len(batch), max(len(text.ids) for text in batch))
         ids, mask = pad([text.ids for text in batch], shape, self._pipeline.padding_id)
         marks = self._marks(batch, mask)
-        return self._network.run(ids, mask, marks)[: len(batch)]
+        return self._networks.of(is_wide=is_wide).run(ids, mask, marks)[: len(batch)]
 
     def _marks(self, batch: Sequence[Encoded], mask: Ids) -> Ids | None:
         """Give what else the graph wants to know of the tokens: types of pairs, or what counts."""
@@ -149,11 +149,14 @@ class FolderModel:
             pooled[row, : min(text.skipped, len(text.ids) - 1)] = 0
         return pooled
 
-    def warm(self, stop: Event) -> None:
-        """Run each shape of the ladder once, small ones first; goes on where it stopped."""
-        while self._cold and not stop.is_set():
-            rows, length = self._cold.popleft()
-            self.rows([Encoded([self._pipeline.padding_id] * length, length)] * rows)
+    def warm(self, stop: Event, *, is_wide: bool = False) -> None:
+        """Run each shape that is warmed once; goes on where it stopped."""
+
+        def run(rows: int, length: int) -> None:
+            padding = Encoded([self._pipeline.padding_id] * length, length)
+            self.rows([padding] * rows, is_wide=is_wide)
+
+        self._warming.run(run, stop, is_wide=is_wide)
 
 
 def pad(texts: Sequence[Sequence[int]], shape: tuple[int, int], padding_id: int) -> tuple[Ids, Ids]:
@@ -240,11 +243,16 @@ def _compile(  # noqa: PLR0917 - what is known by then
     """Compile at the precision that is wanted, or at f32 where `auto` finds the other too rough."""
     from inferry.models.graphs.build import BuiltGraph, build_graph
 
-    def compiled(graph: BuiltGraph, precision: Precision) -> tuple[FolderModel, Rows]:
-        network = runtime.compile(graph.model, options, precision)
-        model = FolderModel(
-            pipeline, tokenizers, network, precision, weights=graph.weights, table=table
+    def compiled(
+        graph: BuiltGraph, precision: Precision, given: RuntimeOptions = options
+    ) -> tuple[FolderModel, Rows]:
+        networks = compile_networks(
+            lambda chosen: runtime.compile(graph.model, chosen, precision), given
         )
+        model = FolderModel(
+            pipeline, tokenizers, networks, precision, weights=graph.weights, table=table
+        )
+        model.rows([Encoded([pipeline.padding_id], 1)], is_wide=True)
         rows = _probe(model)
         if graph.weights:  # the first runs packed most of them, which are not read again
             graph.weights.forget()
@@ -256,7 +264,7 @@ def _compile(  # noqa: PLR0917 - what is known by then
         return _finite(folder, *compiled(graph, "f32"))
     kept = KeptRows(options.cache_dir, folder.fingerprint())
     shape = (len(PROBES), pipeline.head.width)
-    reference = kept.get(shape, lambda: compiled(graph, "f32")[1])
+    reference = kept.get(shape, lambda: compiled(graph, "f32", options.narrow)[1])
     if wanted == "int8":
         graph = build_graph(folder, pipeline, quantized=True)
     model, rows = compiled(graph, wanted)
@@ -290,20 +298,3 @@ def _finite(folder: ModelFolder, model: FolderModel, rows: Rows) -> FolderModel:
     if not np.isfinite(rows).all():
         raise folder.unusable("", f"at [{model.precision}] it gives numbers that are not finite")
     return model
-
-
-def length_steps(max_tokens: int) -> list[int]:
-    """Give lengths at distances that grow with them, from 4 on: at most an eighth of a length."""
-    steps, step = [min(4, max_tokens)], 4
-    while steps[-1] < max_tokens:
-        while step * 16 <= steps[-1]:
-            step *= 2
-        steps.append(min(steps[-1] + step, max_tokens))
-    return steps
-
-
-def shapes_within(ladder: ShapeLadder) -> list[tuple[int, int]]:
-    """List the shapes that batches within the budget have, small ones first."""
-    shapes = [(rows, length) for rows in ladder.rows for length in ladder.lengths]
-    within = [shape for shape in shapes if ladder.tokens(*shape) <= ladder.budget]
-    return sorted(within, key=lambda shape: ladder.tokens(*shape))

@@ -16,6 +16,7 @@ from inferry.domain import InputType
 from inferry.errors import BadRequest, IllegalArgument
 from inferry.modeling import Encoded, Network
 from inferry.models.folder import ModelFolder
+from inferry.models.networks import Networks
 from inferry.models.tokenizers import Tokenizer
 from inferry.models.torchscript.encoding import EncodedText, Encoder
 from inferry.models.torchscript.metadata import read_purpose
@@ -74,7 +75,7 @@ class Cutting:
         encoder = Encoder(fast, kind)
         parts = Parts(purpose, tokenizer, encoder, vocabulary.vocabulary, verdict)
         network: Network = Nothing()
-        self._model = ModuleModel(parts, network)
+        self._model = ModuleModel(parts, Networks(network, network))
         self._tokens = vocabulary.vocabulary
 
     def encode(self, text: str, query: str | None = None) -> Encoded:

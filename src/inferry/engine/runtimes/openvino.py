@@ -16,6 +16,10 @@ from inferry.modeling import Network, Precision, RuntimeOptions
 if TYPE_CHECKING:
     from inferry.modeling import Ids, Rows
 
+_MOST_KEPT = 64
+"""What a stream keeps of kernels that it made for shapes. More are not faster, each new shape of a
+small model would take half a megabyte for good."""
+
 _TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
 
 
@@ -46,6 +50,7 @@ class OpenVino:
                     properties.inference_num_threads: options.threads * options.streams,
                     properties.num_streams: options.streams,
                     hint.enable_cpu_pinning: False,
+                    "CPU_RUNTIME_CACHE_CAPACITY": _MOST_KEPT,
                 },
             )
         except RuntimeError as error:

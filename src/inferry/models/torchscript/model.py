@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
@@ -24,10 +23,12 @@ from inferry.modeling import (
     Truncation,
 )
 from inferry.models.folder import ModelFolder
+from inferry.models.networks import Networks, compile_networks
 from inferry.models.packing import pack_scores, pack_vectors, pack_weights, wire_tokens
 from inferry.models.probes import PROBES, KeptRows, least_cosine
+from inferry.models.shapes import ROW_STEPS, Warming, length_steps
 from inferry.models.sparse import SpladeHead
-from inferry.models.text_model import ROW_STEPS, length_steps, pad, shapes_within
+from inferry.models.text_model import pad
 from inferry.models.tokenizers import Tokenizer
 from inferry.models.torchscript.encoding import EncodedText, Encoder
 from inferry.models.torchscript.metadata import (
@@ -62,7 +63,7 @@ class Parts:
 class ModuleModel:
     """A `TextModel` of one module."""
 
-    def __init__(self, parts: Parts, network: Network, precision: Precision = "f32") -> None:
+    def __init__(self, parts: Parts, networks: Networks, precision: Precision = "f32") -> None:
         purpose = parts.purpose
         longest = purpose.settings.tokens.max_sequence_length
         is_batchable = parts.verdict.is_batchable
@@ -82,10 +83,10 @@ class ModuleModel:
         is_dense = self.task_type is TaskType.TEXT_EMBEDDING
         self.dimensions = parts.verdict.shape[-1] if is_dense else None
         self._parts = parts
-        self._network = network
+        self._networks = networks
         self._wire_tokens = wire_tokens(parts.tokens)
         self._task = Task(TASKS.get(purpose.task), parts.tokens, parts.encoder.mask_id)
-        self._cold = deque(shapes_within(self.ladder) if is_batchable else ())
+        self._warming = Warming(self.ladder) if is_batchable else None
 
     def encode(
         self,
@@ -122,13 +123,13 @@ class ModuleModel:
         prefixed = [prefix + text for text in texts] if prefix else texts
         return self._parts.tokenizer.encode(prefixed)
 
-    def run(self, batch: Sequence[Encoded]) -> Sequence[Answer]:
+    def run(self, batch: Sequence[Encoded], *, is_wide: bool = False) -> Sequence[Answer]:
         """Run the texts of `batch`, with all pieces of each; one answer for each text."""
         import numpy as np
 
         if self.task_type is None:
-            return self._finish(batch)
-        rows = self.rows(batch)
+            return self._finish(batch, self._networks.of(is_wide=is_wide))
+        rows = self.rows(batch, is_wide=is_wide)
         match self.task_type:
             case TaskType.SPARSE_EMBEDDING:
                 return pack_weights(np.stack([one[0] for one in rows]), self._wire_tokens)
@@ -138,17 +139,22 @@ class ModuleModel:
             case _:
                 return pack_vectors(np.stack([one[0] for one in rows]))
 
-    def rows(self, batch: Sequence[Encoded]) -> list[Rows]:
+    def rows(self, batch: Sequence[Encoded], *, is_wide: bool = False) -> list[Rows]:
         """Give what the module says of each text: float32[windows, width] each."""
         import numpy as np
 
-        return [np.stack([_row(one) for one in found]) for found in self._found(batch)]
+        every = self._found(batch, self._networks.of(is_wide=is_wide))
+        return [np.stack([_row(one) for one in found]) for found in every]
 
-    def warm(self, stop: Event) -> None:
-        """Run each shape of the ladder once, small ones first; goes on where it stopped."""
-        while self._cold and not stop.is_set():
-            rows, length = self._cold.popleft()
-            self._run_pieces([[self._parts.encoder.padding_id] * length] * rows)
+    def warm(self, stop: Event, *, is_wide: bool = False) -> None:
+        """Run each shape that is warmed once; goes on where it stopped."""
+        network = self._networks.of(is_wide=is_wide)
+
+        def run(rows: int, length: int) -> None:
+            self._run_pieces([[self._parts.encoder.padding_id] * length] * rows, network)
+
+        if self._warming:
+            self._warming.run(run, stop, is_wide=is_wide)
 
     def _encode_pairs(
         self, query: str, texts: Sequence[str], settings: TaskSettings
@@ -160,42 +166,42 @@ class ModuleModel:
         truncation = cast("Truncation", rules.truncate)
         return self._parts.tokenizer.encode_pairs(query, texts, truncation)
 
-    def _finish(self, batch: Sequence[Encoded]) -> list[Answer]:
+    def _finish(self, batch: Sequence[Encoded], network: Network) -> list[Answer]:
         """Answer as `_infer` does."""
         finish = self._task.finish
         assert finish is not None
         return [
             msgspec.msgpack.encode(finish(text, found, self._task))
-            for text, found in zip(batch, self._found(batch), strict=True)
+            for text, found in zip(batch, self._found(batch, network), strict=True)
             if isinstance(text, EncodedText)
         ]
 
-    def _found(self, batch: Sequence[Encoded]) -> list[list[Rows]]:
+    def _found(self, batch: Sequence[Encoded], network: Network) -> list[list[Rows]]:
         """Give what the module says of each piece of each text, without padding and batch."""
         pieces = [_ids_of(text) for text in batch]
-        found = iter(self._run_pieces([ids for own in pieces for ids in own]))
+        found = iter(self._run_pieces([ids for own in pieces for ids in own], network))
         return [[next(found) for _ in own] for own in pieces]
 
-    def _run_pieces(self, pieces: Sequence[Sequence[int]]) -> list[Rows]:
+    def _run_pieces(self, pieces: Sequence[Sequence[int]], network: Network) -> list[Rows]:
         """Run token ids, together where that gives the same."""
         if not self._parts.verdict.is_batchable:
-            alone = [self._run_padded([ids], len(ids)) for ids in pieces]
+            alone = [self._run_padded([ids], len(ids), network) for ids in pieces]
             return [one[0] if len(one) == 1 else one for one in alone]
         most = self.ladder.rows[-1]
         found: list[Rows] = []
         for first in range(0, len(pieces), most):
             chunk = pieces[first : first + most]
-            rows = self._run_padded(chunk, max(map(len, chunk)))
+            rows = self._run_padded(chunk, max(map(len, chunk)), network)
             found += [
                 row[: len(ids)] if row.ndim > 1 else row  # a row per token, padding last
                 for row, ids in zip(rows, chunk, strict=False)
             ]
         return found
 
-    def _run_padded(self, pieces: Sequence[Sequence[int]], longest: int) -> Rows:
+    def _run_padded(self, pieces: Sequence[Sequence[int]], longest: int, network: Network) -> Rows:
         shape = self.ladder.pad(len(pieces), longest)
         ids, mask = pad(pieces, shape, self._parts.encoder.padding_id)
-        return self._network.run(ids, mask, None)
+        return network.run(ids, mask, None)
 
     def _combined(self, text: Encoded, scores: Rows) -> Rows:
         """Give the score of a text of its windows': float32[1]."""
@@ -256,13 +262,21 @@ def load_module(
     splade = _splade_of(parts)
     if parts.verdict.runtime == "torchscript":
         module = folder.file(source.module.module_file)
-        network = torchscript().compile(module, options, "f32")
-        return ModuleModel(parts, _Splade(network) if splade else network)
+        pytorch = torchscript()
+
+        def loaded(chosen: RuntimeOptions) -> Network:
+            network = pytorch.compile(module, chosen, "f32")
+            return _Splade(network) if splade else network
+
+        return ModuleModel(parts, compile_networks(loaded, options))
     from inferry.models.graphs.torchscript import read_converted
 
     def compiled(precision: Precision) -> ModuleModel:
         graph = read_converted(prepared / GRAPH_FILE, splade=splade)
-        return ModuleModel(parts, openvino.compile(graph, options, precision), precision)
+        networks = compile_networks(
+            lambda chosen: openvino.compile(graph, chosen, precision), options
+        )
+        return ModuleModel(parts, networks, precision)
 
     return _at_precision(compiled, source, options, openvino)
 
