@@ -157,7 +157,7 @@ class CredentialGate:
         self._lockouts = lockouts
         self._note = note
         self._now = now
-        self._digest_key = secrets.token_bytes(32)
+        self._keyed = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=16)
         self._logins: dict[bytes, _Login] = {}
 
     async def authenticate(
@@ -245,8 +245,9 @@ class CredentialGate:
     # --- remembered credentials ------------------------------------------------------------------
 
     def _digest(self, header: str) -> bytes:
-        encoded = header.encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(encoded, key=self._digest_key, digest_size=16).digest()
+        digest = self._keyed.copy()  # half the price of one that takes in the key every time
+        digest.update(header.encode("utf-8", "surrogatepass"))
+        return digest.digest()
 
     def _recall(self, digest: bytes) -> Principal | None:
         """Give whom these credentials proved before, if they still do."""

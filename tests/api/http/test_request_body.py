@@ -190,7 +190,7 @@ async def test_a_slow_body_that_goes_on_at_a_kilobyte_a_second_is_read(reader):
         nonlocal waits
         waits += 1
         await asyncio.wait([asyncio.get_running_loop().create_future()], timeout=0.02)
-        return {"type": "http.request", "body": b"x" * 100, "more_body": waits < 8}
+        return {"type": "http.request", "body": b"x" * 5000, "more_body": waits < 8}
 
     with bodies.hold() as held:
-        assert len(await bodies.read(CHUNKED, slowly, held, max_bytes=None)) == 800
+        assert len(await bodies.read(CHUNKED, slowly, held, max_bytes=None)) == 40_000
