@@ -20,10 +20,12 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from tests.marks import MARK, check_clean, check_left
+
 START_S = 60.0
 STOP_S = 60.0
 WAIT_S = 60.0
-ADMIN_PASSWORD = "a password of the tests"
+ADMIN_PASSWORD = f"a password of the tests, {MARK}"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     content: bytes
+
+    def __post_init__(self) -> None:
+        check_clean(f"{self.headers}".encode() + self.content, "an answer")
 
     @property
     def json(self) -> Any:
@@ -160,6 +165,7 @@ class Server:
             psutil.wait_procs(children, STOP_S)
         if self.process.stdout is not None:
             self.process.stdout.close()
+        check_left(self.log, self.data_dir)
 
 
 def start_server(
@@ -214,7 +220,7 @@ def openai_endpoint(provider_url: str, **settings: Any) -> dict[str, Any]:
     return {
         "service": "openai",
         "service_settings": {
-            "api_key": "a key",
+            "api_key": f"a key, {MARK}",
             "model_id": "m",
             "url": f"{provider_url}/v1/embeddings",
             **settings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.marks import MARK
 from tests.server import Server
 
 EMBEDDINGS, COMPLETION, CHAT = "fuzz-embeddings", "fuzz-completion", "fuzz-chat"
@@ -17,7 +18,7 @@ _ROUTES = {
 }
 
 
-def create_endpoints(server: Server, provider_url: str, *, secret: str = "a key") -> None:
+def create_endpoints(server: Server, provider_url: str, *, secret: str = f"a key, {MARK}") -> None:
     """Create the endpoints whose provider answers; something uses them, so that they stay."""
     for inference_id, task_type in ENDPOINTS.items():
         create_endpoint(server, inference_id, task_type, provider_url, secret=secret)

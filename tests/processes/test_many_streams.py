@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from inferry.concurrency import run_all
+from tests.marks import MARK
 from tests.providers import (
     Connection,
     Received,
@@ -28,7 +29,7 @@ ENDPOINT = {
     "service": "openai",
     "service_settings": {
         "model_id": "m",
-        "api_key": "a key",
+        "api_key": f"a key, {MARK}",
         "rate_limit": {"requests_per_minute": 1_000_000},
     },
 }

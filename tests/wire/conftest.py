@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.marks import MARK
 from tests.models.folders import write_splade
 from tests.providers import Provider, run_provider
 from tests.server import Reply, Server, run_server, start_server
@@ -102,7 +103,7 @@ class Wire:
         """Give a body of PUT; a setting None leaves a usual one out. more: other members."""
         usual = {
             # A key of its own, so that endpoints share no rate limit.
-            "api_key": f"sk-{new_id()}",
+            "api_key": f"sk-{MARK}-{new_id()}",
             "model_id": "model-1",
             "url": self.provider.url + _ROUTES[task_type],
         }
@@ -126,7 +127,7 @@ class Wire:
     def endpoint_of(self, service: str, task_type: str, **settings: Any) -> str:
         """Create an endpoint of another service, whose origin the provider stands for."""
         inference_id = new_id()
-        given = {"api_key": f"key-{inference_id}", "model_id": "model-1", **settings}
+        given = {"api_key": f"key-{MARK}-{inference_id}", "model_id": "model-1", **settings}
         body = {"service": service, "service_settings": given}
         reply = self.put(f"/_inference/{task_type}/{inference_id}", body)
         assert reply.status == 200, reply.content

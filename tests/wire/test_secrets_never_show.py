@@ -15,13 +15,14 @@ import pytest
 
 from inferry.domain import Endpoint, TaskType
 from inferry.fields import Field
+from tests.marks import traces_of
 from tests.providers import run_provider
 from tests.services import simulated
 from tests.services.credentials import every_credential, signed_endpoint
 from tests.services.offers import OFFERS, Offer
 from tests.wire.conftest import Wire, new_id, run_servers
 from tests.wire.echoes import echoes, said_back
-from tests.wire.watched import TELLING, Watched, broken, new_marker, traces_of
+from tests.wire.watched import TELLING, Watched, broken, new_marker
 
 _NO_LIMIT = {"requests_per_minute": 10_000_000}
 _TEXTS = {"input": ["a", "b"]}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.marks import MARK
 from tests.server import ADMIN_PASSWORD, Connection, Reply, Server, basic
 
 CHALLENGES = ['Basic realm="security", charset="UTF-8"', 'Bearer realm="security"', "ApiKey"]
@@ -69,7 +70,7 @@ class Callers:
         return {
             "service": "openai",
             "service_settings": {
-                "api_key": "a key",
+                "api_key": f"a key, {MARK}",
                 "model_id": model,
                 "url": f"{self.provider_url}/v1/{path}",
             },

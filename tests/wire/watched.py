@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tests.marks import traces_of
 from tests.server import Reply
 from tests.wire.conftest import Wire
 
@@ -22,12 +22,6 @@ def new_marker() -> str:
     Escaped for JSON, a URL or a header it stays as it is, whatever a secret has around it.
     """
     return f"marker{next(_numbers)}x7f3a9c5e"
-
-
-def traces_of(marker: str) -> list[bytes]:
-    """Give what shows where `marker` is: itself, or within base64, wherever it begins."""
-    encoded = [base64.b64encode(bytes(before) + marker.encode()) for before in range(3)]
-    return [marker.encode(), *(text[4:-4] for text in encoded)]
 
 
 def broken(text: str) -> Iterator[bytes]:
