@@ -7,6 +7,8 @@ import os
 import pytest
 from hypothesis import settings
 
+from tests.server import OF_THE_MACHINE
+
 # The usual runs try the same examples every time; `make soak` looks for new ones, and longer.
 settings.register_profile("short", derandomize=True, deadline=None, max_examples=100)
 settings.register_profile("twenty_thousand", deadline=None, max_examples=1000)
@@ -17,7 +19,7 @@ settings.register_profile("soak", deadline=None, max_examples=5000)
 def _clean_environment(monkeypatch, tmp_path_factory) -> None:
     """Hide the machine's own settings: no variable and no home of whoever runs the tests."""
     for name in os.environ:
-        if name.startswith(("INFERRY_", "ELASTIC_", "HF_", "XDG_", "PROMETHEUS_")):
+        if name.startswith(OF_THE_MACHINE):
             monkeypatch.delenv(name)
     home = tmp_path_factory.getbasetemp() / "home"
     home.mkdir(exist_ok=True)

@@ -25,6 +25,8 @@ from tests.marks import MARK, check_clean, check_left
 START_S = 60.0
 STOP_S = 60.0
 WAIT_S = 60.0
+OF_THE_MACHINE = ("INFERRY_", "ELASTIC_", "HF_", "XDG_", "PROMETHEUS_")
+"""What variables begin with that are the settings of whoever runs the tests."""
 ADMIN_PASSWORD = f"a password of the tests, {MARK}"
 
 
@@ -168,6 +170,13 @@ class Server:
         check_left(self.log, self.data_dir)
 
 
+def clean_environment() -> dict[str, str]:
+    """Give the environment without the machine's own settings, and what other suites set."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(OF_THE_MACHINE)
+    }
+
+
 def start_server(
     data_dir: Path,
     *flags: str,
@@ -188,7 +197,7 @@ def start_server(
             stderr=errors,
             text=True,
             cwd=data_dir.parent,
-            env={**os.environ, **given, **(environment or {})},
+            env={**clean_environment(), **given, **(environment or {})},
         )
     server = Server(process, data_dir, log)
     assert process.stdout is not None
