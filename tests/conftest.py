@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.server import OF_THE_MACHINE
@@ -24,6 +26,13 @@ def _clean_environment(monkeypatch, tmp_path_factory) -> None:
     home = tmp_path_factory.getbasetemp() / "home"
     home.mkdir(exist_ok=True)
     monkeypatch.setenv("HOME", str(home))
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """Let no test log to the stream of a former one, which is closed by then."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.hookimpl(hookwrapper=True)
