@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferry.domain import InputType
-from inferry.engine.batching import Batcher, Item, Job, Lane, Limits
+from inferry.engine.batching import Batcher, Limits
+from inferry.engine.jobs import Item, Job, Lane
 from inferry.errors import DeadlineExceeded, InferenceError, InternalError, QueueFull
 from inferry.modeling import Encoded, ShapeLadder
 

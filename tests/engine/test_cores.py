@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferry.concurrency import Nursery
-from inferry.engine.batching import Lane
 from inferry.engine.cores import Cores, Holder
+from inferry.engine.jobs import Lane
 from inferry.engine.leases import Leases
 
 

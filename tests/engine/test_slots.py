@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from inferry.domain import InputType
-from inferry.engine.batching import Job, Lane, Limits
+from inferry.engine.batching import Limits
+from inferry.engine.jobs import Job, Lane
 from inferry.engine.slots import Slots
 from inferry.errors import InferenceError, InternalError, QueueFull
 from tests.engine.fake_models import FakeModel, row_of

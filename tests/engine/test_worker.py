@@ -17,7 +17,7 @@ from inferry.children import Child, start_child
 from inferry.concurrency import Nursery, run_all
 from inferry.deployment_stats import WorkerStats
 from inferry.domain import InputType, TaskType
-from inferry.engine.batching import Lane
+from inferry.engine.jobs import Lane
 from inferry.engine.messages import (
     CHECK,
     GIVE_BACK,

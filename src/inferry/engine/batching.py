@@ -8,29 +8,16 @@ thread, no clock; whoever holds it serializes the calls.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from inferry.domain import InputType
+from inferry.engine.jobs import Item, Job, Lane, Piece, next_piece
 from inferry.errors import DeadlineExceeded, InferenceError, QueueFull
 from inferry.modeling import Answer, Encoded, ShapeLadder
 
-_PIECE_TEXTS = 16
-_PIECE_CHARACTERS = 8 * 1024
-_BRIEF_CHARACTERS = 4096
 _AHEAD_BATCHES = 16
 _SLACK = 1.2
 """By how much a share is larger than what waits over the cores that rest, for padding."""
-
-
-class Lane(IntEnum):
-    """Who goes first. CHECK is for the engine's own probes, which no queue holds up."""
-
-    CHECK = 0
-    SEARCH = 1
-    INGEST = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,65 +35,6 @@ class Limits:
     ingest_share: float = 0.2
     texts: int = 10_000
     characters: int = 64 * 1024 * 1024
-
-
-@dataclass(eq=False, slots=True)
-class Job:
-    """The texts of one request. deadline: on the monotonic clock.
-
-    ended: called once, when the last text has run (None) or when the job ends before.
-    query: what each text is paired with. config: of the task, for this request. answers: those so
-    far, in the order of the texts. tokens: that ran. cut: indices of texts that were too long.
-    """
-
-    texts: Sequence[str] = field(repr=False)
-    input_type: InputType
-    lane: Lane
-    deadline: float
-    ended: Callable[[InferenceError | None], None] = field(repr=False)
-    query: str | None = field(default=None, repr=False)
-    config: Mapping[str, Any] | None = field(default=None, repr=False)
-    answers: list[Answer] = field(default_factory=list, repr=False)
-    tokens: int = 0
-    cut: list[int] = field(default_factory=list)
-    handed_out: int = 0
-    left: int = 0
-    characters: int = 0
-    is_over: bool = False
-
-    def __post_init__(self) -> None:
-        self.left = len(self.texts)
-        self.answers = [b""] * self.left
-        self.characters = sum(map(len, self.texts))
-
-    @property
-    def is_brief(self) -> bool:
-        """Whether it is tokenized in less than a millisecond or so."""
-        return self.characters <= _BRIEF_CHARACTERS
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Some texts of a job, to be tokenized. first: index of the first one."""
-
-    job: Job
-    first: int
-    texts: Sequence[str]
-
-
-@dataclass(eq=False, frozen=True, slots=True)
-class Item:
-    """A tokenized text that waits for its batch. number: in the order of tokenizing."""
-
-    job: Job
-    index: int
-    encoded: Encoded
-    number: int
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """Order by length, then by age."""
-        return len(self.encoded.ids), self.number
 
 
 @dataclass(slots=True)
@@ -222,7 +150,7 @@ class Batcher:
                     continue
                 if is_brief and not job.is_brief:
                     break
-                piece = _next_piece(job)
+                piece = next_piece(job)
                 if job.handed_out == len(job.texts):
                     del lane.jobs[job]
                 return piece
@@ -404,19 +332,6 @@ class Batcher:
         lane.characters -= job.characters
         if job.left:
             lane.remove([item for item in lane.by_age if item.job is job])
-
-
-def _next_piece(job: Job) -> Piece:
-    """Cut off the next texts of `job`, few enough that others need not wait long."""
-    first = end = job.handed_out
-    characters = 0
-    while end < len(job.texts) and end - first < _PIECE_TEXTS:
-        characters += len(job.texts[end])
-        if characters > _PIECE_CHARACTERS and end > first:
-            break
-        end += 1
-    job.handed_out = end
-    return Piece(job, first, job.texts[first:end])
 
 
 def _longest(batch: Sequence[Item]) -> int:

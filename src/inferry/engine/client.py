@@ -24,7 +24,7 @@ from inferry.domain import (
     TaskType,
     Usage,
 )
-from inferry.engine.batching import Lane
+from inferry.engine.jobs import Lane
 from inferry.engine.messages import INFER, Infer, Inferred
 from inferry.errors import DeadlineExceeded, IllegalArgument, NotDeployed, WorkerLost
 from inferry.ipc import ChannelClosed, Peer, connect_peer

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from inferry.engine.batching import Lane
+from inferry.engine.jobs import Lane
 
 _SEARCHES_PER_INGEST = 4
 

@@ -17,8 +17,8 @@ import msgspec
 from inferry.children import Backoff, Child
 from inferry.concurrency import in_own_thread
 from inferry.deployment_stats import DeploymentStats, WorkerStats
-from inferry.engine.batching import Lane
 from inferry.engine.controller import Work
+from inferry.engine.jobs import Lane
 from inferry.engine.launcher import Launcher
 from inferry.engine.messages import CHECK, RECALL, SCALE, STATS
 from inferry.engine.tally_book import TallyBook

@@ -12,9 +12,9 @@ import msgspec
 
 from inferry.bootstrap import environment_of_children
 from inferry.children import Child, start_child
-from inferry.engine.batching import Lane
 from inferry.engine.cores import Cores, Holder
 from inferry.engine.footprint import excess_of, footprint_of
+from inferry.engine.jobs import Lane
 from inferry.engine.messages import (
     GIVE_BACK,
     HURRY,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Protocol
 
-from inferry.engine.batching import Lane
+from inferry.engine.jobs import Lane
 
 
 class Lender(Protocol):

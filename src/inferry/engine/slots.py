@@ -13,7 +13,8 @@ from functools import partial
 from typing import TypeAlias
 
 from inferry.deployment_stats import WorkerStats
-from inferry.engine.batching import Batcher, Item, Job, Lane, Limits, Piece
+from inferry.engine.batching import Batcher, Limits
+from inferry.engine.jobs import Item, Job, Lane, Piece
 from inferry.engine.leases import Leases, Lender
 from inferry.errors import BadRequest, Conflict, InternalError
 from inferry.modeling import TextModel

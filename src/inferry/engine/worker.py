@@ -20,7 +20,8 @@ import msgspec
 
 from inferry.concurrency import Nursery
 from inferry.domain import InputType, TaskType
-from inferry.engine.batching import Job, Lane, Limits
+from inferry.engine.batching import Limits
+from inferry.engine.jobs import Job, Lane
 from inferry.engine.messages import (
     CHECK,
     GIVE_BACK,
