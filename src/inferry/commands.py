@@ -1,7 +1,8 @@
 """What API processes ask of the supervisor, which alone writes.
 
 Each command names the type of its reply in `Reply`. Bodies are what the wire carried, already
-parsed strictly; the supervisor decides, so that one place holds the rules.
+parsed strictly; the supervisor decides, so that one place holds the rules. One table, long since
+there are many: whoever reads the channel knows all of them, and nothing else.
 """
 
 from __future__ import annotations

@@ -97,9 +97,9 @@ async def open_writers(desk: Desk, stack: AsyncExitStack) -> Writers:
     await usages.load({one.id for one in records if isinstance(one, ApiKeyRecord)})
     return Writers(
         await _open_registry(desk, records, stack),
-        SecurityWriter(desk.store, desk.publish, passwords, records=records),
-        FailedLogins(desk.publish),
-        usages,
+        security=SecurityWriter(desk.store, desk.publish, passwords, records=records),
+        logins=FailedLogins(desk.publish),
+        usages=usages,
     )
 
 

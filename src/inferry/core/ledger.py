@@ -12,6 +12,7 @@ import msgspec
 
 from inferry.core.deployment_settings import LOCAL_SERVICES
 from inferry.core.locks import KeyedLocks
+from inferry.core.model_configs import model_named
 from inferry.core.references import References
 from inferry.core.regions import SERVICES_WITH_REGION
 from inferry.errors import InferenceError
@@ -72,8 +73,7 @@ class Ledger:
 
     def model_named(self, name: str) -> TrainedModelRecord | None:
         """Give the model of `_ml/trained_models` that has an id or another name."""
-        found = self.trained_models.get(name)
-        return found or next((m for m in self.trained_models.values() if name in m.aliases), None)
+        return model_named(self.trained_models, name)
 
     def endpoint(self, inference_id: str) -> EndpointRecord | None:
         """Give the record of an endpoint, None when there is none."""

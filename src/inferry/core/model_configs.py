@@ -8,11 +8,18 @@ from collections.abc import Mapping
 from inferry.domain import Json
 from inferry.errors import BadRequest, IllegalArgument, InvalidRequest
 from inferry.inference_configs import complete_inference_config
+from inferry.records import TrainedModelRecord
 
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9_\-.]*[a-z0-9])?")
 _MAX_ID = 64
 _DEFAULT_INPUT: Mapping[str, Json] = {"field_names": ["text_field"]}
 _TREES = ("definition", "compressed_definition")
+
+
+def model_named(models: Mapping[str, TrainedModelRecord], name: str) -> TrainedModelRecord | None:
+    """Give the model that has an id or another name."""
+    found = models.get(name)
+    return found or next((one for one in models.values() if name in one.aliases), None)
 
 
 def check_model_id(model_id: str) -> None:

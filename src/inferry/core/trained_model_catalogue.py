@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 
+from inferry.core.model_configs import model_named
 from inferry.core.trained_models import model_not_found
 from inferry.records import Change, DeploymentRecord, Drop, Put, TrainedModelRecord
 
@@ -33,8 +34,7 @@ class TrainedModelCatalogue:
 
     def find(self, model_id: str) -> TrainedModelRecord | None:
         """Give a model by its id or another name of it."""
-        found = self._models.get(model_id)
-        return found or next((m for m in self._models.values() if model_id in m.aliases), None)
+        return model_named(self._models, model_id)
 
     def deployment(self, deployment_id: str) -> DeploymentRecord | None:
         """Give a deployment."""

@@ -99,7 +99,7 @@ class Collection:
             source = self._parse(text, model_id)
             if isinstance(source, Folder):
                 shutil.rmtree(self._copy_of(model_id), ignore_errors=True)
-            elif not self._ids_of(source) and not self._is_built_in(source):
+            elif not self._ids_of(source) and not _is_built_in(source):
                 self._delete(source)
             return
         entry = self._library.look_up(model_id)
@@ -169,10 +169,6 @@ class Collection:
                     found.append(model_id)
         return found
 
-    def _is_built_in(self, source: HubId | Package) -> bool:
-        """Tell whether a built-in id comes from there by itself."""
-        return isinstance(source, HubId) and source.repository in _BUILT_IN_REPOSITORIES
-
     def _delete(self, source: HubId | Package) -> bool:
         if isinstance(source, HubId):
             with self._hub_folders.locked(source):
@@ -224,6 +220,11 @@ class Collection:
 def open_collection(config: Config, environment: Mapping[str, str]) -> Collection:
     """Make the collection of this machine. environment: of this process."""
     return Collection(open_library(config, environment), config)
+
+
+def _is_built_in(source: HubId | Package) -> bool:
+    """Tell whether a built-in id comes from there by itself."""
+    return isinstance(source, HubId) and source.repository in _BUILT_IN_REPOSITORIES
 
 
 def _is_same(one: Source, other: Source) -> bool:

@@ -10,9 +10,9 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from inferry.api.elastic.body_shapes import Kind, ListOf, OneOf, Shape, check_body
+from inferry.api.elastic.body_shapes import Kind, ListOf, OneOf, Shape, parse_body
 from inferry.api.exchange import Request
-from inferry.api.strict_json import MOST_EXACT, is_blank, parse_object
+from inferry.api.strict_json import MOST_EXACT, is_blank
 from inferry.domain import (
     Chat,
     ContentPart,
@@ -215,9 +215,7 @@ class BodyDecoder(Generic[T]):
         """Find the right words; of a body that is larger than those are found for, any."""
         if len(body) > MOST_EXACT:
             return self._decode_roughly(body)
-        value = parse_object(body)
-        check_body(body, value, self._shape)
-        return self._convert(value)
+        return self._convert(parse_body(body, self._shape))
 
     def _decode_roughly(self, body: bytes) -> T:
         if is_blank(body):

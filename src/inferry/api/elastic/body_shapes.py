@@ -1,7 +1,7 @@
 """Say in the wire's words what is wrong with a body that could not be decoded.
 
 Bodies are described once more, for words only: which parser upstream reads which object with, and
-what kinds of values its fields take. Nothing here runs for a body that is right.
+what kinds of values its fields take. Bodies that are decoded often come here only when that fails.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from inferry.api.parameters import hint
-from inferry.api.strict_json import position_of, token_name
+from inferry.api.strict_json import parse_object, position_of, token_name
 from inferry.domain import Json
 from inferry.errors import IllegalArgument, InferenceError, UnreadableBody
 
@@ -52,6 +52,13 @@ class OneOf:
 
 Expected: TypeAlias = Kind | Shape | ListOf | OneOf
 _Path: TypeAlias = tuple[str | int, ...]
+
+
+def parse_body(body: bytes, shape: Shape) -> dict[str, Json]:
+    """Read a body strictly and hold it against `shape`. Raises `BadRequest` in several kinds."""
+    value = parse_object(body)
+    check_body(body, value, shape)
+    return value
 
 
 def check_body(body: bytes, value: dict[str, Json], shape: Shape) -> None:

@@ -9,12 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
-from inferry.api.elastic.body_shapes import Kind, Shape, check_body
+from inferry.api.elastic.body_shapes import Kind, Shape, parse_body
 from inferry.api.elastic.endpoints import actor_of
 from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
 from inferry.api.parameters import parse_flag, parse_number, parse_timeout
-from inferry.api.strict_json import parse_object
 from inferry.api.trained_models.deployment_answers import (
     AssignmentAnswer,
     Memory,
@@ -286,7 +285,7 @@ async def _given(request: Request, shape: Shape) -> dict[str, Any]:
     """Give what stands in the query and the body; the query wins. Raises `BadRequest`."""
     body: dict[str, Any] = {}
     if request.body:
-        body = await request.read(partial(_read, shape=shape))
+        body = await request.read(partial(parse_body, shape=shape))
     given = {name: value for name, value in body.items() if value is not None}
     for name in request.query:
         field = _OLDER_NAMES.get(name, name)
@@ -300,12 +299,6 @@ def _progress(downloads: Mapping[str, str], shown: Iterable[str]) -> dict[str, s
     known = dict.fromkeys(shown)
     told = "; ".join(f"{one} {downloads[one]}" for one in known if one in downloads)
     return {"X-Inferry-Progress": told[:_MAX_HEADER]} if told else {}
-
-
-def _read(content: bytes, *, shape: Shape) -> dict[str, Json]:
-    body = parse_object(content)
-    check_body(content, body, shape)
-    return body
 
 
 def _value(query: Mapping[str, str], name: str, kind: object) -> Json:

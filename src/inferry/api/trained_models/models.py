@@ -8,12 +8,11 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from inferry.api.elastic.body_shapes import Shape, check_body
+from inferry.api.elastic.body_shapes import Shape, parse_body
 from inferry.api.elastic.endpoints import ACKNOWLEDGED, Acknowledged, actor_of
 from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
 from inferry.api.parameters import parse_flag, parse_number, parse_timeout
-from inferry.api.strict_json import parse_object
 from inferry.api.trained_models.shapes import DEFINITION_PART, TRAINED_MODEL, VOCABULARY
 from inferry.commands import (
     DeleteTrainedModel,
@@ -214,7 +213,7 @@ class _TrainedModels:
         """Create a model."""
         model_id = request.path_values["model_id"]
         check_model_id(model_id.removeprefix("."))
-        body = await request.read(_read_model)
+        body = await request.read(partial(parse_body, shape=TRAINED_MODEL))
         waits = parse_flag(request.query, "wait_for_completion")
         command = PutTrainedModel(model_id, body, waits, actor_of(request))
         return Answer(msgspec.json.encode(_shown(await self._writer.submit(command))))
@@ -281,12 +280,6 @@ class _TrainedModels:
         return self._incoming.stage(msgspec.json.encode(body)), body
 
 
-def _read_model(content: bytes) -> dict[str, Json]:
-    body = parse_object(content)
-    check_body(content, body, TRAINED_MODEL)
-    return body
-
-
 def _shown(record: TrainedModelRecord) -> TrainedModelAnswer:
     """Write a model as the wire shows it."""
     name, task = only_entry(record.config["inference_config"], "inference_config")
@@ -316,7 +309,7 @@ def _decode(content: bytes, body_type: type[T], shape: Shape) -> T:
     try:
         return msgspec.json.decode(content, type=body_type)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        check_body(content, parse_object(content), shape)
+        parse_body(content, shape)
         raise UnreadableBody(f"[1:1] [{shape.parser}] {error}") from error
 
 
