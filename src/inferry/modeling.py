@@ -118,7 +118,9 @@ def cache_of_folder(directory: Path, folder: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeOptions:
-    """How a model is compiled: for `streams` wide batches at once, with `threads` threads each.
+    """How a model is compiled: for `streams` batches at once, with `threads` threads each.
+
+    gives_way: these threads compute only when no others of the server want to.
 
     cache_dir: where is kept what the next start need not find out again, None for nowhere.
     """
@@ -127,11 +129,12 @@ class RuntimeOptions:
     streams: int = 1
     precision: Precision | Literal["auto"] = "auto"
     cache_dir: Path | None = None
+    gives_way: bool = False
 
     @property
     def narrow(self) -> RuntimeOptions:
-        """The same cores, for batches of one thread each."""
-        return replace(self, threads=1, streams=self.threads * self.streams)
+        """The same cores, for batches of one thread each that give way to wide ones."""
+        return replace(self, threads=1, streams=self.threads * self.streams, gives_way=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,10 +280,10 @@ class TextModel(Protocol):
         is in the batch, but for rounding.
         """
 
-    def warm(self, stop: Event, *, is_wide: bool = False) -> None:
-        """Run shapes of single texts and small batches once, until done or `stop` is set.
+    def warm(self, stop: Event) -> None:
+        """Run wide shapes of single texts and small batches once, until done or `stop` is set.
 
-        What is made for a shape belongs to the thread that ran it, so each one that runs narrow
+        What is made for a shape belongs to the thread that ran it, so each one that runs wide
         batches calls it. The engine does so while nothing else waits, and stops it when something
         comes; called again it goes on where it stopped, and returns at once when all is done.
         """

@@ -9,6 +9,7 @@ import signal
 import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ def row_of(text: str) -> list[float]:
 class FakeModel:
     """ran: the batches, as texts; wide: how many of them were.
 
-    before_run: called by the thread that runs a batch. note: told the cores that a batch takes when
-    it begins, and less than zero when it ends.
+    before_run: called by the thread that runs a batch. note: told whether a batch is wide, and the
+    cores that it takes when it begins, and less than zero when it ends.
     """
 
     task_type: TaskType | None = TaskType.TEXT_EMBEDDING
@@ -51,7 +52,7 @@ class FakeModel:
     def __init__(
         self,
         before_run: Callable[[list[str]], None] = lambda _: None,
-        note: Callable[[int], None] = lambda _: None,
+        note: Callable[[bool, int], None] = lambda *_: None,
     ) -> None:
         self.threads = 1
         self.ran: list[list[str]] = []
@@ -80,15 +81,15 @@ class FakeModel:
     def run(self, batch: Sequence[Encoded], *, is_wide: bool = False) -> list[Answer]:
         texts = [bytes(one.ids).decode() for one in batch]
         cores = self.threads if is_wide else 1
-        self.note(cores)
+        self.note(is_wide, cores)
         self.before_run(texts)
         self.ran.append(texts)
         self.wide += is_wide
         rows: list[Answer] = [struct.pack("<4f", *row_of(text)) for text in texts]
-        self.note(-cores)
+        self.note(is_wide, -cores)
         return rows
 
-    def warm(self, stop: threading.Event, *, is_wide: bool = False) -> None:
+    def warm(self, stop: threading.Event) -> None:
         self.warmings += 1
         self.warming.set()
         if self.warmings == 1:
@@ -101,7 +102,7 @@ def load(source: ModelSource, options: RuntimeOptions) -> FakeModel:
     A folder with a file `broken` is refused; one with `deadly` kills whoever reads it. The text
     `die` kills whoever runs it, once per file `lives` in the folder; a text `hold NAME` waits for
     somebody to write into the pipe of that name. With a file `journal` beside the folder, the cores
-    that batches take and leave are written into it, and nothing else is done.
+    that narrow and wide batches take and leave are written into it, and nothing else is done.
     """
     folder = source.folder
     if (folder / "broken").exists():
@@ -110,7 +111,7 @@ def load(source: ModelSource, options: RuntimeOptions) -> FakeModel:
         os.kill(os.getpid(), signal.SIGKILL)
     journal = folder.parent / "journal"
     if journal.exists():
-        model = FakeModel(lambda _: _toil(), lambda cores: _note(journal, cores))
+        model = FakeModel(lambda _: _toil(), partial(_note, journal))
         model.threads = options.threads
         return model
     return FakeModel(lambda texts: _obey(texts, folder))
@@ -132,10 +133,10 @@ def _toil() -> None:
     hashlib.sha256(bytes(500_000))
 
 
-def _note(journal: Path, cores: int) -> None:
+def _note(journal: Path, is_wide: bool, cores: int) -> None:
     """Write down what a worker does, behind what all others have written."""
     with journal.open("a") as file:
-        file.write(f"{cores}\n")
+        file.write(f"{'wide' if is_wide else 'narrow'} {cores}\n")
 
 
 def _obey(texts: list[str], folder: Path) -> None:

@@ -19,7 +19,7 @@ from inferry.modeling import Encoded, ShapeLadder
 LADDER = ShapeLadder(
     rows=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64), lengths=(8, 16, 32, 64, 128, 256), budget=512
 )
-LIMITS = Limits(brisk_budget=128, texts=200, characters=20_000)
+LIMITS = Limits(texts=200, characters=20_000)
 FOREVER = float("inf")
 
 
@@ -32,9 +32,10 @@ class Line:
     now: float = 0.0
     cores: int = 1
     ran: list[list[Item]] = field(default_factory=list)
+    wide: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.batcher = Batcher(self.ladder, self.limits, self.cores)
+        self.batcher = Batcher(self.ladder, self.limits, cores=self.cores, threads=self.cores)
 
     def put(
         self, *lengths: int, lane: Lane = Lane.INGEST, deadline: float = FOREVER, first: int = 0
@@ -58,20 +59,27 @@ class Line:
         self.batcher.add_encoded(piece, tokens)
         return True
 
-    def take(self) -> list[Item]:
+    def take(self, *, is_wide: bool = False) -> list[Item]:
         """Take a batch, after everything that may be tokenized is."""
         while self.encode():
             pass
-        return self.batcher.take_batch(self.now)
+        batch = self.batcher.take_batch(self.now, is_wide=is_wide)
+        if is_wide:
+            self.wide += map(id, batch)
+        return batch
+
+    def take_any(self) -> list[Item]:
+        """Take a batch as soon as one may run."""
+        return self.take(is_wide=True) or self.take()
 
     def run(self, batch: Sequence[Item]) -> None:
         answers = [array("f", [item.encoded.ids[0], len(batch)]).tobytes() for item in batch]
         self.batcher.finish(batch, answers)
         if batch:
-            self.batcher.release(batch)
+            self.batcher.release(batch, is_wide=id(batch[0]) in self.wide)
 
     def step(self) -> list[Item]:
-        batch = self.take()
+        batch = self.take_any()
         if batch:
             self.ran.append(batch)
             self.run(batch)
@@ -163,12 +171,14 @@ def test_a_small_batch_that_finds_everything_at_rest_may_take_all_cores() -> Non
     line = Line(cores=2)
     line.put(16, 16)
 
-    alone = line.take()
+    assert line.take() == []
+    alone = line.take(is_wide=True)
+    line.put(16)
 
     assert len(alone) == 2
-    assert line.batcher.may_be_wide(alone, line.now)
-    line.put(16)
-    assert not line.batcher.may_be_wide(line.take(), line.now)
+    assert line.take(is_wide=True) == line.take() == []
+    line.run(alone)
+    assert len(line.take(is_wide=True)) == 1
 
 
 def test_no_batch_has_more_rows_than_the_ladder() -> None:
@@ -199,37 +209,55 @@ def test_a_probe_goes_before_everything_and_fits_into_a_full_queue() -> None:
     assert [item.job.lane for item in line.step()] == [Lane.CHECK]
 
 
-def test_ingest_batches_are_short_while_searches_come_in() -> None:
-    line = Line()
-    line.put(*[16] * 100)
-    assert cost(line.take()) == 512
-
-    line.put(8, lane=Lane.SEARCH)
-    line.step()
-    assert cost(line.take()) == 128
-    line.now = LIMITS.calm_s
-
-    assert cost(line.take()) > 128
-
-
-def test_while_searches_come_in_one_core_takes_only_ingest_that_is_brief() -> None:
+def test_a_search_goes_ahead_of_ingest_that_runs_which_takes_the_other_cores() -> None:
     line = Line(cores=2)
+    line.put(*[256] * 6)
+    running = line.take()
+    line.put(8, lane=Lane.SEARCH)
+
+    beside, ahead = line.take(), line.take(is_wide=True)
+
+    assert [batch[0].job.lane for batch in (running, beside, ahead)] == [
+        *(Lane.INGEST, Lane.INGEST, Lane.SEARCH)
+    ]
+
+
+def test_many_searches_run_side_by_side_while_no_ingest_runs() -> None:
+    line = Line(cores=2)
+    line.put(*[256] * 4, lane=Lane.SEARCH)
+
+    assert line.take(is_wide=True) == []
+    assert [len(line.take()) for _ in range(2)] == [2, 2]
+
+
+def test_ingest_is_not_wide_while_searches_come_in() -> None:
+    line = Line()
     line.put(8, lane=Lane.SEARCH)
     line.step()
-    line.put(256, 256, 256, 64, 64)
+    line.put(8)
 
-    long, brief, nothing = line.take(), line.take(), line.take()
-
-    assert [lengths_of(batch) for batch in (long, brief, nothing)] == [[256, 256], [64, 64], []]
-    assert not line.batcher.may_be_wide(brief, line.now)
-    assert line.batcher.next_lane(line.now) is None
+    assert line.take(is_wide=True) == []
+    assert line.batcher.next_lane(line.now, is_wide=False) is Lane.INGEST
     line.now = LIMITS.calm_s
-    assert lengths_of(line.take()) == [256]
+    assert len(line.take(is_wide=True)) == 1
+
+
+def test_searches_wait_for_the_ingest_that_they_have_held_up_for_long() -> None:
+    line = Line(cores=1)
+    line.put(*[256] * 4)
+    held_up = line.take()
+    line.put(*[256] * 20, lane=Lane.SEARCH)
+    for _ in range(4):
+        line.run(line.take(is_wide=True))
+
+    assert line.take(is_wide=True) == []
+    line.run(held_up)
+    assert [item.job.lane for item in line.take_any()] == [Lane.SEARCH] * 2
 
 
 @given(st.integers(1, 60), st.integers(1, 200), st.integers(1, 200))
 def test_ingest_gets_its_share_of_a_queue_full_of_searches(texts, search_length, ingest_length):
-    line = Line(Limits(brisk_budget=128, texts=100_000))
+    line = Line(Limits(texts=100_000))
     spent = dict.fromkeys(Lane, 0)
     for _ in range(60):
         line.put(*[search_length] * texts, lane=Lane.SEARCH)
@@ -334,7 +362,7 @@ def test_whoever_has_little_time_gets_no_texts_of_a_long_job():
     assert brief.job is search.job
     assert line.batcher.take_texts(0.0, is_brief=True) is None
     line.put(9)
-    assert line.batcher.take_texts(0.0, is_brief=True, before=Lane.INGEST) is None
+    assert line.batcher.take_texts(0.0, [Lane.SEARCH], is_brief=True) is None
     assert line.batcher.take_texts(0.0) is not None
 
 
@@ -346,7 +374,7 @@ def test_a_job_that_is_abandoned_while_it_runs_or_is_tokenized_leaves_nothing_be
     piece = line.put(8)
     taken = line.batcher.take_texts(0.0)
     assert taken is not None
-    batch = line.batcher.take_batch(0.0)
+    batch = line.take_any()
 
     for waiter in (running, encoding, piece):
         line.batcher.abandon(waiter.job)
@@ -360,7 +388,7 @@ def test_a_job_that_is_abandoned_while_it_runs_or_is_tokenized_leaves_nothing_be
 def test_a_job_that_fails_ends_once_and_others_go_on() -> None:
     line = Line()
     broken, whole = line.put(8, 8), line.put(8, 8)
-    batch = line.take()
+    batch = line.take_any()
 
     line.batcher.fail(broken.job, InternalError("no"))
     line.batcher.fail(broken.job, InternalError("no"))
@@ -414,7 +442,7 @@ class History:
         elif act == "encode":
             line.encode()
         elif act == "take":
-            self.running.append(line.take())
+            self.running.append(line.take(is_wide=bool(len(self.running) % 2)))
         elif act == "run" and self.running:
             line.run(self.running.pop(0))
         elif act == "abandon" and self.waiters:

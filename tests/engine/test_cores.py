@@ -156,7 +156,7 @@ class Post:
 
     def __init__(self, cores: Cores, nursery: Nursery) -> None:
         self.sent: deque[tuple[str, Lane]] = deque()
-        self.leases = Leases(self)
+        self.leases = Leases(self, cores.total)
         self.cores = cores
         self._nursery = nursery
         self.holder = Holder(lambda lane: self.sent.append(("recall", lane)))
@@ -193,22 +193,28 @@ class Post:
 class Core:
     """A thread that runs batches under leases.
 
-    works: for which lanes, and on how many cores more if they rest.
+    works: for which lanes, and on how many cores, none for a narrow batch.
     """
 
-    def __init__(self, post: Post, works: list[tuple[Lane, int]], running: Running) -> None:
-        self._post, self.works, self._running = post, works, running
+    def __init__(
+        self, post: Post, works: list[tuple[Lane, int]], narrow: Running, wide: Running
+    ) -> None:
+        self._post, self.works, self._narrow, self._wide = post, works, narrow, wide
         self.thread = threading.Thread(target=self._work)
 
     def _work(self) -> None:
         leases = self._post.leases
         for lane, wanted in self.works:
-            leases.acquire(lane)
-            more = min(wanted, self._post.cores.total - 1)
-            count = 1 + more if more and leases.acquire_more(more) else 1
-            self._running.enter(count)
-            self._running.leave(count)
-            leases.release(count)
+            count = min(wanted, self._post.cores.total)
+            if count and leases.overtake(count, lane):
+                self._wide.enter(count)
+                self._wide.leave(count)
+                leases.fall_back(count)
+            else:
+                leases.acquire(lane)
+                self._narrow.enter(1)
+                self._narrow.leave(1)
+                leases.release()
 
 
 class Running:
@@ -230,17 +236,17 @@ class Running:
 
 
 lanes = st.sampled_from([Lane.SEARCH, Lane.INGEST])
-works = st.lists(st.tuples(lanes, st.integers(0, 3)), max_size=12)
+works = st.lists(st.tuples(lanes, st.integers(0, 4)), max_size=12)
 
 
 @given(total=st.integers(1, 4), workers=st.lists(st.lists(works, max_size=4), max_size=3))
 def test_workers_together_never_run_on_more_cores_than_there_are_and_all_end(total, workers):
     async def play() -> None:
-        cores, running = Cores(total), Running()
+        cores, narrow, wide = Cores(total), Running(), Running()
         async with Nursery() as nursery:
             posts = [Post(cores, nursery) for _ in workers]
             threads = [
-                Core(post, work, running)
+                Core(post, work, narrow, wide)
                 for post, several in zip(posts, workers, strict=True)
                 for work in several[:total]
             ]
@@ -252,23 +258,38 @@ def test_workers_together_never_run_on_more_cores_than_there_are_and_all_end(tot
                 await asyncio.sleep(0)
             while any([await post.deliver() for post in posts]):
                 pass
-        assert running.most <= total
-        assert running.batches == sum(len(one.works) for one in threads)
+        assert narrow.most <= total
+        assert wide.most <= total
+        assert narrow.batches + wide.batches == sum(len(one.works) for one in threads)
         assert cores.free >= 0
 
     asyncio.run(play())
 
 
-async def test_more_leases_are_taken_if_they_rest_and_else_asked_for() -> None:
+async def test_leases_are_overtaken_if_they_are_held_and_else_asked_for() -> None:
     async with Nursery() as nursery:
         post = Post(Cores(4), nursery)
-        one = Core(post, [(Lane.SEARCH, 0)], Running())
-        one.thread.start()
-        while one.thread.is_alive():
-            await post.deliver()
 
-        assert not post.leases.acquire_more(2)
+        assert not post.leases.overtake(2, Lane.SEARCH)
         assert [kind for kind, _ in post.sent] == ["ask"] * 2
         while await post.deliver():
             pass
-        assert post.leases.acquire_more(2)
+        post.leases.acquire(Lane.INGEST)  # and is not released
+
+        assert post.leases.overtake(2, Lane.SEARCH)
+        assert not post.leases.overtake(1, Lane.SEARCH)
+
+
+async def test_a_lease_that_is_overtaken_goes_back_afterwards() -> None:
+    async with Nursery() as nursery:
+        post = Post(Cores(1), nursery)
+        post.leases.overtake(1, Lane.SEARCH)
+        while await post.deliver():
+            pass
+        assert post.leases.overtake(1, Lane.SEARCH)
+
+        post.leases.recall()
+        assert not post.sent
+        post.leases.fall_back(1)
+
+        assert [kind for kind, _ in post.sent] == ["give_back"]

@@ -29,6 +29,7 @@ DENIED, NOT_PERMITTED, UNKNOWN = errno.EACCES, errno.EPERM, errno.ENOSYS
 
 ALLOWED = (
     *("read its own model", "write its own cache", "start a thread", "import a package"),
+    "give way",
     *("hold nothing else", "leave no dump"),
 )
 
@@ -61,6 +62,8 @@ OF_CALLS = {
     "start a program": NOT_PERMITTED,
     "signal the server": NOT_PERMITTED,
     "signal another process": NOT_PERMITTED,
+    "stand back no more": NOT_PERMITTED,
+    "have the server give way": NOT_PERMITTED,
     "slow the server down": NOT_PERMITTED,
     "limit the server": NOT_PERMITTED,
     "raise a limit": NOT_PERMITTED,

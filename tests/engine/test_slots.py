@@ -254,11 +254,9 @@ def test_a_search_hurries_what_was_asked_for_ingest(bench) -> None:
     while not bench.cores.asks:
         bench.slots.stats()
     search = bench.put("b", lane=Lane.SEARCH)
-    while bench.slots._batcher.next_lane(0.0) is not Lane.SEARCH:  # it is tokenized
-        bench.slots.stats()
 
     assert bench.cores.hurries == [Lane.SEARCH]
-    while bench.slots._batcher.next_lane(0.0) is not Lane.SEARCH:  # it is tokenized first
+    while bench.slots._batcher._turn() is not Lane.SEARCH:  # it is tokenized
         bench.slots.stats()
     bench.cores.lend()
 

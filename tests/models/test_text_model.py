@@ -241,7 +241,7 @@ def test_warming_that_was_stopped_goes_on_where_it_was(top):
     runtime = Recording()
     model = load(top, runtime=runtime)
     runtime.shapes.clear()
-    network = model._networks.narrow
+    network = model._networks.wide
 
     class Stopping:
         def run(self, ids, mask, pooled):
@@ -249,7 +249,7 @@ def test_warming_that_was_stopped_goes_on_where_it_was(top):
                 stop.set()
             return network.run(ids, mask, pooled)
 
-    model._networks = Networks(Stopping(), network)
+    model._networks = Networks(network, Stopping())
     model.warm(stop)
     first = len(runtime.shapes)
     model.warm(threading.Event())
@@ -284,7 +284,7 @@ def test_a_reduced_precision_is_held_against_f32(top):
 
     assert model.precision == "bf16"
     assert 0.999 < model.cosine < 1
-    assert runtime.compiled == ["f32", "bf16"]
+    assert runtime.compiled == ["f32", "bf16", "bf16"]
 
 
 def test_where_the_device_has_no_faster_arithmetic_auto_is_f32(top):
@@ -292,7 +292,7 @@ def test_where_the_device_has_no_faster_arithmetic_auto_is_f32(top):
 
     model = load(top, runtime=runtime, precision="auto")
 
-    assert (model.precision, model.cosine, runtime.compiled) == ("f32", None, ["f32"])
+    assert (model.precision, model.cosine, runtime.compiled) == ("f32", None, ["f32", "f32"])
 
 
 @pytest.mark.parametrize("error", [1.0, float("nan")])
@@ -302,7 +302,7 @@ def test_auto_stays_at_f32_where_the_other_is_too_rough(top, error):
     model = load(top, runtime=runtime, precision="auto")
 
     assert (model.precision, model.cosine) == ("f32", None)
-    assert runtime.compiled == ["f32", "bf16", "f32"]
+    assert runtime.compiled == ["f32", "bf16", "bf16", "f32", "f32"]
 
 
 def test_a_precision_that_was_asked_for_is_used_and_its_cosine_told(top):
@@ -318,7 +318,7 @@ def test_the_next_start_needs_f32_no_more(top, tmp_path):
 
     model = load(top, runtime=runtime, precision="auto", cache_dir=tmp_path / "cache")
 
-    assert runtime.compiled == ["bf16"]
+    assert runtime.compiled == ["bf16", "bf16"]
     assert 0.999 < model.cosine < 1
 
 
@@ -331,7 +331,7 @@ def test_rows_that_were_kept_and_are_damaged_are_computed_again(top, tmp_path, d
 
     load(top, runtime=runtime, precision="auto", cache_dir=tmp_path / "cache")
 
-    assert runtime.compiled == ["f32", "bf16"]
+    assert runtime.compiled == ["f32", "bf16", "bf16"]
     assert np.load(kept).shape == (len(PROBES), 16)
 
 

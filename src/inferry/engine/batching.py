@@ -1,8 +1,9 @@
-"""Which texts run next, and together.
+"""Which texts run next, together, and where.
 
 Texts wait in lanes, search before ingest. They are tokenized a little ahead and cut into batches by
-padded tokens, not by count: of a lane's oldest text and of those next to it in length. Pure: no
-thread, no clock; whoever holds it serializes the calls.
+padded tokens, not by count: of a lane's oldest text and of those next to it in length. A narrow
+batch takes one core, beside others; a wide one all cores of an allocation, for which those that run
+there give way. Pure: no thread, no clock; whoever holds it serializes the calls.
 """
 
 from __future__ import annotations
@@ -24,13 +25,11 @@ _SLACK = 1.2
 class Limits:
     """The numbers of a queue.
 
-    brisk_budget: padded tokens of an ingest batch on the last free core while searches come in, so
-    that the next search waits less. calm_s: how long after a search that holds. ingest_share: of
-    the padded tokens, which ingest gets however many searches wait. texts, characters: what may
-    wait in one lane.
+    calm_s: how long after a search no ingest is wide, for nothing gives way to a search then.
+    ingest_share: of the padded tokens, which ingest gets however many searches wait. texts,
+    characters: what may wait in one lane.
     """
 
-    brisk_budget: int = 32
     calm_s: float = 1.0
     ingest_share: float = 0.2
     texts: int = 10_000
@@ -77,12 +76,16 @@ class _Waiting:
 class Batcher:
     """The queue of one deployment. ladder: by which the cost of a batch is counted and bounded.
 
-    cores: on which batches run side by side, at most; it may change.
+    cores: on which batches run side by side, at most; it may change. threads: of a wide batch.
     """
 
-    def __init__(self, ladder: ShapeLadder, limits: Limits, cores: int = 1) -> None:
+    def __init__(
+        self, ladder: ShapeLadder, limits: Limits, *, cores: int = 1, threads: int = 1
+    ) -> None:
         self.cores = cores
-        self._running = self._long = 0  # batches, and those of them that no search should await
+        self._threads = threads
+        self._narrow = dict.fromkeys(Lane, 0)  # batches that run
+        self._wide = dict.fromkeys(Lane, 0)
         self._ladder = ladder
         self._limits = limits
         self._lanes = {lane: _Waiting() for lane in Lane}
@@ -113,7 +116,7 @@ class Batcher:
         lane.characters += job.characters
 
     def note_search(self, now: float) -> None:
-        """Keep ingest batches short for a while: somebody searches, here or beside us."""
+        """Keep ingest narrow for a while: somebody searches, here or beside us."""
         self._searched_at = now
 
     def abandon(self, job: Job) -> None:
@@ -132,16 +135,13 @@ class Batcher:
     # --- tokenizing ------------------------------------------------------------------------------
 
     def take_texts(
-        self, now: float, *, is_brief: bool = False, before: Lane | None = None
+        self, now: float, lanes: Sequence[Lane] = tuple(Lane), *, is_brief: bool = False
     ) -> Piece | None:
-        """Give what to tokenize next; None where enough is ready, or nothing waits.
+        """Give what to tokenize next of `lanes`; None where enough is ready, or nothing waits.
 
         is_brief: only of a job that takes no time, for whoever has more important things to do.
-        before: only what is more urgent.
         """
-        for name, lane in self._lanes.items():
-            if before is not None and name >= before:
-                break
+        for lane in map(self._lanes.__getitem__, lanes):
             if lane.ready_tokens >= _AHEAD_BATCHES * self._ladder.budget:
                 continue
             while lane.jobs:
@@ -167,47 +167,44 @@ class Batcher:
 
     # --- running ---------------------------------------------------------------------------------
 
-    def next_lane(self, now: float) -> Lane | None:
-        """Tell whose turn it is, None when nothing is ready that may run now."""
-        check, search, ingest = (bool(self._lanes[lane].by_age) for lane in Lane)
-        ingest = ingest and (self._may_be_long(now) or self._has_brief())
-        if check:
-            return Lane.CHECK
-        if search and not (ingest and self._ingest_credit >= self._limits.brisk_budget):
-            return Lane.SEARCH
-        return Lane.INGEST if ingest else None
+    def next_lane(self, now: float, *, is_wide: bool) -> Lane | None:
+        """Tell whose turn it is to be run narrow, or wide; None when nothing is ready for that.
 
-    def take_batch(self, now: float) -> list[Item]:
+        Wide are searches while ingest runs, which gives way to them, and what is small and finds
+        everything at rest. Narrow is the rest, side by side.
+        """
+        lane = self._turn()
+        if lane is None:
+            return None
+        goes_ahead = lane is not Lane.INGEST and self._narrow[Lane.INGEST] > 0
+        if is_wide:
+            return lane if goes_ahead or self._is_alone(lane, now) else None
+        if goes_ahead and self._lanes[Lane.INGEST].by_age:
+            lane = Lane.INGEST
+        elif goes_ahead or self._is_alone(lane, now):
+            return None
+        return lane if self._has_core(lane) else None
+
+    def take_batch(self, now: float, *, is_wide: bool) -> list[Item]:
         """Give the texts to run next, all of one lane; empty when nothing is ready.
 
         Call `release` when they have run.
         """
-        while (turn := self.next_lane(now)) is not None:
+        while (turn := self.next_lane(now, is_wide=is_wide)) is not None:
             lane = self._lanes[turn]
-            chosen = self._choose(lane, self._first(turn, now), self._budget(turn, now))
+            chosen = self._choose(lane, next(iter(lane.by_age)), self._budget(lane))
             lane.remove(chosen)
             batch = [item for item in chosen if not self._is_late(item.job, now)]
             if batch:
-                self._account(turn, batch)
-                self._running += 1
-                self._long += self._is_long(batch)
+                self._count_running(turn, 1, is_wide=is_wide)
                 return batch
         return []
 
-    def may_be_wide(self, batch: Sequence[Item], now: float) -> bool:
-        """Tell whether a batch may take all cores: it is small, alone, and holds up no search."""
-        is_ingest = batch[0].job.lane is Lane.INGEST
-        return (
-            self._running == 1
-            and self.next_lane(now) is None
-            and not (is_ingest and self._is_brisk(now))
-            and self._ladder.is_wide(len(batch), _longest(batch))
-        )
-
-    def release(self, batch: Sequence[Item]) -> None:
-        """Take back the core of a batch that has run."""
-        self._running -= 1
-        self._long -= self._is_long(batch)
+    def release(self, batch: Sequence[Item], *, is_wide: bool) -> None:
+        """Take back the cores of a batch that has run."""
+        lane = batch[0].job.lane
+        self._count_running(lane, -1, is_wide=is_wide)
+        self._account(lane, batch)
 
     def finish(self, batch: Sequence[Item], answers: Sequence[Answer]) -> None:
         """Take the answers of a batch, one for each text. Ends the jobs that are whole.
@@ -231,12 +228,34 @@ class Batcher:
                 self._end(job)
                 job.ended(None)
 
-    def _first(self, turn: Lane, now: float) -> Item:
-        """Give the text that a batch is put together around: the oldest one that may run now."""
-        lane = self._lanes[turn]
-        if turn is Lane.INGEST and not self._may_be_long(now):
-            return lane.by_length[0]
-        return next(iter(lane.by_age))
+    def _turn(self) -> Lane | None:
+        """Tell which lane is next, None when nothing is ready or all has to wait for an ingest."""
+        check, search, ingest = (bool(self._lanes[lane].by_age) for lane in Lane)
+        if check:
+            return Lane.CHECK
+        is_owed = self._ingest_credit >= self._ladder.wide_budget
+        if search and not (is_owed and (ingest or self._narrow[Lane.INGEST])):
+            return Lane.SEARCH
+        return Lane.INGEST if ingest else None
+
+    def _is_alone(self, lane: Lane, now: float) -> bool:
+        """Tell whether all that is there is a small batch of `lane` that holds up no search."""
+        ready = self._lanes[lane].by_length
+        return (
+            not any((*self._narrow.values(), *self._wide.values()))
+            and len(ready) == sum(len(one.by_length) for one in self._lanes.values())
+            and self._ladder.is_wide(len(ready), len(ready[-1].encoded.ids))
+            and not (lane is Lane.INGEST and now - self._searched_at < self._limits.calm_s)
+        )
+
+    def _count_running(self, lane: Lane, more: int, *, is_wide: bool) -> None:
+        running = self._wide if is_wide else self._narrow
+        running[lane] += more
+
+    def _has_core(self, lane: Lane) -> bool:
+        """Tell whether one is left for a narrow batch; ingest needs none beside wide searches."""
+        wide = self._wide[lane] if lane is Lane.INGEST else sum(self._wide.values())
+        return sum(self._narrow.values()) + self._threads * wide < self.cores
 
     def _choose(self, lane: _Waiting, first: Item, budget: int) -> list[Item]:
         """Give a text and its neighbours in length, as many as `budget` covers."""
@@ -264,53 +283,30 @@ class Batcher:
         """Tell whether one more text may join `rows` others."""
         return self._ladder.tokens(rows + 1, longest) <= budget
 
-    def _budget(self, turn: Lane, now: float) -> int:
+    def _budget(self, lane: _Waiting) -> int:
         """Give how many padded tokens a batch may have: its share where cores rest."""
-        if turn is Lane.INGEST and self._is_brisk(now) and self._is_last_core:
-            return self._limits.brisk_budget
-        share = _SLACK * self._lanes[turn].ready_tokens / max(1, self.cores - self._running)
+        running = sum(self._narrow.values())
+        share = _SLACK * lane.ready_tokens / max(1, self.cores - running)
         return min(self._ladder.budget, max(self._ladder.wide_budget, int(share)))
-
-    def _is_brisk(self, now: float) -> bool:
-        """Tell whether searches come in."""
-        return now - self._searched_at < self._limits.calm_s
-
-    @property
-    def _is_last_core(self) -> bool:
-        """Whether a search would wait for one more long batch."""
-        return self._long >= self.cores - 1
-
-    def _may_be_long(self, now: float) -> bool:
-        """Tell whether any ingest text may run now. With one core, there is no other for it."""
-        return self.cores == 1 or not self._is_last_core or not self._is_brisk(now)
-
-    def _has_brief(self) -> bool:
-        """Tell whether there is an ingest text for which a search may wait."""
-        shortest = self._lanes[Lane.INGEST].by_length[0]
-        return self._ladder.tokens(1, len(shortest.encoded.ids)) <= self._limits.brisk_budget
-
-    def _is_long(self, batch: Sequence[Item]) -> bool:
-        """Tell whether it is ingest, and more than what a search may wait for."""
-        is_ingest = batch[0].job.lane is Lane.INGEST
-        return is_ingest and self._cost(batch) > self._limits.brisk_budget
 
     def _cost(self, batch: Sequence[Item]) -> int:
         """Count padded tokens."""
         return self._ladder.tokens(len(batch), _longest(batch))
 
     def _account(self, turn: Lane, batch: Sequence[Item]) -> None:
-        """Count a batch, and what search owes to ingest after it."""
+        """Count a batch that ran, and what search owes to ingest after it."""
         cost = self._cost(batch)
         self.tally.batches += 1
         self.tally.tokens += sum(len(item.encoded.ids) for item in batch)
         self.tally.padded_tokens += cost
         share = self._limits.ingest_share
-        if not self._lanes[Lane.INGEST].texts:
+        if turn is Lane.INGEST:
+            is_due = bool(self._lanes[Lane.SEARCH].by_age)
+            self._ingest_credit -= cost if is_due else min(cost, max(0.0, self._ingest_credit))
+        elif not self._lanes[Lane.INGEST].texts:
             self._ingest_credit = 0.0
         elif turn is Lane.SEARCH:
             self._ingest_credit += cost * share / (1 - share)
-        elif turn is Lane.INGEST and self._lanes[Lane.SEARCH].by_age:
-            self._ingest_credit -= cost
 
     def _is_late(self, job: Job, now: float) -> bool:
         """Tell whether nobody waits for `job` any more, and end it if its time is over."""

@@ -1,4 +1,7 @@
-"""A worker's side of the leases of cores (`inferry.engine.cores`): one for each core of a batch."""
+"""A worker's side of the leases of cores (`inferry.engine.cores`): one for each core of a batch.
+
+A wide batch may run under leases that narrow ones are using, which give way to it.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +27,18 @@ class Lender(Protocol):
 class Leases:
     """The leases of a worker. Those that rest are kept until they are recalled.
 
-    Use from any thread.
+    most: that it may have; an ask for more would never be granted, and stand before those of
+    others. Use from any thread.
     """
 
-    def __init__(self, lender: Lender) -> None:
+    def __init__(self, lender: Lender, most: int) -> None:
         self._lender = lender
+        self._most = most
         self._changed = threading.Condition()
         self._wanting = dict.fromkeys(Lane, 0)
         self._held = 0
         self._resting = 0
+        self._overtaken = 0  # by wide batches, resting or not
         self._owed = 0
         self._asked = 0
         self._asked_for = Lane.INGEST
@@ -47,23 +53,31 @@ class Leases:
             self._resting -= 1
             self._wanting[lane] -= 1
 
-    def acquire_more(self, count: int) -> bool:
-        """Take further leases for a batch on several cores, if they rest, and never wait.
+    def overtake(self, count: int, lane: Lane, patience_s: float = 0.0) -> bool:
+        """Use the cores of `count` leases for a wide batch of `lane`, whatever runs there.
 
-        What others have had meanwhile is asked for, so that the next one may find it.
+        Where so many are not held, they are asked for, so that the next one may find them; only the
+        first is urgent.
         """
         with self._changed:
-            if self._resting >= count and not any(self._wanting.values()):
-                self._resting -= count
-                return True
-            for _ in range(1 + count - self._held - self._asked):
-                self._ask_for(Lane.INGEST)
-            return False
+            if not self._has(count):
+                for number in range(count - self._held - self._asked):
+                    self._ask_for(Lane.INGEST if number else lane)
+                self._changed.wait_for(lambda: self._has(count), patience_s)
+            has_them = self._has(count)
+            self._overtaken += count if has_them else 0
+            return has_them
 
-    def release(self, count: int = 1) -> None:
-        """Let the leases of a batch that has run rest, or give back what others wait for."""
+    def fall_back(self, count: int) -> None:
+        """Leave the cores that were overtaken to the batches that run there."""
         with self._changed:
-            self._resting += count
+            self._overtaken -= count
+            self._settle()
+
+    def release(self) -> None:
+        """Let the lease of a batch that has run rest, or give it back if others wait for it."""
+        with self._changed:
+            self._resting += 1
             self._settle()
 
     def hurry(self, lane: Lane) -> None:
@@ -89,14 +103,18 @@ class Leases:
 
     def _settle(self) -> None:
         """Give back what is owed, hand on what rests, and ask for what is lacking then."""
-        while self._owed and self._resting:
+        while self._owed and self._resting and self._held > self._overtaken:
             self._owed -= 1
             self._resting -= 1
             self._held -= 1
             self._lender.give_back()
         if self._resting:
-            self._changed.notify(self._resting)
+            self._changed.notify_all()
         self._ask()
+
+    def _has(self, count: int) -> bool:
+        """Tell whether so many are held that no wide batch uses, and nobody is waiting for."""
+        return self._held - self._owed - self._overtaken >= count
 
     def _ask(self) -> None:
         """Ask for as many leases as slots wait for, beyond those that rest or are asked for."""
@@ -106,6 +124,8 @@ class Leases:
                 self._ask_for(lane)
 
     def _ask_for(self, lane: Lane) -> None:
+        if self._held + self._asked >= self._most:
+            return
         self._asked_for = min(lane, self._asked_for) if self._asked else lane
         self._asked += 1
         self._lender.ask(lane)

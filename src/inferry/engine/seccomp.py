@@ -15,7 +15,7 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -58,7 +58,7 @@ REFUSED = """
     fork vfork socketpair connect bind setrlimit tkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open
     pidfd_send_signal truncate creat chmod fchmod fchmodat fchmodat2 chown lchown fchown fchownat
     utime utimes utimensat futimesat setxattr lsetxattr fsetxattr removexattr lremovexattr
-    fremovexattr setpriority ioprio_set sched_setscheduler sched_setparam sched_setattr
+    fremovexattr setpriority ioprio_set sched_setparam sched_setattr
     memfd_create io_uring_setup io_uring_enter io_uring_register
 """.split()  # noqa: SIM905  as a list it fills a page
 """What fails with EPERM: a second process, a connection, signals, and marks on files of others."""
@@ -78,6 +78,7 @@ _NETWORKS = (socket.AF_INET, socket.AF_INET6, 17, 40)  # 17: packets of the wire
 _LOCAL = (socket.AF_UNIX, 16)  # 16: netlink, by which libraries list the network's interfaces
 _THREAD = 0x00010000  # CLONE_THREAD
 _OPENED_EMPTY = os.O_ACCMODE | os.O_TRUNC
+_IDLE = 5  # SCHED_IDLE
 
 _REQUESTS = (0x5450, 0x5451, 0x5421, 0x541B, 0x5401, 0x5413)
 """Of `ioctl`: FIONCLEX, FIOCLEX, FIONBIO, FIONREAD, TCGETS, TIOCGWINSZ. TIOCSTI, say, types into
@@ -103,7 +104,7 @@ class _Comparison(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """What becomes of `call` where `when` holds of its arguments, always without one.
+    """What becomes of `call` where all of `when` holds of its arguments.
 
     The library prefers a rule without comparison to others of the same call, and takes one
     comparison for each argument: so the rules of a call have to exclude each other.
@@ -111,7 +112,7 @@ class _Rule:
 
     call: str
     action: int
-    when: _Comparison | None = None
+    when: Sequence[_Comparison] = ()
 
 
 def _equal(argument: int, value: int) -> _Comparison:
@@ -132,25 +133,29 @@ def _rules(pid: int) -> Iterator[_Rule]:
     yield from (_Rule(call, _EPERM) for call in REFUSED)
     yield from (_Rule(call, _KILL) for call in DEADLY)
     # `clone3` is not named, since no filter sees its flags: the C library then takes `clone`.
-    yield _Rule("clone", _ALLOW, _masked(0, _THREAD, _THREAD))
-    yield _Rule("clone", _EPERM, _masked(0, _THREAD, 0))
+    yield _Rule("clone", _ALLOW, [_masked(0, _THREAD, _THREAD)])
+    yield _Rule("clone", _EPERM, [_masked(0, _THREAD, 0)])
     for call, argument, value in (
         *(("kill", 0, pid), ("tgkill", 0, pid), ("sched_setaffinity", 0, 0)),
         ("prlimit64", 2, 0),  # to look, not to set
     ):
-        yield _Rule(call, _ALLOW, _equal(argument, value))
-        yield _Rule(call, _EPERM, _different(argument, value))
+        yield _Rule(call, _ALLOW, [_equal(argument, value)])
+        yield _Rule(call, _EPERM, [_different(argument, value)])
     for call, argument, values in (
         *(("ioctl", 1, _REQUESTS), ("fcntl", 1, _COMMANDS), ("prctl", 0, _OPTIONS)),
     ):
-        yield from (_Rule(call, _ALLOW, _equal(argument, value)) for value in values)
-    yield from (_Rule("socket", _KILL, _equal(0, family)) for family in _NETWORKS)
-    yield from (_Rule("socket", _EPERM, _equal(0, family)) for family in _LOCAL)
+        yield from (_Rule(call, _ALLOW, [_equal(argument, value)]) for value in values)
+    # A thread may give way to all others for good, and change none of them.
+    yield _Rule("sched_setscheduler", _ALLOW, [_equal(0, 0), _equal(1, _IDLE)])
+    yield _Rule("sched_setscheduler", _EPERM, [_equal(0, 0), _different(1, _IDLE)])
+    yield _Rule("sched_setscheduler", _EPERM, [_different(0, 0)])
+    yield from (_Rule("socket", _KILL, [_equal(0, family)]) for family in _NETWORKS)
+    yield from (_Rule("socket", _EPERM, [_equal(0, family)]) for family in _LOCAL)
     # To open for reading and to empty is no writing to Landlock before Linux 6.2.
     for call, argument in (("open", 1), ("openat", 2)):
         for access, flag in product((0, 1, 2, 3), (0, os.O_TRUNC)):
             action = _EPERM if (access, flag) == (os.O_RDONLY, os.O_TRUNC) else _ALLOW
-            yield _Rule(call, action, _masked(argument, _OPENED_EMPTY, access | flag))
+            yield _Rule(call, action, [_masked(argument, _OPENED_EMPTY, access | flag)])
 
 
 def forbid_rings() -> None:
@@ -181,10 +186,9 @@ def _load(default: int, rules: Iterable[_Rule]) -> None:
         for rule in rules:
             number = library.seccomp_syscall_resolve_name(rule.call.encode())
             if number >= 0:  # else this machine, or this version of the library, does not have it
-                compared = [] if rule.when is None else [rule.when]
-                array = (_Comparison * len(compared))(*compared)
+                array = (_Comparison * len(rule.when))(*rule.when)
                 added = library.seccomp_rule_add_array(
-                    context, rule.action, number, len(compared), array
+                    context, rule.action, number, len(rule.when), array
                 )
                 _check(added)
         _check(library.seccomp_load(context))

@@ -1,14 +1,16 @@
-"""The threads of a worker: some tokenize, and one per core runs batches under leases of cores.
+"""The threads of a worker: some tokenize, others run batches under leases of cores.
 
-A core takes work as soon as it has none; while nothing waits, it warms the model. A small batch
-that finds everything at rest runs on all cores of an allocation at once.
+One per core runs narrow batches, and one per allocation wide ones, for which the kernel stops the
+narrow ones in the middle. Each takes work as soon as it has none; while nothing waits, the model is
+warmed.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeAlias
 
@@ -16,17 +18,19 @@ from inferry.deployment_stats import WorkerStats
 from inferry.engine.batching import Batcher, Limits
 from inferry.engine.jobs import Item, Job, Lane, Piece
 from inferry.engine.leases import Leases, Lender
+from inferry.engine.priorities import give_way
 from inferry.errors import BadRequest, Conflict, InternalError
 from inferry.modeling import TextModel
 from inferry.telemetry import get_logger
 
-_TOKENIZED = (None, Lane.INGEST)
-"""From which lane on each thread that tokenizes leaves texts to the other: however long those of an
-ingest are, there is one that has time for the next search."""
+_LANES = tuple(Lane)
+_URGENT = _LANES[: Lane.INGEST]
 _REST_S = 0.05
 """How long nothing must have come before the model is warmed."""
+_PATIENCE_S = 0.1
+"""How long its cores are waited for then."""
 
-_Work: TypeAlias = tuple[Lane | None, Callable[[], None]]
+_Work: TypeAlias = Callable[[], None]
 
 
 class Slots:
@@ -47,38 +51,42 @@ class Slots:
         limits: Limits | None = None,
     ) -> None:
         self._model = model
-        self._batcher = Batcher(model.ladder, limits or Limits())
-        self._leases = Leases(lender)
+        self._batcher = Batcher(model.ladder, limits or Limits(), threads=threads)
+        self._leases = Leases(lender, streams * threads)
         self._streams = streams
         self._threads = threads
         self._lock = threading.Lock()
         self._texts_came = threading.Condition(self._lock)
-        self._tokens_came = threading.Condition(self._lock)
+        self._came = {is_wide: threading.Condition(self._lock) for is_wide in (False, True)}
         self._scaled = threading.Condition(self._lock)
-        self._warmings: list[threading.Event] = []  # which end the warming of a core
+        self._warmings: list[threading.Event] = []  # which end the warming of an allocation
         self._is_stopped = False
-        self._cold = set(range(streams * threads))  # cores whose shapes have not all run
-        self._is_wide_warm = threads == 1
-        self._resting = 0  # cores that wait for something to do
+        self._cold = set(range(streams))  # those whose shapes have not all run
+        self._resting = 0  # threads for wide batches that wait for something to do
         self._busy_s = 0.0
         self._succeeded_at = 0.0
         self.scale(allocations)
 
     def start(self) -> None:
         """Start the threads. They end with the process, or a batch after `stop`."""
-        for before in _TOKENIZED:
-            threading.Thread(
-                target=self._tokenize, args=(before,), name="tokenize", daemon=True
-            ).start()
-        for number in range(self._streams * self._threads):
-            threading.Thread(target=self._run, args=(number,), name="core", daemon=True).start()
+        works = [
+            partial(self._tokenize, _URGENT),
+            partial(self._tokenize, [Lane.INGEST], gives_way=True),
+            *(partial(self._run, number, is_wide=True) for number in range(self._streams)),
+            *(
+                partial(self._run, number, is_wide=False)
+                for number in range(self._streams * self._threads)
+            ),
+        ]
+        for work in works:
+            threading.Thread(target=work, daemon=True).start()
 
     def stop(self) -> None:
         """Take no more work; what runs is finished."""
         with self._lock:
             self._is_stopped = True
             self._stop_warming()
-            for condition in (self._texts_came, self._tokens_came, self._scaled):
+            for condition in (self._texts_came, *self._came.values(), self._scaled):
                 condition.notify_all()
 
     def scale(self, allocations: int) -> None:
@@ -86,18 +94,17 @@ class Slots:
         with self._lock:
             self._allocations = min(allocations, self._streams)
             self._batcher.cores = self._allocations * self._threads
-            self._tokens_came.notify_all()
-            self._scaled.notify_all()
+            for condition in (*self._came.values(), self._scaled):
+                condition.notify_all()
 
     def submit(self, job: Job) -> None:
         """Queue a job. Raises `QueueFull`."""
         with self._lock:
             self._batcher.put(job, time.monotonic())
             self._stop_warming()
-            # A core that rests is quicker than a thread that tokenizes ahead.
-            wakes_core = self._resting and job.is_brief
-            if wakes_core:
-                self._tokens_came.notify()
+            # A thread that would run it, and rests, is quicker than one that tokenizes ahead.
+            if self._resting and job.is_brief:
+                self._came[True].notify()
             else:
                 self._texts_came.notify_all()
         self._leases.hurry(job.lane)
@@ -107,6 +114,7 @@ class Slots:
         with self._lock:
             self._batcher.abandon(job)
             self._texts_came.notify_all()
+            self._wake()
 
     def granted(self) -> None:
         """Take a lease that was asked for."""
@@ -136,7 +144,7 @@ class Slots:
                 tokens=tally.tokens,
                 padded_tokens=tally.padded_tokens,
                 busy_s=self._busy_s,
-                is_warm=not self._cold and self._is_wide_warm,
+                is_warm=not self._cold,
             )
 
     def has_run_since(self, moment: float) -> bool:
@@ -145,8 +153,10 @@ class Slots:
 
     # --- threads -----------------------------------------------------------------------------
 
-    def _tokenize(self, before: Lane | None) -> None:
-        while (piece := self._next_piece(before)) is not None:
+    def _tokenize(self, lanes: Sequence[Lane], *, gives_way: bool = False) -> None:
+        if gives_way:
+            give_way()
+        while (piece := self._next_piece(lanes)) is not None:
             self._encode(piece)
 
     def _encode(self, piece: Piece) -> None:
@@ -158,88 +168,91 @@ class Slots:
             return
         with self._lock:
             self._batcher.add_encoded(piece, encoded)
-            self._tokens_came.notify()
+            self._wake()
 
-    def _next_piece(self, before: Lane | None) -> Piece | None:
+    def _next_piece(self, lanes: Sequence[Lane]) -> Piece | None:
         """Wait for texts; None when there will be no more."""
         with self._lock:
             while not self._is_stopped:
-                piece = self._batcher.take_texts(time.monotonic(), before=before)
+                piece = self._batcher.take_texts(time.monotonic(), lanes)
                 if piece is not None:
-                    self._texts_came.notify_all()  # there may be more, for another thread
                     return piece
                 self._texts_came.wait()
         return None
 
-    def _run(self, number: int) -> None:
-        while (work := self._next_work(number)) is not None:
-            lane, do = work
-            if lane is None:
-                do()
-                continue
-            self._leases.acquire(lane)
-            try:
-                do()
-            finally:
-                self._leases.release()
+    def _run(self, number: int, *, is_wide: bool) -> None:
+        while (work := self._next_work(number, is_wide=is_wide)) is not None:
+            work()
 
-    def _next_work(self, number: int) -> _Work | None:
-        """Wait for something to do, and tell for which lane a lease is needed, if one is.
-
-        None when there will be no more.
-        """
+    def _next_work(self, number: int, *, is_wide: bool) -> _Work | None:
+        """Wait for something to do; None when there will be no more."""
         with self._lock:
             while not self._is_stopped:
-                if number >= self._batcher.cores:
+                if number >= (self._allocations if is_wide else self._batcher.cores):
                     self._scaled.wait()
                     continue
                 now = time.monotonic()
-                lane = self._batcher.next_lane(now)
-                piece = self._batcher.take_texts(now, is_brief=True, before=lane)
+                lane = self._batcher.next_lane(now, is_wide=is_wide)
+                texts = _LANES[:lane] if is_wide else _LANES[Lane.INGEST : lane]
+                piece = self._batcher.take_texts(now, texts, is_brief=True)
                 if piece is not None:
                     self._texts_came.notify_all()  # there may be more, for another thread
-                    return None, partial(self._encode, piece)
+                    return partial(self._encode, piece)
                 if lane is not None:
-                    return lane, self._run_next
-                is_cold = self._is_cold(number)
-                if not self._rest(_REST_S if is_cold else None) and is_cold:
+                    return partial(self._run_next, lane, is_wide=is_wide)
+                self._wake()  # time passes: what was for this thread may now be for another
+                is_cold = is_wide and number in self._cold
+                if not self._rest(_REST_S if is_cold else None, is_wide=is_wide) and is_cold:
                     self._warmings.append(stop := threading.Event())
-                    return Lane.INGEST, partial(self._warm, number, stop)
+                    return partial(self._warm, number, stop)
         return None
 
-    def _is_cold(self, number: int) -> bool:
-        """Tell whether a core has shapes to run; the first one those of wide batches at last."""
-        is_last = number == 0 and self._cold.isdisjoint(range(self._batcher.cores))
-        return number in self._cold or (is_last and not self._is_wide_warm)
+    def _wake(self) -> None:
+        """Wake a thread for either kind of batch, if one may run now."""
+        now = time.monotonic()
+        for is_wide, came in self._came.items():
+            if self._batcher.next_lane(now, is_wide=is_wide) is not None:
+                came.notify()
 
-    def _rest(self, at_most_s: float | None) -> bool:
+    def _rest(self, at_most_s: float | None, *, is_wide: bool) -> bool:
         """Wait for tokens or texts; false when neither came and nothing waits."""
-        self._resting += 1
-        came = self._tokens_came.wait(at_most_s)
-        self._resting -= 1
+        self._resting += is_wide
+        came = self._came[is_wide].wait(at_most_s)
+        self._resting -= is_wide
         return came or self._batcher.waiting > 0
 
-    def _run_next(self) -> None:
-        started = time.monotonic()
-        with self._lock:
-            batch = self._batcher.take_batch(started)
-            self._texts_came.notify_all()
-            if self._batcher.next_lane(started) is not None:
-                self._tokens_came.notify()
-            is_wide = bool(batch) and self._batcher.may_be_wide(batch, started)
-        if not batch:
-            return
-        others = self._threads - 1
-        is_wide = is_wide and others > 0 and self._leases.acquire_more(others)
-        try:
-            self._run_batch(batch, is_wide=is_wide)
-        finally:
-            if is_wide:
-                self._leases.release(others)
+    def _run_next(self, lane: Lane, *, is_wide: bool) -> None:
+        with self._cores_for(lane, is_wide=is_wide) as has_all:
+            started = time.monotonic()
             with self._lock:
-                self._batcher.release(batch)
+                batch = self._batcher.take_batch(started, is_wide=is_wide)
+                self._texts_came.notify_all()
+                self._wake()
+            if not batch:
+                return
+            try:
+                self._run_batch(batch, is_wide=has_all)
+            finally:
                 taken_s = time.monotonic() - started
-                self._busy_s += taken_s if is_wide else taken_s / self._threads
+                with self._lock:
+                    self._batcher.release(batch, is_wide=is_wide)
+                    self._busy_s += taken_s if has_all else taken_s / self._threads
+                    self._wake()
+
+    @contextmanager
+    def _cores_for(self, lane: Lane, *, is_wide: bool, patience_s: float = 0.0) -> Iterator[bool]:
+        """Hold cores for a batch; tells whether they are all of an allocation, and not one."""
+        if is_wide and self._leases.overtake(self._threads, lane, patience_s):
+            try:
+                yield True
+            finally:
+                self._leases.fall_back(self._threads)
+        else:
+            self._leases.acquire(lane)
+            try:
+                yield False
+            finally:
+                self._leases.release()
 
     def _run_batch(self, batch: Sequence[Item], *, is_wide: bool = False) -> None:
         try:
@@ -264,29 +277,20 @@ class Slots:
             error = InternalError("the model failed on a text of the request")
         with self._lock:
             self._batcher.fail(job, error)
+            self._wake()
 
     def _warm(self, number: int, stop: threading.Event) -> None:
-        """Run the shapes of a core, or those of wide batches when it has run its own."""
-        is_wide = number not in self._cold
-        others = self._threads - 1 if is_wide else 0
-        # Where somebody else needs the cores, or it fails, wide batches begin cold.
-        is_done = True
+        """Run the shapes of wide batches; they begin cold where somebody else needs the cores."""
         try:
-            if not others or self._leases.acquire_more(others):
-                try:
-                    self._model.warm(stop, is_wide=is_wide)
-                    is_done = not stop.is_set()
-                finally:
-                    self._leases.release(others)
+            with self._cores_for(Lane.INGEST, is_wide=True, patience_s=_PATIENCE_S) as has_all:
+                if has_all:
+                    self._model.warm(stop)
         except Exception as error:  # noqa: BLE001  it runs cold then
             get_logger().error("the model could not be warmed", exc_info=error)
         with self._lock:
             self._warmings.remove(stop)
-            if is_done and is_wide:
-                self._is_wide_warm = True
-            elif is_done:
+            if not stop.is_set():
                 self._cold.discard(number)
-                self._tokens_came.notify_all()  # whoever rests may warm what is left
 
     def _stop_warming(self) -> None:
         """Let whoever warms go on to what came."""

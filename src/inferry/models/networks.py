@@ -1,7 +1,8 @@
 """A graph compiled twice: for batches that take all cores, and for many that take one core each.
 
 Threads that share a batch wait for each other after every operation, the longer the more other
-processes hold them up; batches side by side do not. Each has packed weights of its own.
+processes hold them up; batches side by side do not. Each has packed weights of its own, and runs
+while the other one is stopped in the middle of a batch.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from inferry.modeling import Network, RuntimeOptions
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """Both; the same one where an allocation has one thread."""
+    """Both."""
 
     narrow: Network
     wide: Network
@@ -27,6 +28,6 @@ class Networks:
 def compile_networks(
     compiled: Callable[[RuntimeOptions], Network], options: RuntimeOptions
 ) -> Networks:
-    """Compile for one thread, and for those of an allocation."""
+    """Compile for one thread, and for those of an allocation, unless all is to give way."""
     narrow = compiled(options.narrow)
-    return Networks(narrow, compiled(options) if options.threads > 1 else narrow)
+    return Networks(narrow, narrow if options.gives_way else compiled(options))

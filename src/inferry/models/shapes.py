@@ -31,15 +31,15 @@ def shapes_to_warm(ladder: ShapeLadder) -> list[tuple[int, int]]:
 
 
 class Warming:
-    """Which shapes have run: of wide batches, and of others on each thread."""
+    """Which shapes each thread has run."""
 
     def __init__(self, ladder: ShapeLadder) -> None:
         self._ladder = ladder
-        self._left: dict[int | None, Iterator[tuple[int, int]]] = {}
+        self._left: dict[int, Iterator[tuple[int, int]]] = {}
 
-    def run(self, run: Callable[[int, int], object], stop: Event, *, is_wide: bool) -> None:
+    def run(self, run: Callable[[int, int], object], stop: Event) -> None:
         """Have `run` run what has not run yet, until `stop` is set."""
-        thread = None if is_wide else get_ident()
+        thread = get_ident()
         if thread not in self._left:
             self._left[thread] = iter(shapes_to_warm(self._ladder))
         while not stop.is_set() and (shape := next(self._left[thread], None)) is not None:

@@ -149,14 +149,14 @@ class FolderModel:
             pooled[row, : min(text.skipped, len(text.ids) - 1)] = 0
         return pooled
 
-    def warm(self, stop: Event, *, is_wide: bool = False) -> None:
+    def warm(self, stop: Event) -> None:
         """Run each shape that is warmed once; goes on where it stopped."""
 
         def run(rows: int, length: int) -> None:
             padding = Encoded([self._pipeline.padding_id] * length, length)
-            self.rows([padding] * rows, is_wide=is_wide)
+            self.rows([padding] * rows, is_wide=True)
 
-        self._warming.run(run, stop, is_wide=is_wide)
+        self._warming.run(run, stop)
 
 
 def pad(texts: Sequence[Sequence[int]], shape: tuple[int, int], padding_id: int) -> tuple[Ids, Ids]:

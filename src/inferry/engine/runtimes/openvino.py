@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import openvino as ov
 from openvino import properties
 from openvino.properties import hint
 
+from inferry.engine.priorities import give_way
 from inferry.errors import UnusableModel
 from inferry.modeling import Network, Precision, RuntimeOptions
 
@@ -44,19 +47,18 @@ class OpenVino:
         Raises `UnusableModel` for what the runtime does not take.
         """
         arithmetic = self.fastest() if precision == "int8" else precision
-        try:
-            compiled = self._core.compile_model(
-                graph,
-                "CPU",
-                {
-                    hint.inference_precision: _TYPES[arithmetic],
-                    hint.execution_mode: hint.ExecutionMode.PERFORMANCE,
-                    properties.inference_num_threads: options.threads * options.streams,
-                    properties.num_streams: options.streams,
-                    hint.enable_cpu_pinning: False,
-                    "CPU_RUNTIME_CACHE_CAPACITY": _MOST_KEPT,
-                },
-            )
+        settings = {
+            hint.inference_precision: _TYPES[arithmetic],
+            hint.execution_mode: hint.ExecutionMode.PERFORMANCE,
+            properties.inference_num_threads: options.threads * options.streams,
+            properties.num_streams: options.streams,
+            hint.enable_cpu_pinning: _is_pinned(options),
+            "CPU_RUNTIME_CACHE_CAPACITY": _MOST_KEPT,
+        }
+        prepare = give_way if options.gives_way else None
+        try:  # in a thread of its own, from which those of the streams inherit
+            with ThreadPoolExecutor(1, initializer=prepare) as thread:
+                compiled = thread.submit(self._core.compile_model, graph, "CPU", settings).result()
         except RuntimeError as error:
             raise UnusableModel(f"The graph cannot be compiled: {error}") from error
         return _Network(compiled, options.streams)
@@ -76,8 +78,20 @@ class _Network:
         try:
             for place, numbers in enumerate(inputs):
                 request.set_input_tensor(place, ov.Tensor(numbers, shared_memory=True))
-            request.infer()
+            request.start_async()  # by a thread of the stream, whose priority and core it has
+            request.wait()
             # A copy, since the request's own memory is overwritten by its next batch.
             return np.array(request.get_output_tensor(0).data, dtype=np.float32)
         finally:
             self._free.put(request)
+
+
+def _is_pinned(options: RuntimeOptions) -> bool:
+    """Tell whether threads keep to a core each: those that share a batch and take all cores.
+
+    Else the system may put two of them on one core, and needs milliseconds to see that the other
+    core rests. Where they do not take all, those of two workers would keep to the same ones.
+    """
+    if sys.platform != "linux" or options.threads == 1:
+        return False
+    return options.threads * options.streams == len(os.sched_getaffinity(0))

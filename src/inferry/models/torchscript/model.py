@@ -146,15 +146,15 @@ class ModuleModel:
         every = self._found(batch, self._networks.of(is_wide=is_wide))
         return [np.stack([_row(one) for one in found]) for found in every]
 
-    def warm(self, stop: Event, *, is_wide: bool = False) -> None:
+    def warm(self, stop: Event) -> None:
         """Run each shape that is warmed once; goes on where it stopped."""
-        network = self._networks.of(is_wide=is_wide)
 
         def run(rows: int, length: int) -> None:
-            self._run_pieces([[self._parts.encoder.padding_id] * length] * rows, network)
+            padding = [self._parts.encoder.padding_id] * length
+            self._run_pieces([padding] * rows, self._networks.wide)
 
         if self._warming:
-            self._warming.run(run, stop, is_wide=is_wide)
+            self._warming.run(run, stop)
 
     def _encode_pairs(
         self, query: str, texts: Sequence[str], settings: TaskSettings
