@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -52,7 +51,7 @@ class OpenVino:
             hint.execution_mode: hint.ExecutionMode.PERFORMANCE,
             properties.inference_num_threads: options.threads * options.streams,
             properties.num_streams: options.streams,
-            hint.enable_cpu_pinning: _is_pinned(options),
+            hint.enable_cpu_pinning: False,
             "CPU_RUNTIME_CACHE_CAPACITY": _MOST_KEPT,
         }
         prepare = give_way if options.gives_way else None
@@ -78,20 +77,9 @@ class _Network:
         try:
             for place, numbers in enumerate(inputs):
                 request.set_input_tensor(place, ov.Tensor(numbers, shared_memory=True))
-            request.start_async()  # by a thread of the stream, whose priority and core it has
+            request.start_async()  # by a thread of the stream, whose priority it has
             request.wait()
             # A copy, since the request's own memory is overwritten by its next batch.
             return np.array(request.get_output_tensor(0).data, dtype=np.float32)
         finally:
             self._free.put(request)
-
-
-def _is_pinned(options: RuntimeOptions) -> bool:
-    """Tell whether threads keep to a core each: those that share a batch and take all cores.
-
-    Else the system may put two of them on one core, and needs milliseconds to see that the other
-    core rests. Where they do not take all, those of two workers would keep to the same ones.
-    """
-    if sys.platform != "linux" or options.threads == 1:
-        return False
-    return options.threads * options.streams == len(os.sched_getaffinity(0))
