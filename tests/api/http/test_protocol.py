@@ -39,7 +39,7 @@ class Waiting:
 
 
 @asynccontextmanager
-async def serve(application, at_once=lambda _: None, **limits) -> AsyncIterator[int]:
+async def serve(application, at_once=lambda *_: None, **limits) -> AsyncIterator[int]:
     """Listen with the protocol, and nothing else of a server."""
     config = uvicorn.Config(application, log_config=None, lifespan="off", ws="none")
     state, make = ServerState(), protocol_factory(HttpLimits(**limits), at_once)
@@ -227,7 +227,7 @@ async def test_parts_that_come_together_leave_in_one_write():
     protocol.connection_lost(None)
 
 
-def number_at_once(scope):
+def number_at_once(scope, _=None):
     """Answer `/n?<number>` with the number, at once."""
     if scope["path"] != "/n":
         return None
@@ -273,7 +273,7 @@ async def test_a_request_leaves_nothing_for_the_garbage_collector():
 
 
 async def test_a_line_end_in_a_header_never_reaches_the_wire():
-    def split(_):
+    def split(*_):
         return 200, [(b"x", b"a\r\nset-cookie: b"), (b"content-length", b"0")], b""
 
     async with serve(Waiting(), split) as port:

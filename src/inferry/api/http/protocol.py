@@ -22,7 +22,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from inferry.api.http.answers import DirectConnection, refusal, whole_answer
-from inferry.api.http.direct import DIRECT, AnswerAtOnce
+from inferry.api.http.direct import DIRECT, AnswerAtOnce, Kept
 from inferry.api.routes import METHODS
 from inferry.concurrency import start_in
 
@@ -61,7 +61,7 @@ class _Waiting:
 
 
 def protocol_factory(
-    limits: HttpLimits, answer_at_once: AnswerAtOnce = lambda _: None
+    limits: HttpLimits, answer_at_once: AnswerAtOnce = lambda *_: None
 ) -> Callable[..., asyncio.Protocol]:
     """Give what uvicorn's `Config(http=...)` makes protocols with."""
     return partial(
@@ -85,6 +85,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._waiting = waiting
         self._own_waiting = 0
         self._answer_at_once = answer_at_once
+        self._kept = Kept()
         self._serve = self.app
         self.app = self._run
         self._running: asyncio.Task[Any] | None = None
@@ -207,7 +208,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         direct = DirectConnection(self.loop, self.transport, cycle, self._hang_up)
         # One that waited behind others is the last of them, else a long queue would end in a stack.
         if cycle is self.cycle:
-            whole = self._answer_at_once(scope)
+            whole = self._answer_at_once(scope, self._kept)
             if whole is not None and direct.send_whole(whole):
                 return
         scope["extensions"] = {DIRECT: direct}
