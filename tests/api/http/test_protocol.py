@@ -298,6 +298,21 @@ async def test_a_head_has_a_number_of_headers(end):
     assert status_of(is_too_much) == 431
 
 
+@pytest.mark.parametrize("cut", [-2, -1, 0])
+async def test_the_lines_of_a_body_are_no_headers(cut):
+    body = b"\n" * 1000
+    head = b"POST /x HTTP/1.1\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n"
+    sent = head + body
+    at = len(head) + cut
+
+    async with serve(Waiting(), max_headers=20) as port:
+        received = await talk(port, sent[:at], sent[at:])
+        received_whole = await talk(port, sent)
+
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert received_whole.startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize("flood", [b"a: b\r\n", b"a: " + b"x" * 5000])
 async def test_what_follows_a_body_without_end_is_cut_off(flood):
     """Trailers come after the answer, and nothing else limits them."""

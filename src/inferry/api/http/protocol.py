@@ -125,8 +125,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and hold the head of a request against its limits."""
-        if self._in_head and b"pgrade" in data:
-            data = _without_upgrade(data)
+        if self._in_head:
+            if b"pgrade" in data:
+                data = _without_upgrade(data)
+            if self._has_too_many_lines(data):
+                self._refuse(self._too_large())
+                return
         self._chunk = data
         if self._in_head:
             self._head_bytes += len(data)
@@ -273,6 +277,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             return False
         self._refusal = self._too_large()
         return True
+
+    def _has_too_many_lines(self, data: bytes) -> bool:
+        """Tell of what a head begins with whether it has too many headers: before it is parsed."""
+        most = self._limits.max_headers + 1  # the line of the request
+        if len(data) <= most * len(b"x:\r\n") or self._head_bytes or self._answers:
+            return False
+        return data.count(b"\n", 0, data.find(b"\r\n\r\n")) > most
 
     def _abort_body(self) -> None:
         """Give up a request whose body is none."""
