@@ -21,7 +21,6 @@ DEEP = b"[" * 100_000
 WIDE = b'{"input":[' + b"1," * 125_000 + b"1]}"  # refused for a number where a text belongs
 _ROOT = Path(__file__).parent.parent
 _LONGEST_WAIT_S = 120.0
-_PACE_S = 0.01
 
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -155,17 +154,13 @@ async def served(target: Target, *, times: int) -> int:
 
 
 async def beside(attack: Awaitable[Counter[int]], target: Target) -> tuple[Counter[int], int]:
-    """Run an attack and give what it met, and how many requests of others were answered.
-
-    They come at a pace, since they share this process with the attack.
-    """
+    """Run an attack and give what it met, and how many requests of others were answered."""
     answered = 0
 
     async def others() -> None:
         nonlocal answered
         while True:
             answered += await served(target, times=1)
-            await asyncio.sleep(_PACE_S)
 
     other = asyncio.ensure_future(others())
     try:
