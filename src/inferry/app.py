@@ -77,7 +77,7 @@ _FLUSH_METRICS_S = 1.0
 _GC_THRESHOLD = (20_000, 20, 50)
 """The default looks for cycles at every third request, and each time through all that are open."""
 _LOOK_AT_CERTIFICATE_S = 5.0
-_SWITCH_S = 0.0005  # a thread that reads a body hands Python's lock back no later
+_SWITCH_S = 0.0001  # a thread that reads a body hands Python's lock back no later
 _CUT_OFF_S = 1
 """What requests get to end that are still running when the drain timeout is over."""
 
@@ -355,6 +355,7 @@ def _server_config(parts: Parts, certificate: Certificate | None) -> uvicorn.Con
         lifespan="off",
         interface="asgi3",
         log_config=None,
+        log_level="error",  # its warnings tell of clients, who could fill the log with them
         access_log=False,
         server_header=False,
         proxy_headers=bool(config.server.trusted_proxies),

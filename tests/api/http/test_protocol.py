@@ -39,7 +39,7 @@ class Waiting:
 
 
 @asynccontextmanager
-async def serve(application, at_once=lambda _: None, **limits) -> AsyncIterator[int]:
+async def serve(application, at_once=lambda *_: None, **limits) -> AsyncIterator[int]:
     """Listen with the protocol, and nothing else of a server."""
     config = uvicorn.Config(application, log_config=None, lifespan="off", ws="none")
     state, make = ServerState(), protocol_factory(HttpLimits(**limits), at_once)
@@ -227,7 +227,7 @@ async def test_parts_that_come_together_leave_in_one_write():
     protocol.connection_lost(None)
 
 
-def number_at_once(scope):
+def number_at_once(scope, _=None):
     """Answer `/n?<number>` with the number, at once."""
     if scope["path"] != "/n":
         return None
@@ -273,7 +273,7 @@ async def test_a_request_leaves_nothing_for_the_garbage_collector():
 
 
 async def test_a_line_end_in_a_header_never_reaches_the_wire():
-    def split(_):
+    def split(*_):
         return 200, [(b"x", b"a\r\nset-cookie: b"), (b"content-length", b"0")], b""
 
     async with serve(Waiting(), split) as port:
@@ -296,6 +296,21 @@ async def test_a_head_has_a_number_of_headers(end):
 
     assert fits.startswith(b"HTTP/1.1 200 ")
     assert status_of(is_too_much) == 431
+
+
+@pytest.mark.parametrize("cut", [-2, -1, 0])
+async def test_the_lines_of_a_body_are_no_headers(cut):
+    body = b"\n" * 1000
+    head = b"POST /x HTTP/1.1\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n"
+    sent = head + body
+    at = len(head) + cut
+
+    async with serve(Waiting(), max_headers=20) as port:
+        received = await talk(port, sent[:at], sent[at:])
+        received_whole = await talk(port, sent)
+
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert received_whole.startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("flood", [b"a: b\r\n", b"a: " + b"x" * 5000])

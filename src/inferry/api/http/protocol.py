@@ -22,7 +22,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from inferry.api.http.answers import DirectConnection, refusal, whole_answer
-from inferry.api.http.direct import DIRECT, AnswerAtOnce
+from inferry.api.http.direct import DIRECT, AnswerAtOnce, Kept
 from inferry.api.routes import METHODS
 from inferry.concurrency import start_in
 
@@ -61,7 +61,7 @@ class _Waiting:
 
 
 def protocol_factory(
-    limits: HttpLimits, answer_at_once: AnswerAtOnce = lambda _: None
+    limits: HttpLimits, answer_at_once: AnswerAtOnce = lambda *_: None
 ) -> Callable[..., asyncio.Protocol]:
     """Give what uvicorn's `Config(http=...)` makes protocols with."""
     return partial(
@@ -85,6 +85,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._waiting = waiting
         self._own_waiting = 0
         self._answer_at_once = answer_at_once
+        self._kept = Kept()
         self._serve = self.app
         self.app = self._run
         self._running: asyncio.Task[Any] | None = None
@@ -124,8 +125,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and hold the head of a request against its limits."""
-        if self._in_head and b"pgrade" in data:
-            data = _without_upgrade(data)
+        if self._in_head:
+            if b"pgrade" in data:
+                data = _without_upgrade(data)
+            if self._has_too_many_lines(data):
+                self._refuse(self._too_large())
+                return
         self._chunk = data
         if self._in_head:
             self._head_bytes += len(data)
@@ -207,7 +212,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         direct = DirectConnection(self.loop, self.transport, cycle, self._hang_up)
         # One that waited behind others is the last of them, else a long queue would end in a stack.
         if cycle is self.cycle:
-            whole = self._answer_at_once(scope)
+            whole = self._answer_at_once(scope, self._kept)
             if whole is not None and direct.send_whole(whole):
                 return
         scope["extensions"] = {DIRECT: direct}
@@ -272,6 +277,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             return False
         self._refusal = self._too_large()
         return True
+
+    def _has_too_many_lines(self, data: bytes) -> bool:
+        """Tell of what a head begins with whether it has too many headers: before it is parsed."""
+        most = self._limits.max_headers + 1  # the line of the request
+        if len(data) <= most * len(b"x:\r\n") or self._head_bytes or self._answers:
+            return False
+        return data.count(b"\n", 0, data.find(b"\r\n\r\n")) > most
 
     def _abort_body(self) -> None:
         """Give up a request whose body is none."""
