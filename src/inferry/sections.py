@@ -134,7 +134,10 @@ class EngineSection(Section, frozen=True):
     ] = "cpu"
     precision: Annotated[
         Literal["auto", "f32", "bf16", "int8"],
-        Meta(description="Arithmetic; `auto` is bf16 where the processor has it, else f32."),
+        Meta(
+            description="Arithmetic; `auto` is bf16 where the processor has it and a model stays "
+            "close to f32 with it (cosine 0.999), with sums at f32 where that takes it, else f32."
+        ),
     ] = "auto"
     threads: Annotated[
         int, Meta(ge=0, description="Cores that all models together may use; 0 means all.")
