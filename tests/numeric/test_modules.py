@@ -472,9 +472,14 @@ def test_a_module_that_gives_no_vectors_is_loaded_without_labels(tmp_path, preci
         transformers.BertForSequenceClassification, transformers.BertConfig, 120, num_labels=3
     )
     module = trace(model, inputs=4, pick=lambda found: found[0])
-    config = {"classification_labels": labels}
-    kind = {"task": "zero_shot_classification", "vocabulary": BERT, "config": config}
-    source = write_upload(tmp_path / "m", module, **kind, max_sequence_length=64)
+    source = write_upload(
+        tmp_path / "m",
+        module,
+        task="zero_shot_classification",
+        vocabulary=BERT,
+        config={"classification_labels": labels},
+        max_sequence_length=64,
+    )
 
     trial = Trial(source, tmp_path, precision=precision)
 

@@ -145,6 +145,27 @@ async def test_too_many_connections_are_told_when_all_are_busy():
     assert status_of(refused) == 503
 
 
+@pytest.mark.parametrize(("pause_s", "said", "status"), [(0.0, LAST, 200), (60.0, b"", 503)])
+async def test_a_full_house_is_not_searched_for_everybody_who_knocks(
+    monkeypatch, pause_s, said, status
+):
+    monkeypatch.setattr("inferry.api.http.protocol._FULL_S", pause_s)
+    application = Held()
+    async with serve(application, max_connections=1) as port:
+        reader, first = await asyncio.open_connection("127.0.0.1", port)
+        first.write(REQUEST)
+        await application.began.wait()
+        refused = await talk(port)
+        application.go_on.set()
+        await reader.readuntil(b"\r\n\r\n")
+
+        came_later = await talk(port, said)
+
+        first.close()
+    assert status_of(refused) == 503
+    assert came_later.startswith(b"HTTP/1.1 %d " % status)
+
+
 async def test_a_client_that_hangs_up_cancels_its_request():
     application = Waiting()
     async with serve(application) as port:

@@ -29,6 +29,7 @@ from inferry.concurrency import start_in
 _START: Final = re.compile(rb"[\r\n]*([A-Z][A-Z_-]{1,30}) ([\x21-\x7e]{1,2048})")
 _UPGRADE: Final = re.compile(rb"(?i)\r\nupgrade:[^\r\n]*")
 _SLOWEST_READER: Final = 1024  # bytes a second
+_FULL_S: Final = 0.1
 _NO_LINGERING: Final = struct.pack("ii", 1, 0)
 _ALLOWED: Final = ", ".join(sorted(METHODS))
 
@@ -51,13 +52,18 @@ class HttpLimits:
     max_waiting: int = 10_000
 
 
-class _Waiting:
-    """Counts the requests of a process that wait behind others of their connection."""
+class _Crowd:
+    """What the connections of a process share.
 
-    __slots__ = ("requests",)
+    waiting: requests behind others of their connection. full_until: when it is looked again for a
+    connection that rests, since to look through all that are busy takes milliseconds.
+    """
+
+    __slots__ = ("full_until", "waiting")
 
     def __init__(self) -> None:
-        self.requests = 0
+        self.waiting = 0
+        self.full_until = 0.0
 
 
 def protocol_factory(
@@ -65,7 +71,7 @@ def protocol_factory(
 ) -> Callable[..., asyncio.Protocol]:
     """Give what uvicorn's `Config(http=...)` makes protocols with."""
     return partial(
-        LimitedHttpProtocol, limits=limits, answer_at_once=answer_at_once, waiting=_Waiting()
+        LimitedHttpProtocol, limits=limits, answer_at_once=answer_at_once, crowd=_Crowd()
     )
 
 
@@ -77,12 +83,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         *args: Any,
         limits: HttpLimits,
         answer_at_once: AnswerAtOnce,
-        waiting: _Waiting,
+        crowd: _Crowd,
         **named: Any,
     ) -> None:
         super().__init__(*args, **named)
         self._limits = limits
-        self._waiting = waiting
+        self._crowd = crowd
         self._own_waiting = 0
         self._answer_at_once = answer_at_once
         self._kept = Kept()
@@ -117,7 +123,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """End what was under way for the client that left."""
         self._forget_timer()
         self._forget_write_timer()
-        self._waiting.requests -= self._own_waiting
+        self._crowd.waiting -= self._own_waiting
         self._own_waiting = 0
         self.pipeline.clear()
         super().connection_lost(exc)
@@ -207,7 +213,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if self._own_waiting:
             self._own_waiting -= 1
-            self._waiting.requests -= 1
+            self._crowd.waiting -= 1
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
         direct = DirectConnection(self.loop, self.transport, cycle, self._hang_up)
         # One that waited behind others is the last of them, else a long queue would end in a stack.
@@ -248,9 +254,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _make_room(self) -> bool:
         """Close a connection that rests, if there is one."""
+        now = self.loop.time()
+        if now < self._crowd.full_until:
+            return False
         resting = (one for one in self.connections if isinstance(one, LimitedHttpProtocol))
         found = next((one for one in resting if one is not self and one.rests), None)
         if found is None:
+            self._crowd.full_until = now + _FULL_S
             return False
         found.cut_off()
         return True
@@ -264,8 +274,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _note_waiting(self) -> None:
         """Count a request that waits. Raises `HttpParserError` when too many do."""
         self._own_waiting += 1
-        self._waiting.requests += 1
-        if self._waiting.requests > self._limits.max_waiting:
+        self._crowd.waiting += 1
+        if self._crowd.waiting > self._limits.max_waiting:
             text = f"more than [{self._limits.max_waiting}] requests wait behind others"
             self._refusal = refusal(503, text, "es_rejected_execution_exception")
             raise httptools.HttpParserError("too many requests wait")
