@@ -287,12 +287,13 @@ def load_module(
 
     # Modules have no int8 graph of their own.
     wanted = "auto" if options.precision == "int8" else options.precision
-    if source.task_type is None and wanted == "auto":
-        return compiled(F32)  # answers that are no vectors have no cosine to be held by
+    kinds = kinds_of(wanted, openvino.fastest())
+    if kinds[0] == F32 or purpose.task_type is None:
+        return compiled(kinds[-1])  # answers that are no vectors have no cosine to be held by
     files = source.module
-    kept = KeptRows(options.cache_dir, f"{files.module} {files.vocabulary} {source.task_type}")
+    kept = KeptRows(options.cache_dir, f"{files.module} {files.vocabulary}")
     model, _ = choose(
-        kinds_of(wanted, openvino.fastest()),
+        kinds,
         probed,
         lambda: kept.get(verdict.shape[-1], lambda: probed(F32, options.narrow)[1]),
     )
