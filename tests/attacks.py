@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
+import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 MEGABYTE = 1_000_000
 RUN = "/_inference/text_embedding/nothing"
 DEEP = b"[" * 100_000
 WIDE = b'{"input":[' + b"1," * 125_000 + b"1]}"  # refused for a number where a text belongs
+_ROOT = Path(__file__).parent.parent
 _LONGEST_WAIT_S = 120.0
 
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -101,6 +107,23 @@ async def flood(
     return met
 
 
+async def guess_passwords(port: int, *, times: int) -> Counter[int]:
+    """Try one wrong password after the other of one user."""
+
+    def guess(number: int) -> bytes:
+        encoded = base64.b64encode(f"elastic:guess {number}".encode()).decode()
+        return Target(port, f"Basic {encoded}").head("GET", "/") + b"\r\n\r\n"
+
+    return await flood(Target(port, ""), guess, times=times, connections=20)
+
+
+async def guess_elsewhere(port: int, *, times: int) -> Counter[int]:
+    """Do the same in a process of its own: the event loop of a test is ten times slower."""
+    command = [sys.executable, "-m", "tests.attacks", str(port), str(times)]
+    told = await asyncio.to_thread(subprocess.check_output, command, cwd=_ROOT)
+    return Counter({int(status): count for status, count in json.loads(told).items()})
+
+
 @asynccontextmanager
 async def held(
     target: Target, *, connections: int, start: bytes = b""
@@ -146,3 +169,8 @@ async def beside(attack: Awaitable[Counter[int]], target: Target) -> tuple[Count
         other.cancel()
         await asyncio.wait([other])
     return met, answered
+
+
+if __name__ == "__main__":
+    found = asyncio.run(guess_passwords(int(sys.argv[1]), times=int(sys.argv[2])))
+    sys.stdout.write(json.dumps(found))

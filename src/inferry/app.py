@@ -28,7 +28,8 @@ from inferry.api.elastic.errors import render_error
 from inferry.api.elastic.routes import elastic_routes
 from inferry.api.extensions import extension_routes
 from inferry.api.health import health_routes
-from inferry.api.http.protocol import HttpLimits, protocol_factory
+from inferry.api.http.crowd import HttpLimits
+from inferry.api.http.protocol import protocol_factory
 from inferry.api.http.reading import Reading
 from inferry.api.http.request_body import BodyLimits
 from inferry.api.http.server import HttpServer
@@ -77,7 +78,7 @@ _FLUSH_METRICS_S = 1.0
 _GC_THRESHOLD = (20_000, 20, 50)
 """The default looks for cycles at every third request, and each time through all that are open."""
 _LOOK_AT_CERTIFICATE_S = 5.0
-_SWITCH_S = 0.0005  # a thread that reads a body hands Python's lock back no later
+_SWITCH_S = 0.0001  # a thread that reads a body hands Python's lock back no later
 _CUT_OFF_S = 1
 """What requests get to end that are still running when the drain timeout is over."""
 
@@ -344,6 +345,7 @@ def _server_config(parts: Parts, certificate: Certificate | None) -> uvicorn.Con
             max_head_bytes=limits.max_header_bytes,
             head_timeout_s=limits.header_timeout_s,
             max_connections=limits.max_connections,
+            max_connections_per_address=limits.max_connections_per_address,
         ),
         parts.application.answer_at_once,
     )
@@ -355,6 +357,7 @@ def _server_config(parts: Parts, certificate: Certificate | None) -> uvicorn.Con
         lifespan="off",
         interface="asgi3",
         log_config=None,
+        log_level="error",  # its warnings tell of clients, who could fill the log with them
         access_log=False,
         server_header=False,
         proxy_headers=bool(config.server.trusted_proxies),

@@ -134,7 +134,10 @@ class EngineSection(Section, frozen=True):
     ] = "cpu"
     precision: Annotated[
         Literal["auto", "f32", "bf16", "int8"],
-        Meta(description="Arithmetic; `auto` is bf16 where the processor has it, else f32."),
+        Meta(
+            description="Arithmetic; `auto` is bf16 where the processor has it and a model stays "
+            "close to f32 with it (cosine 0.999), with sums at f32 where that takes it, else f32."
+        ),
     ] = "auto"
     threads: Annotated[
         int, Meta(ge=0, description="Cores that all models together may use; 0 means all.")
@@ -277,6 +280,14 @@ class LimitsSection(Section, frozen=True):
     max_connections: Annotated[
         int, Meta(ge=1, description="Open connections per API process; more is 503.")
     ] = 10_000
+    max_connections_per_address: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Open connections of one address per API process; more is 503. 0 for no "
+            "such limit; behind a proxy all have its address.",
+        ),
+    ] = 0
     max_header_bytes: Annotated[
         Size, Meta(ge=1024, description="Request line and headers together.")
     ] = 64 * KIB

@@ -14,6 +14,7 @@ import pytest
 from inferry.api.application import Application
 from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
+from inferry.api.http.direct import Kept
 from inferry.api.http.reading import Reading
 from inferry.api.http.request_body import BodyLimits
 from inferry.api.watch import Watch
@@ -23,13 +24,21 @@ from inferry.errors import NotAuthenticated, NotAuthorized, NotFound, UpstreamEr
 from inferry.origin import Origin
 from inferry.request_log import RequestLog
 from inferry.sections import TelemetrySection
-from inferry.security.gate import Principal
+from inferry.security.gate import Login, Principal
 
 LARGE = b'{"a":[' + b",".join([b"1.5"] * 1000) + b"]}"
 
 
 class StubGate:
-    """Lets `friend` in, who may do everything but `forbidden`."""
+    """Lets `friend` in, who may do everything but `forbidden`.
+
+    version: raised by a test when something changes. recalled: how often somebody was looked up.
+    """
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.recalled = 0
+        self.forbidden = {"forbidden"}
 
     async def authenticate(self, headers, uri, *, address):
         if headers.get("authorization") != "friend":
@@ -37,10 +46,15 @@ class StubGate:
         return Principal("friend")
 
     def recall(self, headers):
-        return Principal("friend") if headers.get("authorization") == "friend" else None
+        self.recalled += 1
+        is_friend = headers.get("authorization") == "friend"
+        return Login(Principal("friend"), self.version) if is_friend else None
+
+    def holds(self, login):
+        return login.version == self.version
 
     def authorize(self, principal, action):
-        if action == "forbidden":
+        if action in self.forbidden:
             raise NotAuthorized("you may not")
 
 
@@ -164,10 +178,16 @@ def requests(log) -> Iterator[RequestLog]:
 
 
 @pytest.fixture
-def application(requests, refusals):
+def gate():
+    return StubGate()
+
+
+@pytest.fixture
+def application(gate, requests, refusals):
     routes = [
         route("GET", "/large", large),
         route("GET", "/at_once", at_once),
+        route("GET", "/also_at_once", at_once, "more"),
         route("GET", "/forbidden_at_once", at_once, "forbidden"),
         route("GET", "/fail", fail),
         route("GET", "/crash", crash),
@@ -181,7 +201,7 @@ def application(requests, refusals):
     watch = Watch(requests, refusals.append)
     reading = Reading()
     bodies = BodyLimits(max_bytes=10_000)
-    yield Application(routes, StubGate(), bodies=bodies, watch=watch, reading=reading)
+    yield Application(routes, gate, bodies=bodies, watch=watch, reading=reading)
     reading.close()
 
 
@@ -340,9 +360,11 @@ async def test_what_needs_no_waiting_is_answered_as_on_the_usual_way(application
     usual = await ask(application, "GET", "/at_once", **fixed)
     headers = {b"authorization": b"friend", b"x-request-id": b"one", b"x-opaque-id": b"two"}
 
-    whole = application.answer_at_once(scope_of("GET", "/at_once", headers))
+    kept = Kept()
 
-    assert whole == (usual.status, usual.headers, usual.body)
+    for _ in range(2):  # understood, and repeated
+        whole = application.answer_at_once(scope_of("GET", "/at_once", headers), kept)
+        assert whole == (usual.status, usual.headers, usual.body)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +388,58 @@ async def test_what_may_be_refused_or_rewritten_goes_the_usual_way(
 
     scope = scope_of(method, path, {b"authorization": b"friend", **headers}, query)
 
-    assert application.answer_at_once(scope) is None
+    assert application.answer_at_once(scope, Kept()) is None
+
+
+# --- what a connection repeats -------------------------------------------------------------------
+
+
+@pytest.fixture
+async def ask_at_once(application):
+    """Give a function that asks on one connection, and tells whether it was answered at once."""
+    kept = Kept()
+    for path in ("/at_once", "/also_at_once"):
+        await ask(application, "GET", path)
+
+    def ask_one(path: str = "/at_once", authorization: bytes = b"friend") -> bool:
+        scope = scope_of("GET", path, {b"authorization": authorization})
+        return application.answer_at_once(scope, kept) is not None
+
+    return ask_one
+
+
+def test_who_repeats_credentials_on_a_connection_is_not_looked_up_again(gate, ask_at_once):
+    assert [ask_at_once() for _ in range(5)] == [True] * 5
+
+    assert gate.recalled == 1
+
+
+def test_other_credentials_on_the_same_connection_are_others(gate, ask_at_once):
+    assert ask_at_once()
+
+    assert not ask_at_once(authorization=b"fremd.")
+    assert ask_at_once()
+    assert not ask_at_once(authorization=b"")
+
+
+def test_what_is_repeated_counts_only_while_the_login_holds(gate, ask_at_once):
+    assert ask_at_once()
+
+    gate.version += 1
+    gate.forbidden.add("allowed")
+
+    assert [ask_at_once() for _ in range(3)] == [False] * 3
+    gate.version += 1
+    gate.forbidden.remove("allowed")
+    assert ask_at_once()
+
+
+def test_every_route_is_asked_about_although_the_credentials_are_known(gate, ask_at_once):
+    gate.forbidden.add("more")
+
+    answered = [ask_at_once(path) for path in ("/at_once", "/also_at_once", "/at_once")]
+
+    assert answered == [True, False, True]
 
 
 # --- what the logs are told ----------------------------------------------------------------------
@@ -388,9 +461,9 @@ async def test_every_request_leaves_a_line(application, requests, log):
 async def test_an_answer_at_once_leaves_a_line_too(application, requests, log):
     headers = {b"authorization": b"friend", b"x-request-id": b"7"}
 
-    assert application.answer_at_once(scope_of("GET", "/at_once", headers)) is None
+    assert application.answer_at_once(scope_of("GET", "/at_once", headers), Kept()) is None
     await ask(application, "GET", "/at_once")
-    assert application.answer_at_once(scope_of("GET", "/at_once", headers)) is not None
+    assert application.answer_at_once(scope_of("GET", "/at_once", headers), Kept()) is not None
 
     line = {"method": "GET", "route": "/at_once", "status": 200, "user": "friend"}
     assert lines_of(requests, log)[1] == {**line, "request_id": "7"}

@@ -114,11 +114,11 @@ HUGE = b" " * MOST_EXACT
 
 
 def test_a_huge_body_is_decoded_and_not_walked_through() -> None:
-    assert parse_object(HUGE + b'{"a": 1, "a": 2}') == {"a": 2}
+    assert parse_object(HUGE + b'{"a": 1, "b": 2}') == {"a": 1, "b": 2}
     assert position_of(HUGE + b'{"a": 1}', ("a",)) == "[1:1]"
 
 
-@pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b"[" * 100_000, b'{"a":1,"a":1}'])
 def test_a_fault_of_a_huge_body_has_no_position(body) -> None:
     with pytest.raises(UnreadableBody, match=r"^\[1:1\] "):
         parse_object(HUGE + body)

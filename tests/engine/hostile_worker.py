@@ -83,6 +83,13 @@ def swarm() -> None:
         threading.Thread(target=forever.wait, daemon=True).start()
 
 
+def litter(cache: Path) -> None:
+    """Make more files than any runtime, and wait for what comes of it."""
+    for number in range(2000):
+        (cache / f"{number}").touch()
+    threading.Event().wait()
+
+
 def spin() -> None:
     while True:
         pass
@@ -173,6 +180,7 @@ def deeds(folder: Path, cache: Path) -> dict[str, Callable[[], Any]]:
         "read the keyring": lambda: system("keyctl", _KEYCTL_GET_KEYRING, -4, 0),
         "hoard": hoard,
         "swarm": swarm,
+        "litter": lambda: litter(cache),
         "spin": spin,
     }
 

@@ -157,7 +157,11 @@ async def test_what_no_model_needs_ends_its_worker_and_is_logged(tmp_path, capsy
 
 @pytest.mark.parametrize(
     ("deed", "said"),
-    [("hoard", "is above [engine.memory_limit]"), ("swarm", "starts threads without end")],
+    [
+        ("hoard", "is above [engine.memory_limit]"),
+        ("swarm", "starts threads without end"),
+        ("litter", "keeps files without end"),
+    ],
 )
 async def test_a_model_that_takes_without_end_is_ended_and_replaced(tmp_path, capsys, deed, said):
     limit, noted = 300 * 1024 * 1024, []

@@ -465,12 +465,36 @@ def test_a_module_that_opens_files_is_refused(tmp_path):
         Trial(source, tmp_path)
 
 
-def test_a_converted_module_at_reduced_precision_is_held_against_f32(tmp_path):
+@pytest.mark.parametrize("precision", ["auto", "bf16", "f32"])
+def test_a_module_that_gives_no_vectors_is_loaded_without_labels(tmp_path, precision):
+    labels = ["entailment", "neutral", "contradiction"]
+    model = random_model(
+        transformers.BertForSequenceClassification, transformers.BertConfig, 120, num_labels=3
+    )
+    module = trace(model, inputs=4, pick=lambda found: found[0])
+    source = write_upload(
+        tmp_path / "m",
+        module,
+        task="zero_shot_classification",
+        vocabulary=BERT,
+        config={"classification_labels": labels},
+        max_sequence_length=64,
+    )
+
+    trial = Trial(source, tmp_path, precision=precision)
+
+    assert trial.model.precision == ("bf16" if precision == "bf16" else "f32")
+    assert trial.model.cosine is None
+
+
+@pytest.mark.skipif(OpenVino().fastest() != "bf16", reason="this processor has no bf16")
+@pytest.mark.parametrize("precision", ["auto", "bf16"])
+def test_a_converted_module_at_reduced_precision_is_held_against_f32(tmp_path, precision):
     model = random_model(transformers.BertModel, transformers.BertConfig, 120)
     module = trace(model, inputs=4, pick=lambda found: found[0][:, 0])
     source = write_upload(tmp_path / "m", module, vocabulary=BERT, max_sequence_length=64)
 
-    trial = Trial(source, tmp_path, precision="bf16")
+    trial = Trial(source, tmp_path, precision=precision)
 
     assert trial.model.precision == "bf16"
     assert trial.model.cosine is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import resource
 from collections import Counter
@@ -23,6 +22,7 @@ from tests.attacks import (
     bomb,
     connected,
     flood,
+    guess_elsewhere,
     held,
     send,
     served,
@@ -103,14 +103,9 @@ async def test_wrong_passwords_hold_nobody_up(serve, times):
     server = serve(auth=True)
     target = target_of(server)
 
-    def guess(number: int) -> bytes:
-        encoded = base64.b64encode(f"elastic:guess {number}".encode()).decode()
-        return Target(target.port, f"Basic {encoded}").head("GET", "/") + b"\r\n\r\n"
-
-    await flood(target, guess, times=200, connections=20)
+    await guess_elsewhere(target.port, times=200)
     with growth_below(server, 30):
-        attack = flood(target, guess, times=times, connections=20)
-        met, answered = await beside(attack, target)
+        met, answered = await beside(guess_elsewhere(target.port, times=times), target)
 
     assert sum(met.values()) == times
     assert set(met) <= {401, 429}

@@ -303,6 +303,61 @@ async def test_a_remembered_key_enters_without_waiting_for_anything(house):
         entering.send(None)
 
 
+# --- what a connection repeats -------------------------------------------------------------------
+
+
+async def end_key(house, encoded):
+    keys = KeyCriteria(ids=[house.id_of(encoded)])
+    await house.writer.invalidate_api_keys(InvalidateApiKeys(keys))
+
+
+async def let_it_expire(house, encoded):
+    house.clock.now_s += 3600
+
+
+async def test_a_key_that_was_recalled_holds_until_something_changes(house):
+    await house.add_user("ann")
+    headers = authorization("ApiKey", await house.add_key("ann", expiration="1h"))
+    await enter(house, headers)
+
+    login = house.gate.recall(headers)
+    assert house.gate.holds(login)
+    await house.add_role("another", "monitor")
+
+    assert not house.gate.holds(login)
+    again = house.gate.recall(headers)
+    assert house.gate.holds(again)
+    assert again.principal is login.principal
+
+
+@pytest.mark.parametrize("end", [end_key, let_it_expire])
+async def test_a_key_that_has_ended_holds_no_longer(house, end):
+    await house.add_user("ann")
+    encoded = await house.add_key("ann", expiration="1h")
+    headers = authorization("ApiKey", encoded)
+    await enter(house, headers)
+    login = house.gate.recall(headers)
+
+    await end(house, encoded)
+
+    assert not house.gate.holds(login)
+    assert house.gate.recall(headers) is None
+
+
+async def test_a_user_who_loses_a_role_is_somebody_else_from_then_on(house):
+    await house.add_role("reader", "monitor_inference")
+    await house.add_user("ann", "reader")
+    await enter(house, basic("ann"))
+    login = house.gate.recall(basic("ann"))
+    house.gate.authorize(login.principal, GET)
+
+    await house.add_role("reader", "none")
+
+    assert not house.gate.holds(login)
+    with pytest.raises(NotAuthorized):
+        house.gate.authorize(house.gate.recall(basic("ann")).principal, GET)
+
+
 # --- refusals of actions -------------------------------------------------------------------------
 
 

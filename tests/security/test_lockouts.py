@@ -142,8 +142,11 @@ async def test_users_that_do_not_exist_are_locked_out_in_the_same_way(house):
 async def test_a_remembered_login_does_not_let_a_locked_out_pair_guess_on(house):
     await house.add_user("ann")
     await enter(house, RIGHT)
+    login = house.gate.recall(headers_of("ann", RIGHT))
+    assert house.gate.holds(login)
     await fail(house, MAX_FAILURES)
 
+    assert not house.gate.holds(login)
     assert house.gate.recall(headers_of("ann", RIGHT)) is None
     with pytest.raises(LockedOut):
         await enter(house, RIGHT)

@@ -6,7 +6,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from inferry.errors import ShuttingDown
-from inferry.security.gate import Gate, Principal
+from inferry.security.gate import Gate, Login, Principal
 
 
 class Door:
@@ -36,9 +36,13 @@ class Door:
             raise ShuttingDown("the server is shutting down, send the request to another one")
         return self._gate.authenticate(headers, uri, address=address)
 
-    def recall(self, headers: Mapping[str, str]) -> Principal | None:
+    def recall(self, headers: Mapping[str, str]) -> Login | None:
         """Ask the gate; nobody is known any more once it is shut."""
         return None if self._is_shut else self._gate.recall(headers)
+
+    def holds(self, login: Login) -> bool:
+        """Ask the gate; no login holds any more once it is shut."""
+        return not self._is_shut and self._gate.holds(login)
 
     def authorize(self, principal: Principal, action: str) -> None:
         """Ask the gate."""

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from inferry.api.fast_json import decode_json
 from inferry.domain import Json
 from inferry.errors import MissingBody, UnreadableBody
 
@@ -22,7 +23,7 @@ MAX_DEPTH = 200
 TOO_DEEP = f"Document nesting depth exceeds the maximum [{MAX_DEPTH}]"
 MAX_DIGITS = 400  # converting an integer takes time that grows with the square of its length
 MOST_EXACT = 256 * 1024
-"""Bytes of a body that is read strictly; a larger one is decoded, and its faults have no position.
+"""Bytes of a body that is walked through; a larger one is decoded, and its faults have no position.
 
 To walk through a hundred megabytes takes a minute, which nobody may take for a wrong comma.
 """
@@ -79,7 +80,7 @@ def parse_object(body: bytes, *, missing: str = "request body is required") -> d
     """
     if is_blank(body):
         raise MissingBody(missing)
-    value = parse_json(body) if len(body) <= MOST_EXACT else _decode_roughly(body)
+    value = parse_json(body) if len(body) <= MOST_EXACT else _decode_large(body)
     if not isinstance(value, dict):
         where = position_of(body, ())
         raise UnreadableBody(f"{where} Expected START_OBJECT but found {token_name(value)}")
@@ -137,14 +138,13 @@ def token_name(value: Json) -> str:
             return "START_OBJECT"
 
 
-def _decode_roughly(body: bytes) -> Json:
+def _decode_large(body: bytes) -> Json:
     try:
-        value: Json = msgspec.json.decode(body)
+        return decode_json(body)
     except msgspec.DecodeError as error:
         raise UnreadableBody(f"[1:1] {error}") from error
     except RecursionError as error:
         raise UnreadableBody(f"[1:1] {TOO_DEEP}") from error
-    return value
 
 
 def _decode(body: bytes) -> str:

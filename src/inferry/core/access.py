@@ -11,7 +11,7 @@ class Access:
     """The records that decide who may enter.
 
     Records are immutable, so the identity of one tells whether it changed. version: raised
-    whenever a user or role changes, since rights of users follow from both.
+    whenever any of them changes.
     """
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
@@ -59,20 +59,20 @@ class Access:
                 self._keys[record.id] = record
             case UserRecord():
                 self._users[record.username] = record
-                self.version += 1
             case RoleRecord():
                 self._roles[record.name] = record
-                self.version += 1
             case _:  # endpoints and the like are the snapshot's
                 return
+        self.version += 1
 
     def _drop(self, kind: str, key: str) -> None:
+        dropped: Record | None = None
         match kind:
             case "api_key":
-                self._keys.pop(key, None)
+                dropped = self._keys.pop(key, None)
             case "user":
-                self._users.pop(key, None)
-                self.version += 1
+                dropped = self._users.pop(key, None)
             case "role":
-                self._roles.pop(key, None)
-                self.version += 1
+                dropped = self._roles.pop(key, None)
+        if dropped is not None:
+            self.version += 1

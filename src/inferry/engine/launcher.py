@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import msgspec
 
 from inferry.bootstrap import environment_of_children
 from inferry.children import Child, start_child
 from inferry.engine.cores import Cores, Holder
-from inferry.engine.footprint import excess_of, footprint_of
+from inferry.engine.footprint import excess_of, footprint_of, is_overfull
 from inferry.engine.jobs import Lane
 from inferry.engine.messages import (
     GIVE_BACK,
@@ -48,6 +50,7 @@ class Launcher:
         self._ordered: Child | None = None
         self._holders: dict[Child, Holder] = {}
         self._guilty: tuple[Child, str] | None = None
+        self._folder: Path | None = None  # that the worker writes to
 
     async def prepare(
         self,
@@ -106,7 +109,7 @@ class Launcher:
         if child is None or child not in self._holders:
             return
         excess = excess_of(
-            footprint_of(child.process.pid),
+            footprint_of(child.process.pid, self._folder),
             memory_limit=self._workshop.memory_limit,
             cores=self._workshop.cores.total,
         )
@@ -130,6 +133,7 @@ class Launcher:
         reason = None
         if self._guilty is not None and self._guilty[0] is child:
             reason = self._guilty[1]
+            await asyncio.to_thread(self._tidy)
         elif child.process.returncode == -signal.SIGSYS:
             reason = "it made a system call that its sandbox forbids"
             get_logger().error(
@@ -142,6 +146,12 @@ class Launcher:
             await self._workshop.note_violation(self._deployment_id, model_id, reason)
         return reason
 
+    def _tidy(self) -> None:
+        """Remove what a worker that has ended wrote, if that is too much; it is made anew."""
+        if self._folder is not None and is_overfull(self._folder):
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+
     async def _order(
         self,
         name: str,
@@ -152,6 +162,7 @@ class Launcher:
     ) -> tuple[Child, bytes]:
         """Start a worker and give it its order; one that does not carry it out is ended."""
         order = encode_load(self._load_of(source, spec, options))
+        self._folder = options.cache_dir
         child = await self._start(Holder(self._recall), listening)
         self._ordered = child
         try:

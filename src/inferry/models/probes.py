@@ -39,9 +39,14 @@ PROBES = (
 
 
 def least_cosine(rows: Rows, reference: Rows) -> float:
-    """Give the cosine of the two rows that differ most."""
+    """Give the cosine of the two rows that differ most.
+
+    Scores, which are rows of one number, are no vectors: that of all of them together.
+    """
     import numpy as np
 
+    if rows.shape[1] == 1:
+        rows, reference = rows.T, reference.T
     lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(reference, axis=1)
     return float(np.min(np.sum(rows * reference, axis=1, dtype=np.float64) / lengths))
 
@@ -53,8 +58,8 @@ class KeptRows:
         name = hashlib.sha256(repr((fingerprint, PROBES)).encode()).hexdigest()
         self._file = cache_dir / f"{name}.npy" if cache_dir else None
 
-    def get(self, shape: tuple[int, int], compute: Callable[[], Rows]) -> Rows:
-        """Read float32[shape], or compute and keep them.
+    def get(self, width: int, compute: Callable[[], Rows]) -> Rows:
+        """Read float32[probes, width], or compute and keep them.
 
         A folder that cannot be written costs the next start a computation, no more.
         """
@@ -64,7 +69,7 @@ class KeptRows:
             return compute()
         with suppress(OSError, ValueError, EOFError):
             kept: Rows = np.load(self._file, allow_pickle=False)
-            if kept.shape == shape and kept.dtype == np.float32:
+            if kept.shape[1:] == (width,) and kept.dtype == np.float32:
                 return kept
         rows = compute()
         with suppress(OSError):

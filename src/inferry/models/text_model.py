@@ -25,7 +25,8 @@ from inferry.models.layout import Module
 from inferry.models.networks import Networks, compile_networks
 from inferry.models.packing import pack_scores, pack_vectors, pack_weights, wire_tokens
 from inferry.models.pipeline import Pipeline, max_tokens, read_pipeline
-from inferry.models.probes import PROBES, KeptRows, least_cosine
+from inferry.models.precision import F32, Arithmetic, choose, kinds_of
+from inferry.models.probes import PROBES, KeptRows
 from inferry.models.shapes import ROW_STEPS, Warming, length_steps
 from inferry.models.sparse import TokenTable
 from inferry.models.tokenizers import Tokenizer, read_tokenizer
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from inferry.modeling import Ids, Rows
 
 _SEARCHES = (InputType.SEARCH, InputType.INTERNAL_SEARCH)
-_LEAST_COSINE = 0.999  # below this `auto` stays at f32
 
 
 class FolderModel:
@@ -240,17 +240,28 @@ def _compile(  # noqa: PLR0917 - what is known by then
     options: RuntimeOptions,
     runtime: Runtime,
 ) -> FolderModel:
-    """Compile at the precision that is wanted, or at f32 where `auto` finds the other too rough."""
-    from inferry.models.graphs.build import BuiltGraph, build_graph
+    """Compile at the arithmetic that is wanted, or the fastest that is close. See `precision`."""
+    import numpy as np
+
+    from inferry.models.graphs.build import build_graph
+    from inferry.models.graphs.exact import keep_sums_exact
 
     def compiled(
-        graph: BuiltGraph, precision: Precision, given: RuntimeOptions = options
+        arithmetic: Arithmetic, given: RuntimeOptions = options
     ) -> tuple[FolderModel, Rows]:
+        graph = build_graph(folder, pipeline, quantized=arithmetic.precision == "int8")
+        if arithmetic.has_exact_sums:
+            keep_sums_exact(graph.model)
         networks = compile_networks(
-            lambda chosen: runtime.compile(graph.model, chosen, precision), given
+            lambda chosen: runtime.compile(graph.model, chosen, arithmetic.precision), given
         )
         model = FolderModel(
-            pipeline, tokenizers, networks, precision, weights=graph.weights, table=table
+            pipeline,
+            tokenizers,
+            networks,
+            arithmetic.precision,
+            weights=graph.weights,
+            table=table,
         )
         model.rows([Encoded([pipeline.padding_id], 1)], is_wide=True)
         rows = _probe(model)
@@ -258,28 +269,15 @@ def _compile(  # noqa: PLR0917 - what is known by then
             graph.weights.forget()
         return model, rows
 
-    graph = build_graph(folder, pipeline)
-    wanted = runtime.fastest() if options.precision == "auto" else options.precision
-    if wanted == "f32":
-        return _finite(folder, *compiled(graph, "f32"))
     kept = KeptRows(options.cache_dir, folder.fingerprint())
-    shape = (len(PROBES), pipeline.head.width)
-    reference = kept.get(shape, lambda: compiled(graph, "f32", options.narrow)[1])
-    if wanted == "int8":
-        graph = build_graph(folder, pipeline, quantized=True)
-    model, rows = compiled(graph, wanted)
-    model.cosine = _closeness(pipeline, rows, reference)
-    is_close = model.cosine >= _LEAST_COSINE  # not so for NaN either
-    if options.precision == "auto" and not is_close:
-        return _finite(folder, *compiled(graph, "f32"))
-    return _finite(folder, model, rows)
-
-
-def _closeness(pipeline: Pipeline, rows: Rows, reference: Rows) -> float:
-    """Give the least cosine of rows; of scores, which are no vectors, that of all together."""
-    if pipeline.task_type is TaskType.RERANK:
-        return least_cosine(rows.T, reference.T)
-    return least_cosine(rows, reference)
+    model, rows = choose(
+        kinds_of(options.precision, runtime.fastest()),
+        compiled,
+        lambda: kept.get(pipeline.head.width, lambda: compiled(F32, options.narrow)[1]),
+    )
+    if not np.isfinite(rows).all():
+        raise folder.unusable("", f"at [{model.precision}] it gives numbers that are not finite")
+    return model
 
 
 def _probe(model: FolderModel) -> Rows:
@@ -289,12 +287,3 @@ def _probe(model: FolderModel) -> Rows:
     query = PROBES[0] if model.task_type is TaskType.RERANK else None
     probes = model.encode(PROBES, InputType.UNSPECIFIED, query)
     return np.concatenate([model.rows([probe]) for probe in probes])
-
-
-def _finite(folder: ModelFolder, model: FolderModel, rows: Rows) -> FolderModel:
-    """Give the model, if `rows` of it are finite. Raises `UnusableModel`."""
-    import numpy as np
-
-    if not np.isfinite(rows).all():
-        raise folder.unusable("", f"at [{model.precision}] it gives numbers that are not finite")
-    return model

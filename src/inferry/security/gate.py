@@ -11,7 +11,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal, Protocol, TypeAlias
 
@@ -52,6 +52,19 @@ class Principal:
     holder: KeyHolder | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Whom credentials proved, and what that rests on: `Gate.holds` tells whether it still stands.
+
+    version: of the access records. ends_ms: when an API key expires. record: whose they are.
+    """
+
+    principal: Principal
+    version: int = 0
+    ends_ms: int | None = None
+    record: UserRecord | ApiKeyRecord | None = None
+
+
 class Gate(Protocol):
     """Decides for each request who it is and whether the action is allowed."""
 
@@ -64,8 +77,14 @@ class Gate(Protocol):
         `QueueFull` when too many passwords wait.
         """
 
-    def recall(self, headers: Mapping[str, str]) -> Principal | None:
+    def recall(self, headers: Mapping[str, str]) -> Login | None:
         """Give a caller whose credentials were verified before, without waiting; else None."""
+
+    def holds(self, login: Login) -> bool:
+        """Tell whether `recall` would give this login again, for the same headers.
+
+        While it holds, so does everything that `authorize` said of its principal.
+        """
 
     def authorize(self, principal: Principal, action: str) -> None:
         """Return if `principal` may do `action`, else raise `NotAuthorized` in the wire's words.
@@ -95,15 +114,6 @@ class AccessRecords(Protocol):
         """List the API keys."""
 
 
-@dataclass(slots=True)
-class _Login:
-    """Credentials that were verified, and what they proved while `record` and `version` stand."""
-
-    record: UserRecord | ApiKeyRecord
-    principal: Principal
-    version: int
-
-
 class OpenGate:
     """The gate of a server without authentication: everyone on this machine may do everything.
 
@@ -112,7 +122,8 @@ class OpenGate:
     """
 
     def __init__(self) -> None:
-        self._everyone = Principal("_anonymous", kind="anonymous", rights=Rights(["all"]))
+        everyone = Principal("_anonymous", kind="anonymous", rights=Rights(["all"]))
+        self._login = Login(everyone)
 
     async def authenticate(
         self, headers: Mapping[str, str], uri: str, *, address: str
@@ -124,12 +135,16 @@ class OpenGate:
                 "without authentication the server answers under the names of this machine only, "
                 f"such as [localhost], got [{host[:256]}] in [Host]"
             )
-        return self._everyone
+        return self._login.principal
 
-    def recall(self, headers: Mapping[str, str]) -> Principal | None:
+    def recall(self, headers: Mapping[str, str]) -> Login | None:
         """Give the anonymous caller; None for a foreign `Host`."""
         host = headers.get("host", "")
-        return self._everyone if not host or _is_of_this_machine(host) else None
+        return self._login if not host or _is_of_this_machine(host) else None
+
+    def holds(self, login: Login) -> bool:
+        """Tell that it does."""
+        return True
 
     def authorize(self, principal: Principal, action: str) -> None:
         """Allow it."""
@@ -139,7 +154,8 @@ class CredentialGate:
     """The gate of a server with authentication.
 
     Verified credentials are remembered under a digest with a key of this process, so that the
-    usual request costs a digest and a look-up; whether they still hold is asked every time.
+    usual request costs a digest and a look-up, and no more than a comparison on a connection that
+    brought them before; whether they still hold is asked every time.
     note: counts a failed login for the host. now: seconds since the epoch.
     """
 
@@ -158,7 +174,7 @@ class CredentialGate:
         self._note = note
         self._now = now
         self._keyed = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=16)
-        self._logins: dict[bytes, _Login] = {}
+        self._logins: dict[bytes, Login] = {}
 
     async def authenticate(
         self, headers: Mapping[str, str], uri: str, *, address: str
@@ -171,11 +187,11 @@ class CredentialGate:
                 reason="no credentials",
             )
         digest = self._digest(header)
-        principal = self._recall(digest)
-        if principal is not None:
-            if principal.kind == "realm":
-                self._check_lockout(principal.username, address)
-            return principal
+        known = self._recall(digest)
+        if known is not None:
+            if known.principal.kind == "realm":
+                self._check_lockout(known.principal.username, address)
+            return known.principal
         scheme, _, content = header.strip().partition(" ")
         match scheme.lower():
             case "apikey":
@@ -191,13 +207,19 @@ class CredentialGate:
         self._remember(digest, login)
         return login.principal
 
-    def recall(self, headers: Mapping[str, str]) -> Principal | None:
+    def recall(self, headers: Mapping[str, str]) -> Login | None:
         """Give a known caller, see `Gate`."""
         header = headers.get("authorization")
         known = None if header is None else self._recall(self._digest(header))
-        if known is not None and known.kind == "realm" and self._lockouts:
-            return None  # a lockout depends on the address, which is not asked here
-        return known
+        return known if known is not None and self.holds(known) else None
+
+    def holds(self, login: Login) -> bool:
+        """Tell whether a login still stands, see `Gate`."""
+        if login.version != self._access.version:
+            return False
+        if login.principal.kind == "realm" and self._lockouts:
+            return False  # a lockout depends on the address, which is not asked here
+        return login.ends_ms is None or login.ends_ms > self._now_ms()
 
     def authorize(self, principal: Principal, action: str) -> None:
         """Return if allowed, see `Gate`."""
@@ -249,32 +271,38 @@ class CredentialGate:
         digest.update(header.encode("utf-8", "surrogatepass"))
         return digest.digest()
 
-    def _recall(self, digest: bytes) -> Principal | None:
+    def _recall(self, digest: bytes) -> Login | None:
         """Give whom these credentials proved before, if they still do."""
         login = self._logins.get(digest)
         if login is None:
             return None
-        record = login.record
-        if isinstance(record, ApiKeyRecord):
-            is_current = self._access.api_key(record.id) is record
-            if is_current and end_of(record, self._now_ms()) is None:
-                return login.principal
-        elif self._access.user(record.username) is record:
-            if login.version != self._access.version:
-                login.principal = self._user_principal(record)
-                login.version = self._access.version
-            return login.principal
-        del self._logins[digest]
+        if login.version == self._access.version:
+            renewed: Login | None = login
+        else:
+            renewed = self._renew(login)
+        if renewed is None or (renewed.ends_ms is not None and renewed.ends_ms <= self._now_ms()):
+            del self._logins[digest]
+            return None
+        self._logins[digest] = renewed
+        return renewed
+
+    def _renew(self, login: Login) -> Login | None:
+        """Give what a login is worth now that some record has changed, None if it was its own."""
+        match login.record:
+            case ApiKeyRecord(id=key_id) as key if self._access.api_key(key_id) is key:
+                return replace(login, version=self._access.version)
+            case UserRecord(username=username) as user if self._access.user(username) is user:
+                return self._user_login(user)
         return None
 
-    def _remember(self, digest: bytes, login: _Login) -> None:
+    def _remember(self, digest: bytes, login: Login) -> None:
         if len(self._logins) >= MAX_REMEMBERED:
             del self._logins[next(iter(self._logins))]
         self._logins[digest] = login
 
     # --- credentials seen for the first time -----------------------------------------------------
 
-    def _check_key(self, encoded: str) -> _Login:
+    def _check_key(self, encoded: str) -> Login:
         given = decode_secret(encoded)
         if given is None:
             raise _refusal(detail="API key: the credentials are not an encoded API key")
@@ -298,9 +326,9 @@ class CredentialGate:
             rights=rights_of(key),
             holder=None if limits is None else KeyHolder(key.id, key.owner, limits),
         )
-        return _Login(key, principal, self._access.version)
+        return Login(principal, self._access.version, key.expiration_ms, key)
 
-    async def _check_password(self, encoded: str, uri: str, digest: bytes, address: str) -> _Login:
+    async def _check_password(self, encoded: str, uri: str, digest: bytes, address: str) -> Login:
         try:
             decoded = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode()
         except (binascii.Error, ValueError) as error:
@@ -328,7 +356,7 @@ class CredentialGate:
                 user=username,
                 reason="wrong user or password",
             )
-        return _Login(user, self._user_principal(user), self._access.version)
+        return self._user_login(user)
 
     def _check_lockout(self, username: str, address: str) -> None:
         """Refuse who failed too often. Raises `LockedOut`."""
@@ -338,15 +366,16 @@ class CredentialGate:
         if left_s > 0:
             raise locked_out(username, address, left_s)
 
-    def _user_principal(self, user: UserRecord) -> Principal:
+    def _user_login(self, user: UserRecord) -> Login:
         descriptors = {name: self.role(name) for name in sorted(set(user.roles))}
         found = {name: one for name, one in descriptors.items() if one is not None}
-        return Principal(
+        principal = Principal(
             user.username,
             roles=tuple(found),
             missing_roles=tuple(name for name in descriptors if name not in found),
             rights=Rights(cluster_privileges(found.values())),
         )
+        return Login(principal, self._access.version, record=user)
 
     def _now_ms(self) -> int:
         return int(self._now() * 1000)

@@ -14,6 +14,7 @@ import hashlib
 import ipaddress
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 from inferry.commands import NoteFailedLogin
 from inferry.errors import LockedOut
@@ -116,6 +117,7 @@ class Lockouts:
         self._until = {pair: until for pair, until in self._until.items() if until > now}
 
 
+@lru_cache(maxsize=4096)
 def _network_of(address: str) -> str:
     """Give what stands for an address: itself, or the /64 of IPv6, which is one subscriber's."""
     try:

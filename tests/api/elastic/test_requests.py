@@ -112,6 +112,8 @@ async def test_all_problems_of_a_body_are_told_together(body, problems):
         (b'{"input":"a","top_n":"x"}', TEXT, "[1:22] [cluster:internal/xpack/inference] "
          "top_n doesn't support values of type: VALUE_STRING"),
         (b'{"input":"a","input":"b"}', TEXT, "[1:14] Duplicate field 'input'"),
+        (b'{"messages":[{"role":"user","role":"x","content":"a"}]}', CHAT,
+         "[1:29] Duplicate field 'role'"),
         (b'{"input":', TEXT, "[1:10] Unexpected end of input, expected a value"),
         (b'["a"]', TEXT, "[1:1] Expected START_OBJECT but found START_ARRAY"),
         (b'{"input":"a","query":"q","x":1}', RERANK, "[1:26] [RerankRequest] unknown field [x]"),

@@ -14,7 +14,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from inferry.api.http.protocol import HttpLimits, protocol_factory
+from inferry.api.http.crowd import HttpLimits
+from inferry.api.http.protocol import protocol_factory
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
 LAST = b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -39,7 +40,7 @@ class Waiting:
 
 
 @asynccontextmanager
-async def serve(application, at_once=lambda _: None, **limits) -> AsyncIterator[int]:
+async def serve(application, at_once=lambda *_: None, **limits) -> AsyncIterator[int]:
     """Listen with the protocol, and nothing else of a server."""
     config = uvicorn.Config(application, log_config=None, lifespan="off", ws="none")
     state, make = ServerState(), protocol_factory(HttpLimits(**limits), at_once)
@@ -145,6 +146,52 @@ async def test_too_many_connections_are_told_when_all_are_busy():
     assert status_of(refused) == 503
 
 
+async def test_one_address_has_so_many_connections_and_others_have_theirs():
+    async with serve(Waiting(), max_connections_per_address=1) as port:
+        _, first = await asyncio.open_connection("127.0.0.1", port)
+
+        refused = await talk(port)
+        reader, other = await asyncio.open_connection(
+            "127.0.0.1", port, local_addr=("127.0.0.2", 0)
+        )
+        other.write(LAST)
+        entered = await reader.read()
+        other.close()
+        first.close()
+
+    assert status_of(refused) == 503
+    assert b"too many open connections from [127.0.0.1]" in refused
+    assert entered.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_an_address_that_closes_a_connection_may_open_another():
+    async with serve(Waiting(), max_connections_per_address=1) as port:
+        received = [await talk(port, LAST) for _ in range(5)]
+
+    assert [one[:13] for one in received] == [b"HTTP/1.1 200 "] * 5
+
+
+@pytest.mark.parametrize(("pause_s", "said", "status"), [(0.0, LAST, 200), (60.0, b"", 503)])
+async def test_a_full_house_is_not_searched_for_everybody_who_knocks(
+    monkeypatch, pause_s, said, status
+):
+    monkeypatch.setattr("inferry.api.http.protocol._FULL_S", pause_s)
+    application = Held()
+    async with serve(application, max_connections=1) as port:
+        reader, first = await asyncio.open_connection("127.0.0.1", port)
+        first.write(REQUEST)
+        await application.began.wait()
+        refused = await talk(port)
+        application.go_on.set()
+        await reader.readuntil(b"\r\n\r\n")
+
+        came_later = await talk(port, said)
+
+        first.close()
+    assert status_of(refused) == 503
+    assert came_later.startswith(b"HTTP/1.1 %d " % status)
+
+
 async def test_a_client_that_hangs_up_cancels_its_request():
     application = Waiting()
     async with serve(application) as port:
@@ -227,7 +274,7 @@ async def test_parts_that_come_together_leave_in_one_write():
     protocol.connection_lost(None)
 
 
-def number_at_once(scope):
+def number_at_once(scope, _=None):
     """Answer `/n?<number>` with the number, at once."""
     if scope["path"] != "/n":
         return None
@@ -273,7 +320,7 @@ async def test_a_request_leaves_nothing_for_the_garbage_collector():
 
 
 async def test_a_line_end_in_a_header_never_reaches_the_wire():
-    def split(_):
+    def split(*_):
         return 200, [(b"x", b"a\r\nset-cookie: b"), (b"content-length", b"0")], b""
 
     async with serve(Waiting(), split) as port:
@@ -296,6 +343,21 @@ async def test_a_head_has_a_number_of_headers(end):
 
     assert fits.startswith(b"HTTP/1.1 200 ")
     assert status_of(is_too_much) == 431
+
+
+@pytest.mark.parametrize("cut", [-2, -1, 0])
+async def test_the_lines_of_a_body_are_no_headers(cut):
+    body = b"\n" * 1000
+    head = b"POST /x HTTP/1.1\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n"
+    sent = head + body
+    at = len(head) + cut
+
+    async with serve(Waiting(), max_headers=20) as port:
+        received = await talk(port, sent[:at], sent[at:])
+        received_whole = await talk(port, sent)
+
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert received_whole.startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("flood", [b"a: b\r\n", b"a: " + b"x" * 5000])

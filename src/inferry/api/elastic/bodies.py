@@ -12,7 +12,8 @@ import msgspec
 
 from inferry.api.elastic.body_shapes import Kind, ListOf, OneOf, Shape, parse_body
 from inferry.api.exchange import Request
-from inferry.api.strict_json import MOST_EXACT, is_blank
+from inferry.api.fast_json import decode_json
+from inferry.api.strict_json import MOST_EXACT, is_blank, parse_object
 from inferry.domain import (
     Chat,
     ContentPart,
@@ -188,8 +189,6 @@ class BodyDecoder(Generic[T]):
     def __init__(self, body_type: type[T], shape: Shape) -> None:
         self._type = body_type
         self._shape = shape
-        self._decode = msgspec.json.Decoder(body_type).decode
-        self._keys = tuple(f'"{name}"'.encode() for name in shape.fields)
 
     async def decode(self, request: Request) -> T:
         """Give the body. Raises `MissingBody`, `UnreadableBody` and `IllegalArgument`."""
@@ -198,32 +197,16 @@ class BodyDecoder(Generic[T]):
     def _decode_quickly(self, body: bytes) -> T | None:
         if is_blank(body):
             raise MissingBody("request body is required")
-        if self._may_repeat_a_field(body):
-            return None
         try:
-            return self._decode(body)
+            return msgspec.convert(decode_json(body), self._type)
         except (msgspec.MsgspecError, RecursionError):
             return None
-
-    def _may_repeat_a_field(self, body: bytes) -> bool:
-        for key in self._keys:  # noqa: SIM110  half the work of `any`, at every request
-            if body.count(key) > 1:
-                return True
-        return False
 
     def _parse(self, body: bytes) -> T:
         """Find the right words; of a body that is larger than those are found for, any."""
         if len(body) > MOST_EXACT:
-            return self._decode_roughly(body)
+            return self._convert(parse_object(body))
         return self._convert(parse_body(body, self._shape))
-
-    def _decode_roughly(self, body: bytes) -> T:
-        if is_blank(body):
-            raise MissingBody("request body is required")
-        try:
-            return self._decode(body)
-        except msgspec.MsgspecError as error:
-            raise UnreadableBody(f"[1:1] [{self._shape.parser}] {error}") from error
 
     def _convert(self, value: dict[str, Json]) -> T:
         try:

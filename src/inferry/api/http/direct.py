@@ -9,7 +9,17 @@ Pairs: TypeAlias = list[tuple[bytes, bytes]]
 Whole: TypeAlias = tuple[int, Pairs, bytes]
 """Status, headers and body of an answer."""
 
-AnswerAtOnce: TypeAlias = Callable[[dict[str, Any]], Whole | None]
+
+class Kept:
+    """What a connection keeps of its last request for the next; `head` is the application's."""
+
+    __slots__ = ("head",)
+
+    def __init__(self) -> None:
+        self.head: Any = None
+
+
+AnswerAtOnce: TypeAlias = Callable[[dict[str, Any], Kept], Whole | None]
 """Answers an ASGI scope without waiting; None when the request must go the usual way."""
 
 DIRECT: Final = "inferry.direct"

@@ -14,7 +14,6 @@ import re
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -22,51 +21,24 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from inferry.api.http.answers import DirectConnection, refusal, whole_answer
-from inferry.api.http.direct import DIRECT, AnswerAtOnce
+from inferry.api.http.crowd import Crowd, HttpLimits
+from inferry.api.http.direct import DIRECT, AnswerAtOnce, Kept
 from inferry.api.routes import METHODS
 from inferry.concurrency import start_in
 
 _START: Final = re.compile(rb"[\r\n]*([A-Z][A-Z_-]{1,30}) ([\x21-\x7e]{1,2048})")
 _UPGRADE: Final = re.compile(rb"(?i)\r\nupgrade:[^\r\n]*")
 _SLOWEST_READER: Final = 1024  # bytes a second
+_FULL_S: Final = 0.1
 _NO_LINGERING: Final = struct.pack("ii", 1, 0)
 _ALLOWED: Final = ", ".join(sorted(METHODS))
 
 
-@dataclass(frozen=True, slots=True)
-class HttpLimits:
-    """What connections may take.
-
-    max_head_bytes: request line and headers together, also of what follows a body.
-    max_headers: lines. head_timeout_s: time to send them. write_timeout_s: how long a client may
-    read nothing of an answer, or less than a kilobyte a second. max_connections: per process.
-    max_waiting: requests that were sent before the answers to others came, per process.
-    """
-
-    max_head_bytes: int = 64 * 1024
-    max_headers: int = 256
-    head_timeout_s: float = 30.0
-    write_timeout_s: float = 30.0
-    max_connections: int = 10_000
-    max_waiting: int = 10_000
-
-
-class _Waiting:
-    """Counts the requests of a process that wait behind others of their connection."""
-
-    __slots__ = ("requests",)
-
-    def __init__(self) -> None:
-        self.requests = 0
-
-
 def protocol_factory(
-    limits: HttpLimits, answer_at_once: AnswerAtOnce = lambda _: None
+    limits: HttpLimits, answer_at_once: AnswerAtOnce = lambda *_: None
 ) -> Callable[..., asyncio.Protocol]:
     """Give what uvicorn's `Config(http=...)` makes protocols with."""
-    return partial(
-        LimitedHttpProtocol, limits=limits, answer_at_once=answer_at_once, waiting=_Waiting()
-    )
+    return partial(LimitedHttpProtocol, limits=limits, answer_at_once=answer_at_once, crowd=Crowd())
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
@@ -77,14 +49,15 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         *args: Any,
         limits: HttpLimits,
         answer_at_once: AnswerAtOnce,
-        waiting: _Waiting,
+        crowd: Crowd,
         **named: Any,
     ) -> None:
         super().__init__(*args, **named)
         self._limits = limits
-        self._waiting = waiting
+        self._crowd = crowd
         self._own_waiting = 0
         self._answer_at_once = answer_at_once
+        self._kept = Kept()
         self._serve = self.app
         self.app = self._run
         self._running: asyncio.Task[Any] | None = None
@@ -105,27 +78,34 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     ) -> None:
         """Take a connection; when there are too many, one that rests makes room for it."""
         super().connection_made(transport)
-        if len(self.connections) > self._limits.max_connections and not self._make_room():
-            self._refuse(
-                refusal(503, "too many open connections", "es_rejected_execution_exception")
-            )
-            return
-        self._expect_head()
+        limits, crowd, address = self._limits, self._crowd, self._address
+        crowd.of_address[address] += 1
+        if 0 < limits.max_connections_per_address < crowd.of_address[address]:
+            self._turn_away(f"too many open connections from [{address}]")
+        elif len(self.connections) > limits.max_connections and not self._make_room():
+            self._turn_away("too many open connections")
+        else:
+            self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End what was under way for the client that left."""
         self._forget_timer()
         self._forget_write_timer()
-        self._waiting.requests -= self._own_waiting
+        self._crowd.waiting -= self._own_waiting
         self._own_waiting = 0
         self.pipeline.clear()
         super().connection_lost(exc)
+        self._crowd.leave(self._address)
         self._abandon()
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and hold the head of a request against its limits."""
-        if self._in_head and b"pgrade" in data:
-            data = _without_upgrade(data)
+        if self._in_head:
+            if b"pgrade" in data:
+                data = _without_upgrade(data)
+            if self._has_too_many_lines(data):
+                self._refuse(self._too_large())
+                return
         self._chunk = data
         if self._in_head:
             self._head_bytes += len(data)
@@ -202,12 +182,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if self._own_waiting:
             self._own_waiting -= 1
-            self._waiting.requests -= 1
+            self._crowd.waiting -= 1
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
         direct = DirectConnection(self.loop, self.transport, cycle, self._hang_up)
         # One that waited behind others is the last of them, else a long queue would end in a stack.
         if cycle is self.cycle:
-            whole = self._answer_at_once(scope)
+            whole = self._answer_at_once(scope, self._kept)
             if whole is not None and direct.send_whole(whole):
                 return
         scope["extensions"] = {DIRECT: direct}
@@ -241,11 +221,22 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
+    @property
+    def _address(self) -> str:
+        return self.client[0] if self.client else ""
+
+    def _turn_away(self, reason: str) -> None:
+        self._refuse(refusal(503, reason, "es_rejected_execution_exception"))
+
     def _make_room(self) -> bool:
         """Close a connection that rests, if there is one."""
+        now = self.loop.time()
+        if now < self._crowd.full_until:
+            return False
         resting = (one for one in self.connections if isinstance(one, LimitedHttpProtocol))
         found = next((one for one in resting if one is not self and one.rests), None)
         if found is None:
+            self._crowd.full_until = now + _FULL_S
             return False
         found.cut_off()
         return True
@@ -259,8 +250,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _note_waiting(self) -> None:
         """Count a request that waits. Raises `HttpParserError` when too many do."""
         self._own_waiting += 1
-        self._waiting.requests += 1
-        if self._waiting.requests > self._limits.max_waiting:
+        self._crowd.waiting += 1
+        if self._crowd.waiting > self._limits.max_waiting:
             text = f"more than [{self._limits.max_waiting}] requests wait behind others"
             self._refusal = refusal(503, text, "es_rejected_execution_exception")
             raise httptools.HttpParserError("too many requests wait")
@@ -272,6 +263,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             return False
         self._refusal = self._too_large()
         return True
+
+    def _has_too_many_lines(self, data: bytes) -> bool:
+        """Tell of what a head begins with whether it has too many headers: before it is parsed."""
+        most = self._limits.max_headers + 1  # the line of the request
+        if len(data) <= most * len(b"x:\r\n") or self._head_bytes or self._answers:
+            return False
+        return data.count(b"\n", 0, data.find(b"\r\n\r\n")) > most
 
     def _abort_body(self) -> None:
         """Give up a request whose body is none."""

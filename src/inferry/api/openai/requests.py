@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from inferry.api.exchange import Request
+from inferry.api.fast_json import decode_json
 from inferry.api.strict_json import parse_object
 from inferry.core.asking import Ask
 from inferry.domain import Chat, InputType, Json, Message, Reasoning, Tool, ToolChoice
@@ -103,7 +104,7 @@ async def read_members(request: Request) -> dict[str, Json]:
 
 def _decode(body: bytes) -> dict[str, Json] | None:
     try:
-        given: Json = msgspec.json.decode(body)
+        given = decode_json(body)
     except (msgspec.DecodeError, RecursionError):
         return None
     return given if isinstance(given, dict) else None

@@ -12,6 +12,7 @@ from inferry.api.elastic.body_shapes import Shape, parse_body
 from inferry.api.elastic.endpoints import ACKNOWLEDGED, Acknowledged, actor_of
 from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
+from inferry.api.fast_json import decode_json
 from inferry.api.parameters import parse_flag, parse_number, parse_timeout
 from inferry.api.trained_models.shapes import DEFINITION_PART, TRAINED_MODEL, VOCABULARY
 from inferry.commands import (
@@ -307,7 +308,7 @@ def _shown(record: TrainedModelRecord) -> TrainedModelAnswer:
 def _decode(content: bytes, body_type: type[T], shape: Shape) -> T:
     """Decode a body; one that is not right is read once more, for the words of its refusal."""
     try:
-        return msgspec.json.decode(content, type=body_type)
+        return msgspec.convert(decode_json(content), body_type)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         parse_body(content, shape)
         raise UnreadableBody(f"[1:1] [{shape.parser}] {error}") from error

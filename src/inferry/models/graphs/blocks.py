@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import openvino as ov
@@ -254,6 +254,14 @@ def constant_of(tensor: Tensor) -> Node:
     if tensor.dtype == "BF16":
         numbers = ov.Tensor(numbers, ov.Shape(numbers.shape), ov.Type.bf16)
     return ov.op.Constant(numbers, shared_memory=True)
+
+
+def constant_behind(output: ov.Output) -> NDArray[Any] | None:
+    """Give the numbers of a constant, also a converted one, None of what is none."""
+    node = output.get_node()
+    while node.get_type_name() == "Convert":
+        node = node.input_value(0).get_node()
+    return node.data if isinstance(node, ov.op.Constant) else None
 
 
 def as_float(node: Node) -> Node:

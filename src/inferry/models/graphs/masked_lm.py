@@ -13,6 +13,7 @@ from openvino import opset15 as op
 
 from inferry.models.encoders import Activation, Family
 from inferry.models.graphs.blocks import Blocks, activated, as_float, integers
+from inferry.models.graphs.largest import largest_logits, log1p
 from inferry.models.sparse import SpladeHead
 
 
@@ -81,16 +82,15 @@ def pool_splade(head: SpladeHead, logits: Node | ov.Output, mask: Node) -> Node:
     The maximum is taken before the functions, which do not change which one is the largest: they
     then run on one row per text instead of one per token.
     """
-    counts = op.unsqueeze(op.convert(mask, "boolean"), integers(-1))
-    nothing = op.constant(np.float32(0))
-    seen = op.select(counts, logits, nothing)
     if head.strategy == "max":
-        return _weights(op.reduce_max(seen, integers([1])), head.logarithms)
+        return _weights(largest_logits(logits, mask), head.logarithms)
+    counts = op.unsqueeze(op.convert(mask, "boolean"), integers(-1))
+    seen = op.select(counts, logits, op.constant(np.float32(0)))
     return op.reduce_sum(_weights(seen, head.logarithms), integers([1]))
 
 
 def _weights(logits: Node, logarithms: int) -> Node:
     weights = op.relu(logits)
     for _ in range(logarithms):
-        weights = op.log(op.add(weights, op.constant(np.float32(1))))
+        weights = log1p(weights)
     return weights

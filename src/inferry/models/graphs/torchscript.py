@@ -15,6 +15,7 @@ from openvino import opset15 as op
 
 from inferry.errors import UnusableModel
 from inferry.models.graphs.blocks import as_float, integers
+from inferry.models.graphs.largest import raise_maxima
 from inferry.models.graphs.masked_lm import pool_splade
 from inferry.models.sparse import SpladeHead
 
@@ -76,7 +77,9 @@ def _with_usual_inputs(model: ov.Model) -> ov.Model:
     for parameter, source in zip(given, sources, strict=False):
         parameter.output(0).replace(op.convert(source, "i64").output(0))
     output = model.get_results()[0].input_value(0)
-    return ov.Model([as_float(output)], [ids, mask], "module")
+    usual = ov.Model([as_float(output)], [ids, mask], "module")
+    raise_maxima(usual, mask)
+    return usual
 
 
 def _zeros_like(ids: Node) -> Node:

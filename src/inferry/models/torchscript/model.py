@@ -25,7 +25,8 @@ from inferry.modeling import (
 from inferry.models.folder import ModelFolder
 from inferry.models.networks import Networks, compile_networks
 from inferry.models.packing import pack_scores, pack_vectors, pack_weights, wire_tokens
-from inferry.models.probes import PROBES, KeptRows, least_cosine
+from inferry.models.precision import F32, Arithmetic, choose, kinds_of
+from inferry.models.probes import PROBES, KeptRows
 from inferry.models.shapes import ROW_STEPS, Warming, length_steps
 from inferry.models.sparse import SpladeHead
 from inferry.models.text_model import pad
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from inferry.modeling import Ids, Rows
 
 _PAIRED = ("text_similarity", "question_answering", "zero_shot_classification")
-_LEAST_COSINE = 0.999  # below this `auto` stays at f32
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,16 +269,35 @@ def load_module(
             return _Splade(network) if splade else network
 
         return ModuleModel(parts, compile_networks(loaded, options))
+    from inferry.models.graphs.exact import keep_sums_exact
     from inferry.models.graphs.torchscript import read_converted
 
-    def compiled(precision: Precision) -> ModuleModel:
+    def compiled(arithmetic: Arithmetic, given: RuntimeOptions = options) -> ModuleModel:
         graph = read_converted(prepared / GRAPH_FILE, splade=splade)
+        if arithmetic.has_exact_sums:
+            keep_sums_exact(graph)
         networks = compile_networks(
-            lambda chosen: openvino.compile(graph, chosen, precision), options
+            lambda chosen: openvino.compile(graph, chosen, arithmetic.precision), given
         )
-        return ModuleModel(parts, networks, precision)
+        return ModuleModel(parts, networks, arithmetic.precision)
 
-    return _at_precision(compiled, source, options, openvino)
+    def probed(arithmetic: Arithmetic, given: RuntimeOptions = options) -> tuple[ModuleModel, Rows]:
+        model = compiled(arithmetic, given)
+        return model, _probe(model)
+
+    # Modules have no int8 graph of their own.
+    wanted = "auto" if options.precision == "int8" else options.precision
+    kinds = kinds_of(wanted, openvino.fastest())
+    if kinds[0] == F32 or purpose.task_type is None:
+        return compiled(kinds[-1])  # answers that are no vectors have no cosine to be held by
+    files = source.module
+    kept = KeptRows(options.cache_dir, f"{files.module} {files.vocabulary}")
+    model, _ = choose(
+        kinds,
+        probed,
+        lambda: kept.get(verdict.shape[-1], lambda: probed(F32, options.narrow)[1]),
+    )
+    return model
 
 
 def _read_parts(
@@ -315,34 +334,6 @@ def _splade_of(parts: Parts) -> SpladeHead | None:
     if purpose.settings.expansion_type != "splade":
         get_logger().warning("the module gives logits of tokens: they are pooled as SPLADE does")
     return SpladeHead(verdict.shape[-1])
-
-
-def _at_precision(
-    compiled: Callable[[Precision], ModuleModel],
-    source: ModelSource,
-    options: RuntimeOptions,
-    runtime: Runtime,
-) -> ModuleModel:
-    """Compile at the fastest precision that is wanted and close to f32."""
-    assert source.module is not None
-    is_auto = options.precision in ("auto", "int8")  # modules have no int8 graph of their own
-    wanted = runtime.fastest() if is_auto else options.precision
-    if source.task_type is None and is_auto:
-        wanted = "f32"  # answers that are no vectors have no cosine to be held by
-    if wanted != "bf16":
-        return compiled("f32")
-    files = source.module
-    kept = KeptRows(options.cache_dir, f"{files.module} {files.vocabulary} {source.task_type}")
-    model = compiled("bf16")
-    rows = _probe(model)
-    reference = kept.get(rows.shape, lambda: _probe(compiled("f32")))
-    is_ranking = model.task_type is TaskType.RERANK
-    model.cosine = (
-        least_cosine(rows.T, reference.T) if is_ranking else least_cosine(rows, reference)
-    )
-    if options.precision == "bf16" or model.cosine >= _LEAST_COSINE:
-        return model
-    return compiled("f32")
 
 
 def _probe(model: ModuleModel) -> Rows:
