@@ -28,7 +28,8 @@ from inferry.api.elastic.errors import render_error
 from inferry.api.elastic.routes import elastic_routes
 from inferry.api.extensions import extension_routes
 from inferry.api.health import health_routes
-from inferry.api.http.protocol import HttpLimits, protocol_factory
+from inferry.api.http.crowd import HttpLimits
+from inferry.api.http.protocol import protocol_factory
 from inferry.api.http.reading import Reading
 from inferry.api.http.request_body import BodyLimits
 from inferry.api.http.server import HttpServer
@@ -344,6 +345,7 @@ def _server_config(parts: Parts, certificate: Certificate | None) -> uvicorn.Con
             max_head_bytes=limits.max_header_bytes,
             head_timeout_s=limits.header_timeout_s,
             max_connections=limits.max_connections,
+            max_connections_per_address=limits.max_connections_per_address,
         ),
         parts.application.answer_at_once,
     )

@@ -280,6 +280,14 @@ class LimitsSection(Section, frozen=True):
     max_connections: Annotated[
         int, Meta(ge=1, description="Open connections per API process; more is 503.")
     ] = 10_000
+    max_connections_per_address: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Open connections of one address per API process; more is 503. 0 for no "
+            "such limit; behind a proxy all have its address.",
+        ),
+    ] = 0
     max_header_bytes: Annotated[
         Size, Meta(ge=1024, description="Request line and headers together.")
     ] = 64 * KIB

@@ -14,7 +14,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from inferry.api.http.protocol import HttpLimits, protocol_factory
+from inferry.api.http.crowd import HttpLimits
+from inferry.api.http.protocol import protocol_factory
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
 LAST = b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -143,6 +144,31 @@ async def test_too_many_connections_are_told_when_all_are_busy():
         first.close()
         await first.wait_closed()
     assert status_of(refused) == 503
+
+
+async def test_one_address_has_so_many_connections_and_others_have_theirs():
+    async with serve(Waiting(), max_connections_per_address=1) as port:
+        _, first = await asyncio.open_connection("127.0.0.1", port)
+
+        refused = await talk(port)
+        reader, other = await asyncio.open_connection(
+            "127.0.0.1", port, local_addr=("127.0.0.2", 0)
+        )
+        other.write(LAST)
+        entered = await reader.read()
+        other.close()
+        first.close()
+
+    assert status_of(refused) == 503
+    assert b"too many open connections from [127.0.0.1]" in refused
+    assert entered.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_an_address_that_closes_a_connection_may_open_another():
+    async with serve(Waiting(), max_connections_per_address=1) as port:
+        received = [await talk(port, LAST) for _ in range(5)]
+
+    assert [one[:13] for one in received] == [b"HTTP/1.1 200 "] * 5
 
 
 @pytest.mark.parametrize(("pause_s", "said", "status"), [(0.0, LAST, 200), (60.0, b"", 503)])

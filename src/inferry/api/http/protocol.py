@@ -14,7 +14,6 @@ import re
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -22,6 +21,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from inferry.api.http.answers import DirectConnection, refusal, whole_answer
+from inferry.api.http.crowd import Crowd, HttpLimits
 from inferry.api.http.direct import DIRECT, AnswerAtOnce, Kept
 from inferry.api.routes import METHODS
 from inferry.concurrency import start_in
@@ -34,45 +34,11 @@ _NO_LINGERING: Final = struct.pack("ii", 1, 0)
 _ALLOWED: Final = ", ".join(sorted(METHODS))
 
 
-@dataclass(frozen=True, slots=True)
-class HttpLimits:
-    """What connections may take.
-
-    max_head_bytes: request line and headers together, also of what follows a body.
-    max_headers: lines. head_timeout_s: time to send them. write_timeout_s: how long a client may
-    read nothing of an answer, or less than a kilobyte a second. max_connections: per process.
-    max_waiting: requests that were sent before the answers to others came, per process.
-    """
-
-    max_head_bytes: int = 64 * 1024
-    max_headers: int = 256
-    head_timeout_s: float = 30.0
-    write_timeout_s: float = 30.0
-    max_connections: int = 10_000
-    max_waiting: int = 10_000
-
-
-class _Crowd:
-    """What the connections of a process share.
-
-    waiting: requests behind others of their connection. full_until: when it is looked again for a
-    connection that rests, since to look through all that are busy takes milliseconds.
-    """
-
-    __slots__ = ("full_until", "waiting")
-
-    def __init__(self) -> None:
-        self.waiting = 0
-        self.full_until = 0.0
-
-
 def protocol_factory(
     limits: HttpLimits, answer_at_once: AnswerAtOnce = lambda *_: None
 ) -> Callable[..., asyncio.Protocol]:
     """Give what uvicorn's `Config(http=...)` makes protocols with."""
-    return partial(
-        LimitedHttpProtocol, limits=limits, answer_at_once=answer_at_once, crowd=_Crowd()
-    )
+    return partial(LimitedHttpProtocol, limits=limits, answer_at_once=answer_at_once, crowd=Crowd())
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
@@ -83,7 +49,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         *args: Any,
         limits: HttpLimits,
         answer_at_once: AnswerAtOnce,
-        crowd: _Crowd,
+        crowd: Crowd,
         **named: Any,
     ) -> None:
         super().__init__(*args, **named)
@@ -112,12 +78,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     ) -> None:
         """Take a connection; when there are too many, one that rests makes room for it."""
         super().connection_made(transport)
-        if len(self.connections) > self._limits.max_connections and not self._make_room():
-            self._refuse(
-                refusal(503, "too many open connections", "es_rejected_execution_exception")
-            )
-            return
-        self._expect_head()
+        limits, crowd, address = self._limits, self._crowd, self._address
+        crowd.of_address[address] += 1
+        if 0 < limits.max_connections_per_address < crowd.of_address[address]:
+            self._turn_away(f"too many open connections from [{address}]")
+        elif len(self.connections) > limits.max_connections and not self._make_room():
+            self._turn_away("too many open connections")
+        else:
+            self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End what was under way for the client that left."""
@@ -127,6 +95,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._own_waiting = 0
         self.pipeline.clear()
         super().connection_lost(exc)
+        self._crowd.leave(self._address)
         self._abandon()
 
     def data_received(self, data: bytes) -> None:
@@ -251,6 +220,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Whether a request is being answered."""
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
+
+    @property
+    def _address(self) -> str:
+        return self.client[0] if self.client else ""
+
+    def _turn_away(self, reason: str) -> None:
+        self._refuse(refusal(503, reason, "es_rejected_execution_exception"))
 
     def _make_room(self) -> bool:
         """Close a connection that rests, if there is one."""
