@@ -13,14 +13,14 @@ from statistics import median
 
 from bench.embedding.candidates import RANKERS, Candidate, our_ranker, peer
 from bench.embedding.corpora import documents_of
-from bench.embedding.folders import MODELS, QUERY, python_of_peers
+from bench.embedding.folders import MODELS, QUANTIZED, QUERY, python_of_peers
 from bench.report import Plan, Table
 
 _DOCUMENTS, _TOKENS = 100, 160
-_OURS, _OURS_F32 = "inferry", "inferry f32"
+_OURS, _OURS_F32, _OURS_INT8 = "inferry", "inferry f32", "inferry int8"
 _FLOOR, _GOAL = 2.0, 2.0
 _FARTHEST = 0.02
-"""How far scores in bfloat16 may be from those in float32."""
+"""How far scores in bfloat16, or in 8 bits, may be from those in float32."""
 
 
 def measure_ranking(plan: Plan) -> list[Table]:
@@ -46,6 +46,8 @@ def _candidates(folder: Path) -> dict[str, AbstractContextManager[Candidate]]:
         _OURS: our_ranker(folder / "ranker", precision="auto"),
         _OURS_F32: our_ranker(folder / "ranker-f32", precision="f32"),
     }
+    if QUANTIZED.exists():
+        found[_OURS_INT8] = our_ranker(folder / "ranker-int8", precision="int8")
     if python := python_of_peers():
         found |= {name: peer(python, name) for name in RANKERS}
     return found

@@ -87,9 +87,9 @@ def _roberta(kind: str) -> Callable[[Path], Any]:
     return make
 
 
-def _pieces(kind: str) -> Callable[[Path], Any]:
+def _pieces(kind: str, unknown: str = "<unk>") -> Callable[[Path], Any]:
     def make(top: Path) -> Any:
-        file = top / "pieces.model"
+        file = top / f"{kind}.model"
         if not file.exists():
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=iter([" ".join(WORDS[at:] + WORDS[:at]) for at in range(20)] * 5),
@@ -97,6 +97,7 @@ def _pieces(kind: str) -> Callable[[Path], Any]:
                 vocab_size=60,
                 model_type="unigram",
                 hard_vocab_limit=False,
+                unk_piece=unknown,
                 minloglevel=2,
             )
         return getattr(transformers, f"{kind}TokenizerFast")(str(file), model_max_length=LENGTH)
@@ -142,7 +143,7 @@ FAMILIES = {
     "xlm_roberta": Family("XLMRoberta", _pieces("XLMRoberta"), _COUNTED),
     "deberta": Family(
         "DebertaV2",
-        _pieces("DebertaV2"),
+        _pieces("DebertaV2", "[UNK]"),
         {
             "relative_attention": True,
             "pos_att_type": ["p2c", "c2p"],
