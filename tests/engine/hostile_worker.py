@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from inferry.engine import worker
+from inferry.engine.priorities import LOW
 from inferry.modeling import Answer, Encoded, ModelSource, RuntimeOptions
 from tests.engine.fake_models import DIMENSIONS, FakeModel, prepare
 
@@ -119,7 +120,7 @@ def deeds(folder: Path, cache: Path) -> dict[str, Callable[[], Any]]:
         "read its own model": lambda: read(folder / "weights"),
         "write its own cache": lambda: write(cache / "kept"),
         "start a thread": lambda: threading.Thread(target=int).start(),
-        "give way": lambda: os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0)),
+        "give way": lambda: os.setpriority(os.PRIO_PROCESS, 0, LOW),
         "import a package": lambda: __import__("tokenizers"),
         "hold nothing else": count_descriptors,
         "leave no dump": look_for_dumps,
@@ -131,11 +132,11 @@ def deeds(folder: Path, cache: Path) -> dict[str, Callable[[], Any]]:
         "start a program": lambda: subprocess.run(["/bin/true"], check=True),
         "signal the server": lambda: os.kill(parent, 0),
         "signal another process": lambda: os.kill(1, 0),
-        "stand back no more": lambda: os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0)),
-        "have the server give way": lambda: os.sched_setscheduler(
-            parent, os.SCHED_IDLE, os.sched_param(0)
-        ),
-        "slow the server down": lambda: os.setpriority(os.PRIO_PROCESS, parent, 1),
+        "give way no more": lambda: os.setpriority(os.PRIO_PROCESS, 0, 0),
+        "go before all others": lambda: os.setpriority(os.PRIO_PROCESS, 0, -LOW),
+        "have the server give way": lambda: os.setpriority(os.PRIO_PROCESS, parent, LOW),
+        "have all of a user give way": lambda: os.setpriority(os.PRIO_USER, 0, LOW),
+        "be idle": lambda: os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0)),
         "limit the server": lambda: resource.prlimit(parent, resource.RLIMIT_CORE, (0, 0)),
         "raise a limit": lambda: resource.prlimit(0, resource.RLIMIT_CORE, (0, 0)),
         "open a way into a process": lambda: os.pidfd_open(parent),

@@ -1,4 +1,4 @@
-"""Threads that compute only when no others want to."""
+"""Threads that leave the processor to others."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import os
 import sys
 from contextlib import suppress
 
+LOW = 10
+"""On the scale of `nice`: about a tenth of a core is left where others want all of it.
+
+Less would be none, and whoever waits for the cores of a batch would wait for those others.
+"""
+
 
 def give_way() -> None:
     """Let the kernel stop this thread, and those that it starts, for any other; for good.
 
     Where it does not, they compete as others do.
     """
-    if sys.platform == "linux":
+    if sys.platform == "linux":  # elsewhere a priority is that of the whole process
         with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            os.setpriority(os.PRIO_PROCESS, 0, LOW)

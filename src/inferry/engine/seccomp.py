@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from inferry.engine.priorities import LOW
+
 _LIBRARY = "libseccomp.so.2"
 
 _KILL = 0x80000000
@@ -58,7 +60,7 @@ REFUSED = """
     fork vfork socketpair connect bind setrlimit tkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open
     pidfd_send_signal truncate creat chmod fchmod fchmodat fchmodat2 chown lchown fchown fchownat
     utime utimes utimensat futimesat setxattr lsetxattr fsetxattr removexattr lremovexattr
-    fremovexattr setpriority ioprio_set sched_setparam sched_setattr
+    fremovexattr ioprio_set sched_setscheduler sched_setparam sched_setattr
     memfd_create io_uring_setup io_uring_enter io_uring_register
 """.split()  # noqa: SIM905  as a list it fills a page
 """What fails with EPERM: a second process, a connection, signals, and marks on files of others."""
@@ -78,7 +80,6 @@ _NETWORKS = (socket.AF_INET, socket.AF_INET6, 17, 40)  # 17: packets of the wire
 _LOCAL = (socket.AF_UNIX, 16)  # 16: netlink, by which libraries list the network's interfaces
 _THREAD = 0x00010000  # CLONE_THREAD
 _OPENED_EMPTY = os.O_ACCMODE | os.O_TRUNC
-_IDLE = 5  # SCHED_IDLE
 
 _REQUESTS = (0x5450, 0x5451, 0x5421, 0x541B, 0x5401, 0x5413)
 """Of `ioctl`: FIONCLEX, FIOCLEX, FIONBIO, FIONREAD, TCGETS, TIOCGWINSZ. TIOCSTI, say, types into
@@ -146,9 +147,11 @@ def _rules(pid: int) -> Iterator[_Rule]:
     ):
         yield from (_Rule(call, _ALLOW, [_equal(argument, value)]) for value in values)
     # A thread may give way to all others for good, and change none of them.
-    yield _Rule("sched_setscheduler", _ALLOW, [_equal(0, 0), _equal(1, _IDLE)])
-    yield _Rule("sched_setscheduler", _EPERM, [_equal(0, 0), _different(1, _IDLE)])
-    yield _Rule("sched_setscheduler", _EPERM, [_different(0, 0)])
+    own = [_equal(0, os.PRIO_PROCESS), _equal(1, 0)]
+    yield _Rule("setpriority", _ALLOW, [*own, _equal(2, LOW)])
+    yield _Rule("setpriority", _EPERM, [*own, _different(2, LOW)])
+    yield _Rule("setpriority", _EPERM, [_equal(0, os.PRIO_PROCESS), _different(1, 0)])
+    yield _Rule("setpriority", _EPERM, [_different(0, os.PRIO_PROCESS)])
     yield from (_Rule("socket", _KILL, [_equal(0, family)]) for family in _NETWORKS)
     yield from (_Rule("socket", _EPERM, [_equal(0, family)]) for family in _LOCAL)
     # To open for reading and to empty is no writing to Landlock before Linux 6.2.
