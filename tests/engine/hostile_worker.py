@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from inferry.engine import worker
-from inferry.engine.priorities import LOW
 from inferry.modeling import Answer, Encoded, ModelSource, RuntimeOptions
+from inferry.priorities import LOW
 from tests.engine.fake_models import DIMENSIONS, FakeModel, prepare
 
 _LIBC = ctypes.CDLL(None, use_errno=True)

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from inferry.engine.priorities import LOW
+from inferry.priorities import LOW
 
 _LIBRARY = "libseccomp.so.2"
 

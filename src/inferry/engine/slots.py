@@ -18,9 +18,9 @@ from inferry.deployment_stats import WorkerStats
 from inferry.engine.batching import Batcher, Limits
 from inferry.engine.jobs import Item, Job, Lane, Piece
 from inferry.engine.leases import Leases, Lender
-from inferry.engine.priorities import give_way
 from inferry.errors import BadRequest, Conflict, InternalError
 from inferry.modeling import TextModel
+from inferry.priorities import give_way
 from inferry.telemetry import get_logger
 
 _LANES = tuple(Lane)

@@ -6,9 +6,6 @@ Hashes are argon2id (RFC 9106) in their usual text form: 19 MiB, two passes, one
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -16,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from inferry.commands import PutUser
 from inferry.errors import IllegalArgument, InvalidRequest, QueueFull
+from inferry.priorities import give_way
 from inferry.records import UserRecord
 from inferry.security.roles import metadata_problems, name_problems
 
@@ -41,7 +39,6 @@ NOBODY_HASH = (
 _MAX_MEMORY_KIB = 128 * 1024
 _MAX_PASSES = 10
 _MAX_LANES = 4
-_NICE = 10
 
 
 class Passwords:
@@ -54,8 +51,9 @@ class Passwords:
     def __init__(self, *, parallel: int = 2, waiting: int = 500) -> None:
         self._slots = asyncio.Semaphore(parallel)
         # Threads of our own: a cancelled call frees its slot while its thread still computes.
+        # Requests go before passwords.
         self._threads = ThreadPoolExecutor(
-            parallel, thread_name_prefix="password", initializer=_give_way
+            parallel, thread_name_prefix="password", initializer=give_way
         )
         self._room = parallel + waiting
 
@@ -94,12 +92,6 @@ class Passwords:
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-def _give_way() -> None:
-    """Let this thread compute only when no other wants to: requests go before passwords."""
-    if sys.platform == "linux":  # elsewhere a priority is that of the whole process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def realm_of(user: UserRecord | None) -> str:

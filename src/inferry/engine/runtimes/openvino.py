@@ -12,9 +12,9 @@ import openvino as ov
 from openvino import properties
 from openvino.properties import hint
 
-from inferry.engine.priorities import give_way
 from inferry.errors import UnusableModel
 from inferry.modeling import Network, Precision, RuntimeOptions
+from inferry.priorities import give_way
 
 if TYPE_CHECKING:
     from inferry.modeling import Ids, Rows

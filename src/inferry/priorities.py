@@ -9,7 +9,7 @@ from contextlib import suppress
 LOW = 10
 """On the scale of `nice`: about a tenth of a core is left where others want all of it.
 
-Less would be none, and whoever waits for the cores of a batch would wait for those others.
+With nothing left, whoever waits for what such a thread holds would wait for those others.
 """
 
 
