@@ -65,8 +65,9 @@ from inferry.protocols import Writer
 from inferry.records import Change
 from inferry.request_log import RequestLog
 from inferry.security.audit import Refusals
-from inferry.security.gate import CredentialGate, Gate, OpenGate
+from inferry.security.gate import CredentialGate, Gate
 from inferry.security.lockouts import Lockouts
+from inferry.security.open_gate import OpenGate
 from inferry.security.users import Passwords
 from inferry.service import Service
 from inferry.services.catalog import load_services

@@ -23,7 +23,8 @@ from inferry.records import RoleDescriptor
 from inferry.security import gate as gate_module
 from inferry.security import users
 from inferry.security.api_keys import Secret
-from inferry.security.gate import OpenGate, Principal
+from inferry.security.gate import Principal
+from inferry.security.open_gate import OpenGate
 
 URI = "/_inference/_all?pretty"
 ADDRESS = "192.0.2.1"
