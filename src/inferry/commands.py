@@ -148,6 +148,13 @@ class UpdateModel(Command, frozen=True):
     actor: str | None = None
 
 
+class ClearDeploymentCache(Command, frozen=True):
+    """Answer nothing more from what is kept of the answers of a deployment (`cache/_clear`)."""
+
+    deployment_id: str
+    actor: str | None = None
+
+
 class FetchStats(Command, frozen=True):
     """Tell what every deployment has done, and how far downloads are."""
 

@@ -12,14 +12,15 @@ from types import MappingProxyType
 from inferry.domain import Json
 from inferry.errors import BadRequest, IllegalArgument, UnreadableBody
 
-TOKENIZATIONS = ("bert", "bert_ja", "mpnet", "roberta", "xlm_roberta", "deberta_v2")
-"""Blocks below `tokenization`."""
+TOKENIZATIONS = ("bert", "mpnet", "roberta", "xlm_roberta", "deberta_v2")
+"""Blocks below `tokenization` of models that can be run."""
 
 RESULTS_FIELD = "predicted_value"
 _TRUNCATIONS = ("first", "second", "none", "balanced")
 _NLI_LABELS = ("entailment", "neutral", "contradiction")
 _NER_LABELS = (*("O", "B_MISC", "I_MISC", "B_PER", "I_PER", "B_ORG", "I_ORG", "B_LOC", "I_LOC"),)
 _WITHOUT_LOWER_CASE = ("roberta", "xlm_roberta", "deberta_v2")
+_JAPANESE = "bert_ja"
 
 DEFAULTS: Mapping[str, Mapping[str, Json]] = MappingProxyType(
     {
@@ -45,7 +46,6 @@ DEFAULTS: Mapping[str, Mapping[str, Json]] = MappingProxyType(
 MASK_TOKENS: Mapping[str, str] = MappingProxyType(
     {
         "bert": "[MASK]",
-        "bert_ja": "[MASK]",
         "deberta_v2": "[MASK]",
         "mpnet": "<mask>",
         "roberta": "<mask>",
@@ -111,6 +111,8 @@ def _update_tokenization(stored: Json, changes: Mapping[str, Json]) -> dict[str,
 def complete_tokenization(given: Json) -> dict[str, Json]:
     """Give a tokenization with its defaults. Raises `IllegalArgument`."""
     block, fields = ("bert", {}) if given is None else only_entry(given, "tokenization")
+    if block not in TOKENIZATIONS:
+        raise IllegalArgument(_why_not(block))
     defaults: dict[str, Json] = {
         "do_lower_case": False,
         "with_special_tokens": True,
@@ -123,6 +125,18 @@ def complete_tokenization(given: Json) -> dict[str, Json]:
     complete = {**defaults, **_given(fields)}
     check_tokenization(block, complete)
     return {block: complete}
+
+
+def _why_not(block: str) -> str:
+    """Say why texts cannot be tokenized so, and how they can."""
+    known = f"[tokenization] must be one of [{', '.join(TOKENIZATIONS)}], got [{block[:64]}]"
+    if block != _JAPANESE:
+        return known
+    return (
+        f"{known}: that takes a dictionary of Japanese words, which is not part of this server. A"
+        " model whose vocabulary is of SentencePiece ([xlm_roberta], [deberta_v2]) reads Japanese"
+        " without one"
+    )
 
 
 def only_entry(given: Json | Mapping[str, Json], name: str) -> tuple[str, Mapping[str, Json]]:

@@ -81,7 +81,8 @@ class DeploymentRecord(msgspec.Struct, frozen=True, tag="deployment"):
     state: starting, started or failed; started also while it rests, with no allocations. progress:
     of a start, for people. socket: path where its worker answers or will in a moment, None where it
     does not. reason: why it failed. task_type, dimensions, similarity and precision: of the model,
-    as loaded. started_at_ms: since the epoch. model_bytes: of the files of its folder.
+    as loaded. started_at_ms: since the epoch. model_bytes: of the files of its folder. clearings:
+    how often callers cleared what is kept of its answers.
     """
 
     spec: DeploymentSpec
@@ -95,6 +96,7 @@ class DeploymentRecord(msgspec.Struct, frozen=True, tag="deployment"):
     precision: str | None = None
     started_at_ms: int | None = None
     model_bytes: int = 0
+    clearings: int = 0
     revision: int = 1
 
     @property

@@ -326,6 +326,12 @@ class ToldDeployments:
         self.running[spec.deployment_id] = record
         await self._publish([Put(record)])
 
+    async def clear_cache(self, deployment_id: str) -> None:
+        found = self.running[deployment_id]
+        cleared = msgspec.structs.replace(found, clearings=found.clearings + 1)
+        self.running[deployment_id] = cleared
+        await self._publish([Put(cleared)])
+
     async def stop(self, deployment_id: str) -> None:
         if self.running.pop(deployment_id, None) is not None:
             self._ended.pop(deployment_id, asyncio.Event()).set()

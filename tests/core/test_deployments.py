@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from inferry.commands import FetchStats, StartDeployment, StartModel, StopModel, UpdateModel
+from inferry.commands import (
+    ClearDeploymentCache,
+    FetchStats,
+    StartDeployment,
+    StartModel,
+    StopModel,
+    UpdateModel,
+)
 from inferry.concurrency import Nursery
 from inferry.errors import (
     BadRequest,
@@ -409,3 +416,25 @@ async def test_stats_tell_of_every_deployment(house) -> None:
     stats = (await house.registry.handlers()[FetchStats](FetchStats())).deployments
 
     assert [one.deployment.spec.deployment_id for one in stats] == ["one", "e"]
+
+
+# --- cache -------------------------------------------------------------------------------------
+
+
+async def clear_cache(house: House, deployment_id: str) -> None:
+    handle = house.registry.handlers()[ClearDeploymentCache]
+    await handle(ClearDeploymentCache(deployment_id))
+
+
+@pytest.mark.parametrize("name", ["d", "m"])
+async def test_the_cache_of_a_deployment_is_cleared_by_its_id_or_its_only_models(house, name):
+    await start(house, deployment_id="d")
+
+    await clear_cache(house, name)
+
+    assert house.deployments.running["d"].clearings == 1
+
+
+async def test_there_is_no_cache_of_what_is_not_deployed(house) -> None:
+    with pytest.raises(NotFound, match=r"No known model deployment with id \[m\]"):
+        await clear_cache(house, "m")

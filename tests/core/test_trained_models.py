@@ -298,6 +298,7 @@ async def test_an_id_outside_the_pattern_is_refused(model_id):
             IllegalArgument,
             "must not be greater than",
         ),
+        (body(tokenization={"bert_ja": {}}), IllegalArgument, "dictionary of Japanese words"),
         (body(tokenization={"bert": {"truncate": "last"}}), IllegalArgument, "truncate"),
         (body(tokenization={"bert": {"max_sequence_length": 0}}), IllegalArgument, "positive"),
         (

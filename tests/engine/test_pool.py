@@ -183,6 +183,19 @@ async def test_scaling_reaches_the_worker_and_is_published(yard) -> None:
     assert last.record == yard.pool.find("d")
 
 
+async def test_clearing_the_cache_is_published(yard) -> None:
+    await yard.start()
+
+    await yard.pool.clear_cache("d")
+
+    last = yard.published[-1]
+    assert isinstance(last, Put)
+    assert isinstance(last.record, DeploymentRecord)
+    assert (last.record.state, last.record.clearings) == ("started", 1)
+    with pytest.raises(NotDeployed):
+        await yard.pool.clear_cache("e")
+
+
 # --- ends --------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,13 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from inferry.commands import FetchStats, StartModel, StopModel, UpdateModel
+from inferry.commands import (
+    ClearDeploymentCache,
+    FetchStats,
+    StartModel,
+    StopModel,
+    UpdateModel,
+)
 from inferry.concurrency import Nursery, within
 from inferry.core.built_in_models import BuiltInModels
 from inferry.core.deployment_settings import (
@@ -120,10 +126,7 @@ class DeploymentWriter:
 
     async def update(self, command: UpdateModel) -> DeploymentRecord:
         """Change the allocations of a deployment. Raises `NotFound`, `InvalidRequest`."""
-        found = self._one(command.deployment_id)
-        if found is None:
-            raise _no_deployment(command.deployment_id)
-        deployment_id = found.spec.deployment_id
+        deployment_id = self._require(command.deployment_id)
         async with self._ledger.locks.hold(deployment_id):
             current = self._deployments.find(deployment_id)
             if current is None:
@@ -132,6 +135,10 @@ class DeploymentWriter:
             await self._store(spec)
             await self._deployments.scale(spec)
         return self._deployments.find(deployment_id) or current
+
+    async def clear_cache(self, command: ClearDeploymentCache) -> None:
+        """Let nothing be answered from what is kept of a deployment. Raises `NotFound`."""
+        await self._deployments.clear_cache(self._require(command.deployment_id))
 
     async def stats(self, _: FetchStats) -> HostStats:
         """Tell what every deployment has done, and how far downloads are."""
@@ -274,6 +281,13 @@ class DeploymentWriter:
             ids = [one.spec.deployment_id for one in of_model]
             raise BadRequest(f"The model [{given}] has several deployments {ids}: name one of them")
         return of_model[0] if of_model else None
+
+    def _require(self, given: str) -> str:
+        """Give the id of the deployment that `_one` finds. Raises `NotFound`, `BadRequest`."""
+        found = self._one(given)
+        if found is None:
+            raise _no_deployment(given)
+        return found.spec.deployment_id
 
     def _check_use(self, deployment_id: str) -> None:
         """Refuse to stop what an endpoint uses."""

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from typing import Any, Protocol
 
 from inferry.commands import (
+    ClearDeploymentCache,
     Command,
     DeleteEndpoint,
     DeleteModelAlias,
@@ -161,6 +162,7 @@ class Registry:
             StartModel: self.start_model,
             StopModel: self.stop_model,
             UpdateModel: self.update_model,
+            ClearDeploymentCache: self._deployments.clear_cache,
             FetchStats: self._deployments.stats,
             PutTrainedModel: self.put_trained_model,
             PutDefinitionPart: self.put_definition_part,

@@ -130,6 +130,10 @@ class Deployment:
             least = adaptive.get("min_number_of_allocations") or 1
             await self.scale(msgspec.structs.replace(spec, num_allocations=least))
 
+    async def clear_cache(self) -> None:
+        """Publish that what is kept of its answers counts no more."""
+        await self._publish(clearings=self.record.clearings + 1)
+
     async def end(self, failure: InferenceError | None = None) -> None:
         """End the worker; whoever waits for a start gets `failure`."""
         self._stop_fetching.set()

@@ -94,6 +94,13 @@ class Pool:
             await self._forget(kept.deployment)
             await kept.deployment.end()
 
+    async def clear_cache(self, deployment_id: str) -> None:
+        """Have every API process forget the answers of a deployment. Raises `NotDeployed`."""
+        kept = self._kept.get(deployment_id)
+        if kept is None:
+            raise not_deployed(deployment_id)
+        await kept.deployment.clear_cache()
+
     def find(self, deployment_id: str) -> DeploymentRecord | None:
         """Give a deployment as it is now."""
         kept = self._kept.get(deployment_id)
