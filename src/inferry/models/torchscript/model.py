@@ -265,6 +265,12 @@ def load_module(
     check_task_of(purpose, source)
     prepared = source.module.prepared_in(options.cache_dir)
     verdict = read_verdict(prepared)
+    if source.dimensions not in (None, verdict.shape[-1]):
+        raise folder.unusable(
+            "",
+            f"its vectors have [{verdict.shape[-1]}] dimensions and are not cut, asked for are"
+            f" [{source.dimensions}]",
+        )
     purpose = purpose.cut(verdict.longest)
     parts = _read_parts(folder, source, purpose, verdict)
     splade = _splade_of(parts)
