@@ -305,6 +305,9 @@ async def test_local_row_004_attached_endpoints_use_it_and_leave_it(house) -> No
             "num_threads": 1,
             "model_id": "m",
             "deployment_id": "d",
+            "dimensions": 3,
+            "similarity": "dot_product",
+            "element_type": "float",
         }
         await house.delete("guest")
 
