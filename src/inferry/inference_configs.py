@@ -218,11 +218,12 @@ def _check_mask(config: Mapping[str, Json]) -> None:
 
 
 def _check_classes(config: Mapping[str, Json]) -> None:
-    labels = config["classification_labels"]
-    if not isinstance(labels, list) or len(labels) < 2:
+    given = config["classification_labels"]
+    labels = given if isinstance(given, list) else []
+    if len(labels) < 2:
         raise IllegalArgument(
             "Text classification requires at least 2 [classification_labels]."
-            f" Invalid labels [{', '.join(map(str, labels or ()))}]"
+            f" Invalid labels [{', '.join(map(str, labels))}]"
         )
     if config["num_top_classes"] == 0:
         raise IllegalArgument(

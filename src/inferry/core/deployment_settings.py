@@ -168,7 +168,8 @@ def settings_when_measured(settings: Settings, deployment: DeploymentRecord) -> 
             f"vectors of [element_type] [bit] have a multiple of 8 dimensions, the model"
             f" [{deployment.spec.model_id}] gives [{deployment.dimensions}]"
         )
-    if deployment.spec.model_id.startswith(".") or deployment.dimensions is None:
+    is_built_in = deployment.spec.model_id.startswith(".") and "/" not in deployment.spec.model_id
+    if is_built_in or deployment.dimensions is None:
         return dict(settings)
     element_type = settings.get("element_type", ElementType.FLOAT)
     usual = "l2_norm" if element_type == ElementType.BIT else deployment.similarity or "cosine"
