@@ -265,12 +265,7 @@ def load_module(
     check_task_of(purpose, source)
     prepared = source.module.prepared_in(options.cache_dir)
     verdict = read_verdict(prepared)
-    if source.dimensions not in (None, verdict.shape[-1]):
-        raise folder.unusable(
-            "",
-            f"its vectors have [{verdict.shape[-1]}] dimensions and are not cut, asked for are"
-            f" [{source.dimensions}]",
-        )
+    _check_width(folder, source.dimensions, verdict.shape[-1])
     purpose = purpose.cut(verdict.longest)
     parts = _read_parts(folder, source, purpose, verdict)
     splade = _splade_of(parts)
@@ -312,6 +307,13 @@ def load_module(
         lambda: kept.get(verdict.shape[-1], lambda: probed(F32, options.narrow)[1]),
     )
     return model
+
+
+def _check_width(folder: ModelFolder, asked: int | None, width: int) -> None:
+    """Refuse a width that vectors would have to be cut to. Raises `UnusableModel`."""
+    if asked not in (None, width):
+        problem = f"its vectors have [{width}] dimensions and are not cut, asked for are [{asked}]"
+        raise folder.unusable("", problem)
 
 
 def _read_parts(
