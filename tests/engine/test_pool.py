@@ -27,7 +27,7 @@ from inferry.errors import (
 )
 from inferry.records import DeploymentRecord, Drop, Put
 from tests.engine.fake_models import row_of
-from tests.engine.pools import Yard, open_yard, rows_of, spec
+from tests.engine.pools import Yard, hold_open, open_yard, rows_of, spec
 
 
 @pytest.fixture
@@ -355,15 +355,6 @@ async def test_two_deployments_run_at_once_on_two_cores(yard) -> None:
         for gate in held:
             os.close(gate)
         await callers.drain()
-
-
-async def hold_open(gate: Path, yard: Yard) -> int:
-    """Wait until somebody reads from a pipe, who goes on when it is closed."""
-    while True:
-        try:
-            return os.open(gate, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:  # nobody does yet
-            await yard.pool.stats()
 
 
 async def test_a_new_process_is_told_what_runs(yard) -> None:

@@ -179,8 +179,8 @@ class Deployment:
         )
         return DeploymentStats(self.record, self.restarts, worker, self.protection, totals)
 
-    async def work(self) -> Work:
-        """Tell what was done since the last call."""
+    async def work(self) -> Work | None:
+        """Tell what was done since the last call, None at the first."""
         await self.stats()
         return self._book.work()
 
