@@ -15,7 +15,11 @@ import pytest
 
 from inferry.concurrency import Nursery, run_all
 from inferry.domain import Deadline, InputType
+from inferry.engine.cores import Holder
 from inferry.engine.deployment import Deployment
+from inferry.engine.jobs import Lane
+from inferry.engine.launcher import Launcher
+from inferry.engine.messages import STATS
 from inferry.errors import (
     DeadlineExceeded,
     IllegalArgument,
@@ -26,6 +30,7 @@ from inferry.errors import (
     WorkerLost,
 )
 from inferry.records import DeploymentRecord, Drop, Put
+from inferry.unix_sockets import listen_at
 from tests.engine.fake_models import row_of
 from tests.engine.pools import Yard, hold_open, open_yard, rows_of, spec
 
@@ -300,6 +305,20 @@ async def test_a_worker_is_reached_by_its_owner_only_and_knows_no_secret(yard) -
     assert [stat.S_IMODE(one.stat().st_mode) for one in path.iterdir()] == [0o600]
     assert record.socket == str(next(path.iterdir()))
     assert "marker" not in " ".join(worker_of(yard).environ().values())
+
+
+async def test_a_worker_gives_its_cores_back_from_its_first_moment_on(yard) -> None:
+    """One that warms its model keeps them until they are recalled; here nobody knows it yet."""
+    shop = yard.pool._workshop
+    launcher = Launcher(shop, "d")
+    with listen_at(shop.sockets / "1.sock") as listening:
+        child, _ = await launcher.load(yard.library.find("m"), spec(num_threads=2), listening)
+        while shop.cores.free:
+            await child.peer.call(STATS)
+
+        await shop.cores.lease(Holder(lambda _: None), Lane.SEARCH)
+
+        await child.end()
 
 
 async def test_two_deployments_share_the_cores(tmp_path) -> None:

@@ -18,9 +18,8 @@ from inferry.children import Backoff, Child
 from inferry.concurrency import in_own_thread
 from inferry.deployment_stats import DeploymentStats, WorkerStats
 from inferry.engine.controller import Work
-from inferry.engine.jobs import Lane
 from inferry.engine.launcher import Launcher
-from inferry.engine.messages import CHECK, RECALL, SCALE, STATS
+from inferry.engine.messages import CHECK, SCALE, STATS
 from inferry.engine.tally_book import TallyBook
 from inferry.engine.workshop import Workshop
 from inferry.errors import InferenceError, InternalError, NotDeployed
@@ -53,7 +52,7 @@ class Deployment:
         self._path = workshop.sockets / socket_name
         self._listening: socket.socket | None = None
         self._child: Child | None = None
-        self._launcher = Launcher(workshop, spec.deployment_id, self._recall)
+        self._launcher = Launcher(workshop, spec.deployment_id)
         self._stop_fetching = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._outcome: Outcome = self._loop.create_future()
@@ -286,9 +285,6 @@ class Deployment:
         await self._publish(state="starting")
 
     # --- the worker --------------------------------------------------------------------------
-
-    def _recall(self, lane: Lane) -> None:
-        self._workshop.nursery.start(self._tell(RECALL, lane))
 
     async def _tell(self, name: str, number: int | None = None) -> bytes:
         """Call the worker, if there is one."""
