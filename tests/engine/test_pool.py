@@ -7,7 +7,6 @@ import os
 import stat
 from functools import partial
 from itertools import accumulate
-from pathlib import Path
 
 import msgspec
 import psutil
@@ -219,6 +218,19 @@ async def test_a_worker_that_dies_is_replaced_and_the_work_can_be_sent_again(yar
     assert states(yard) == ["starting", "started", "starting", "started"]
 
 
+async def test_who_waits_for_a_successor_that_does_not_start_is_sent_to_ask_why(yard) -> None:
+    await yard.start()
+    (yard.library.root / "m" / "broken").touch()
+    with pytest.raises(WorkerLost):
+        await yard.embed("die")
+
+    with pytest.raises(NotDeployed):
+        await yard.embed("a")
+
+    with pytest.raises(UnusableModel, match=r"\[m\] is broken"):
+        await yard.start()
+
+
 async def test_a_stopped_deployment_loses_its_work_and_is_gone(yard) -> None:
     os.mkfifo(yard.library.root / "m" / "gate")
     await yard.start()
@@ -369,7 +381,7 @@ async def test_two_deployments_run_at_once_on_two_cores(yard) -> None:
             texts = [f"hold {name}", *["a" * 60] * 3]  # more than what runs on all cores
             callers.start(yard.embed(*texts, deployment_id=name))
 
-        held = [await hold_open(gate, yard) for gate in gates]
+        held = [await hold_open(gate) for gate in gates]
 
         for gate in held:
             os.close(gate)
