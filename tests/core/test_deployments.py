@@ -158,7 +158,7 @@ async def test_a_deployment_is_started_once(house) -> None:
     assert str(caught.value) == ("Cannot start deployment [m] because it has already been started")
 
 
-@pytest.mark.parametrize("taken", ["endpoint", ".elser-2-elasticsearch", "up"])
+@pytest.mark.parametrize("taken", ["endpoint", ".elser-2-elasticsearch", ".elser_model_2", "up"])
 async def test_row_065_its_id_is_that_of_no_endpoint_and_of_no_other_model(house, taken) -> None:
     await house.put("endpoint")
     house.registry.load([TrainedModelRecord("up", {}, 1)])
@@ -170,6 +170,13 @@ async def test_row_065_its_id_is_that_of_no_endpoint_and_of_no_other_model(house
         f"Model IDs must be unique. Requested model ID [{taken}] matches existing model IDs but "
         "must not."
     )
+
+
+@pytest.mark.parametrize("chosen", ["A", "a b", "a/b", "a,b", "*", "_all", "..", "a" * 65])
+async def test_a_chosen_id_has_the_form_of_a_models(house, chosen) -> None:
+    with pytest.raises(InvalidRequest, match="Invalid deployment_id"):
+        await start(house, deployment_id=chosen)
+    assert house.store.rows == {}
 
 
 async def test_a_start_that_fails_is_told_with_its_reason_and_forgotten(house) -> None:
@@ -397,7 +404,7 @@ async def test_stopped_while_it_starts_it_is_gone(house, callers) -> None:
 
     await stop(house, "m")
 
-    with pytest.raises(StartFailed):
+    with pytest.raises(Conflict, match=r"\[m\] was stopped while it started"):
         await starting
     assert house.store.rows == {}
 

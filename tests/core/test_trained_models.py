@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from inferry.commands import (
     DeleteTrainedModel,
     PutDefinitionPart,
+    PutModelAlias,
     PutTrainedModel,
     PutVocabulary,
+    StartModel,
 )
 from inferry.errors import (
     AlreadyExists,
@@ -102,6 +105,23 @@ async def test_a_definition_is_whole_with_its_last_part_in_any_order():
     assert definition is not None
     assert definition.size_bytes == 3
     assert not stored(house).is_whole
+
+
+@pytest.mark.parametrize("rival", ["endpoint", "deployment", "name"])
+@pytest.mark.parametrize("first", [0, 1])
+async def test_of_two_who_want_an_id_at_the_same_time_one_gets_it(rival, first):
+    async with open_house() as house:
+        await create(house, "other")
+        rivals = {
+            "endpoint": lambda: house.put("m"),
+            "deployment": lambda: house.registry.start_model(StartModel("x", deployment_id="m")),
+            "name": lambda: house.registry.put_model_alias(PutModelAlias("other", "m")),
+        }
+        calls = [rivals[rival](), create(house)]
+
+        found = await asyncio.gather(calls[first], calls[1 - first], return_exceptions=True)
+
+    assert [isinstance(one, BadRequest) for one in found] in ([False, True], [True, False])
 
 
 @pytest.mark.parametrize("vocabulary_first", [True, False])

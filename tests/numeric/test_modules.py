@@ -356,6 +356,35 @@ def test_local_row_013_windows_of_a_long_document_are_combined(combine, tmp_path
     assert not encoded.is_truncated
 
 
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+@pytest.mark.parametrize("truncate", ["first", "second", "balanced", "none"])
+@pytest.mark.parametrize("task", ["text_similarity", "text_embedding"])
+def test_a_module_of_any_truncation_is_loaded_though_the_probes_are_long(
+    task, truncate, precision, tmp_path
+):
+    is_pair = task == "text_similarity"
+    model = random_model(
+        transformers.BertForSequenceClassification,
+        transformers.BertConfig,
+        len(BERT["vocabulary"]),
+        num_labels=1 if is_pair else 8,
+    )
+    source = write_upload(
+        tmp_path / "m",
+        trace(model, inputs=4),
+        task=task,
+        vocabulary=BERT,
+        max_sequence_length=5,
+        truncate=truncate,
+    )
+    trial = Trial(source, tmp_path, precision=precision)
+    text, query = trial.model.probe
+
+    encoded = trial.model.encode([text], InputType.UNSPECIFIED, query)
+
+    assert len(trial.model.run(encoded)) == 1
+
+
 class Scripted(torch.nn.Module):  # type: ignore[misc]  # a class without types
     """Control flow that depends on numbers, which no graph has."""
 

@@ -11,6 +11,7 @@ import msgspec
 
 from inferry.allocations import BOTH, allocation_problems, is_enabled, thread_problems
 from inferry.commands import StartModel, UpdateModel
+from inferry.core.model_configs import id_problems
 from inferry.core.preconfigured import ELSER_MODEL_ID
 from inferry.domain import ElementType, Json, Settings, TaskType
 from inferry.errors import InvalidRequest, InvalidSettings, UnusableModel
@@ -64,7 +65,10 @@ def spec_of_start(command: StartModel) -> DeploymentSpec:
     """
     adaptive, wanted = command.adaptive_allocations, command.number_of_allocations
     threads, capacity = command.threads_per_allocation, command.queue_capacity
+    deployment_id = command.deployment_id or command.model_id
+    chosen = deployment_id.removeprefix(".") if deployment_id != command.model_id else None
     problems = [
+        *(id_problems(_ATTACHED, chosen) if chosen is not None else []),
         *allocation_problems(wanted, adaptive),
         *thread_problems(threads),
         *(["[queue_capacity] must be a positive integer"] if capacity < 1 else []),
@@ -79,7 +83,7 @@ def spec_of_start(command: StartModel) -> DeploymentSpec:
     if problems:
         raise InvalidRequest.of(problems)
     return DeploymentSpec(
-        command.deployment_id or command.model_id,
+        deployment_id,
         command.model_id,
         wanted or _first_allocations(adaptive),
         threads,

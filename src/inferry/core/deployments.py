@@ -165,6 +165,10 @@ class DeploymentWriter:
                 reason=str(error),
             )
             await self._replace(record, None)
+            if isinstance(error, NotDeployed):
+                raise Conflict(
+                    f"The deployment [{spec.deployment_id}] was stopped while it started"
+                ) from error
             raise StartFailed(
                 "Could not start trained model deployment, the following nodes failed with errors "
                 f"[{{{self._node}={error}}}]"
@@ -222,7 +226,9 @@ class DeploymentWriter:
         except IllegalArgument as error:
             raise NotFound(f"No known trained model with model_id [{model_id}]") from error
         is_endpoint = deployment_id in RESERVED_IDS or self._ledger.endpoint(deployment_id)
-        is_other_model = deployment_id != model_id and self._ledger.model_named(deployment_id)
+        is_other_model = deployment_id != model_id and (
+            deployment_id.startswith(".") or self._ledger.model_named(deployment_id) is not None
+        )
         if is_endpoint or is_other_model:
             raise BadRequest(
                 f"Model IDs must be unique. Requested model ID [{deployment_id}] matches existing "

@@ -69,9 +69,10 @@ class LocalModels:
         self._built_in = {record.inference_id: record for record in preconfigured_endpoints()}
 
     def check_id(self, inference_id: str) -> None:
-        """Refuse the id of a deployment or of an uploaded model for a new endpoint."""
-        is_model = inference_id in self._ledger.trained_models
-        if is_model or self._deployments.find(inference_id) is not None:
+        """Refuse the id of a deployment, or a name of an uploaded model, for a new endpoint."""
+        is_model = self._ledger.model_named(inference_id) is not None
+        is_started = inference_id in self._ledger.assignments
+        if is_model or is_started or self._deployments.find(inference_id) is not None:
             raise BadRequest(
                 "Inference endpoint IDs must be unique. Requested inference endpoint ID "
                 f"[{inference_id}] matches existing trained model ID(s) but must not."

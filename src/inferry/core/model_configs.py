@@ -24,20 +24,21 @@ def model_named(models: Mapping[str, TrainedModelRecord], name: str) -> TrainedM
 
 def check_model_id(model_id: str) -> None:
     """Refuse an id that no uploaded model may have. Raises `InvalidRequest`."""
-    if not _ID.fullmatch(model_id):
-        raise InvalidRequest.of(
-            [
-                f"Invalid model_id; '{model_id}' can contain lowercase alphanumeric (a-z and 0-9),"
-                " hyphens or underscores; must start and end with alphanumeric"
-            ]
-        )
-    if len(model_id) > _MAX_ID:
-        raise InvalidRequest.of(
-            [
-                f"Invalid model_id; '{model_id}' can contain lowercase alphanumeric (a-z and 0-9),"
-                f" hyphens or underscores; must not be longer than [{_MAX_ID}] characters"
-            ]
-        )
+    if problems := id_problems("model_id", model_id):
+        raise InvalidRequest.of(problems)
+
+
+def id_problems(name: str, given: str) -> list[str]:
+    """Find what is wrong with an id that a caller has chosen. name: of the field it is in."""
+    invalid = (
+        f"Invalid {name}; '{given[: 2 * _MAX_ID]}' can contain lowercase alphanumeric (a-z and"
+        " 0-9), hyphens or underscores; must"
+    )
+    if not _ID.fullmatch(given):
+        return [f"{invalid} start and end with alphanumeric"]
+    if len(given) > _MAX_ID:
+        return [f"{invalid} not be longer than [{_MAX_ID}] characters"]
+    return []
 
 
 def config_of(body: Mapping[str, Json]) -> dict[str, Json]:

@@ -118,7 +118,7 @@ class Registry:
         self._trained_models = TrainedModelWriter(
             self._ledger, files, incoming, deployments, self._built_in
         )
-        self._model_aliases = ModelAliases(self._ledger)
+        self._model_aliases = ModelAliases(self._ledger, deployments)
         self._deployments = DeploymentWriter(
             self._ledger, deployments, self._built_in, nursery=starts, node=node
         )

@@ -63,8 +63,8 @@ class TrainedModelWriter:
             return await self._built_in.create(command)
         check_model_id(model_id)
         config = config_of(command.body)
-        self._check_free(model_id, config)
-        async with self._locks.hold(model_id):
+        # An endpoint or a deployment may be about to take the id: they hold the other lock.
+        async with self._ledger.locks.hold(model_id), self._locks.hold(model_id):
             self._check_free(model_id, config)
             revision = self._ledger.next_revision()
             record = TrainedModelRecord(
@@ -149,7 +149,8 @@ class TrainedModelWriter:
                 f"requested model_id [{model_id}] is the same as an existing model_alias."
                 " Model model_aliases and ids must be unique"
             )
-        if self._deployments.find(model_id) is not None:
+        is_deployment = self._deployments.find(model_id) is not None
+        if is_deployment or model_id in self._ledger.assignments:
             raise BadRequest(
                 f"Cannot create model [{model_id}] the id is the same as a current model deployment"
             )

@@ -309,7 +309,7 @@ def _decode(content: bytes, body_type: type[T], shape: Shape) -> T:
     """Decode a body; one that is not right is read once more, for the words of its refusal."""
     try:
         return msgspec.convert(decode_json(content), body_type)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         parse_body(content, shape)
         raise UnreadableBody(f"[1:1] [{shape.parser}] {error}") from error
 

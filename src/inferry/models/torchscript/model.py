@@ -79,7 +79,8 @@ class ModuleModel:
         )
         is_masked = purpose.task == "fill_mask"
         query = PROBES[0] if purpose.task in _PAIRED else None
-        self.probe = parts.encoder.mask_token if is_masked else PROBES[1], query
+        # The shortest: a longer one may be too long for a model that may not cut.
+        self.probe = parts.encoder.mask_token if is_masked else PROBES[0], query
         is_dense = self.task_type is TaskType.TEXT_EMBEDDING
         self.dimensions = parts.verdict.shape[-1] if is_dense else None
         self._parts = parts
@@ -122,6 +123,13 @@ class ModuleModel:
             return [encoder.encode(text, settings, prefix=prefix) for text in texts]
         prefixed = [prefix + text for text in texts] if prefix else texts
         return self._parts.tokenizer.encode(prefixed)
+
+    def encode_probes(self) -> list[Encoded]:
+        """Tokenize the probes, cut also where requests may not cut or would cut the query."""
+        tokenizer = self._parts.tokenizer
+        if self.task_type is TaskType.RERANK:
+            return tokenizer.encode_pairs(PROBES[0], PROBES, "second")
+        return tokenizer.encode(PROBES)
 
     def run(self, batch: Sequence[Encoded], *, is_wide: bool = False) -> Sequence[Answer]:
         """Run the texts of `batch`, with all pieces of each; one answer for each text."""
@@ -340,8 +348,7 @@ def _probe(model: ModuleModel) -> Rows:
     """Run the probes one by one: float32[probes, width]."""
     import numpy as np
 
-    query = PROBES[0] if model.task_type is TaskType.RERANK else None
-    probes = [text for text in model.encode(PROBES, InputType.UNSPECIFIED, query) if len(text.ids)]
+    probes = [text for text in model.encode_probes() if len(text.ids)]
     return np.stack([model.rows([probe])[0][0] for probe in probes])
 
 
