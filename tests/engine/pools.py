@@ -145,6 +145,15 @@ def rows_of(embeddings: DenseEmbeddings) -> list[list[float]]:
     return [list(memoryview(buffer).cast("f")) for buffer in buffers]
 
 
+async def hold_open(gate: Path) -> int:
+    """Wait until somebody reads from a pipe, who goes on when it is closed."""
+    while True:
+        try:
+            return os.open(gate, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # nobody does yet
+            await asyncio.sleep(0)
+
+
 @asynccontextmanager
 async def open_yard(root: Path, **more: Any) -> AsyncIterator[Yard]:
     """Give a pool; its workers are gone at the end."""

@@ -7,7 +7,6 @@ import os
 import stat
 from functools import partial
 from itertools import accumulate
-from pathlib import Path
 
 import msgspec
 import psutil
@@ -15,7 +14,11 @@ import pytest
 
 from inferry.concurrency import Nursery, run_all
 from inferry.domain import Deadline, InputType, TaskType
+from inferry.engine.cores import Holder
 from inferry.engine.deployment import Deployment
+from inferry.engine.jobs import Lane
+from inferry.engine.launcher import Launcher
+from inferry.engine.messages import STATS
 from inferry.errors import (
     DeadlineExceeded,
     IllegalArgument,
@@ -26,8 +29,9 @@ from inferry.errors import (
     WorkerLost,
 )
 from inferry.records import DeploymentRecord, Drop, Put
+from inferry.unix_sockets import listen_at
 from tests.engine.fake_models import row_of
-from tests.engine.pools import Yard, open_yard, rows_of, spec
+from tests.engine.pools import Yard, hold_open, open_yard, rows_of, spec
 
 
 @pytest.fixture
@@ -220,6 +224,19 @@ async def test_a_worker_that_dies_is_replaced_and_the_work_can_be_sent_again(yar
     assert states(yard) == ["starting", "started", "starting", "started"]
 
 
+async def test_who_waits_for_a_successor_that_does_not_start_is_sent_to_ask_why(yard) -> None:
+    await yard.start()
+    (yard.library.root / "m" / "broken").touch()
+    with pytest.raises(WorkerLost):
+        await yard.embed("die")
+
+    with pytest.raises(NotDeployed):
+        await yard.embed("a")
+
+    with pytest.raises(UnusableModel, match=r"\[m\] is broken"):
+        await yard.start()
+
+
 async def test_a_stopped_deployment_loses_its_work_and_is_gone(yard) -> None:
     os.mkfifo(yard.library.root / "m" / "gate")
     await yard.start()
@@ -308,6 +325,20 @@ async def test_a_worker_is_reached_by_its_owner_only_and_knows_no_secret(yard) -
     assert "marker" not in " ".join(worker_of(yard).environ().values())
 
 
+async def test_a_worker_gives_its_cores_back_from_its_first_moment_on(yard) -> None:
+    """One that warms its model keeps them until they are recalled; here nobody knows it yet."""
+    shop = yard.pool._workshop
+    launcher = Launcher(shop, "d")
+    with listen_at(shop.sockets / "1.sock") as listening:
+        child, _ = await launcher.load(yard.library.find("m"), spec(num_threads=2), listening)
+        while shop.cores.free:
+            await child.peer.call(STATS)
+
+        await shop.cores.lease(Holder(lambda _: None), Lane.SEARCH)
+
+        await child.end()
+
+
 async def test_two_deployments_share_the_cores(tmp_path) -> None:
     async with open_yard(tmp_path, cores=1) as yard:
         await run_all(yard.start(name) for name in ("one", "two"))
@@ -356,20 +387,11 @@ async def test_two_deployments_run_at_once_on_two_cores(yard) -> None:
             texts = [f"hold {name}", *["a" * 60] * 3]  # more than what runs on all cores
             callers.start(yard.embed(*texts, deployment_id=name))
 
-        held = [await hold_open(gate, yard) for gate in gates]
+        held = [await hold_open(gate) for gate in gates]
 
         for gate in held:
             os.close(gate)
         await callers.drain()
-
-
-async def hold_open(gate: Path, yard: Yard) -> int:
-    """Wait until somebody reads from a pipe, who goes on when it is closed."""
-    while True:
-        try:
-            return os.open(gate, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:  # nobody does yet
-            await yard.pool.stats()
 
 
 async def test_a_new_process_is_told_what_runs(yard) -> None:

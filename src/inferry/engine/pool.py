@@ -197,7 +197,7 @@ async def _adapt(kept: _Kept, interval_s: float, idle_s: float) -> None:
     if kept.controller is None:
         kept.controller = Controller(bounds, idle_s)
     kept.controller.bounds = bounds
-    if deployment.record.state != "started":
+    if work is None or deployment.record.state != "started":
         return
     spec = deployment.spec
     wanted = kept.controller.next_allocations(spec.num_allocations, work, interval_s)

@@ -265,7 +265,6 @@ def load_module(
     check_task_of(purpose, source)
     prepared = source.module.prepared_in(options.cache_dir)
     verdict = read_verdict(prepared)
-    _check_width(folder, source.dimensions, verdict.shape[-1])
     purpose = purpose.cut(verdict.longest)
     parts = _read_parts(folder, source, purpose, verdict)
     splade = _splade_of(parts)
@@ -320,6 +319,7 @@ def _read_parts(
     folder: ModelFolder, source: ModelSource, purpose: Purpose, verdict: Verdict
 ) -> Parts:
     assert source.module is not None
+    _check_width(folder, source.dimensions, verdict.shape[-1])
     rules = purpose.settings.tokens
     vocabulary = read_vocabulary(folder, source.module.vocabulary_file)
     fast = build_tokenizer(purpose.kind, vocabulary, rules)
