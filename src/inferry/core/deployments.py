@@ -98,7 +98,8 @@ class DeploymentWriter:
                     "Use the trained model stats API to track the state of the deployment and try "
                     "again once it has started."
                 ) from error
-        return self._deployments.find(spec.deployment_id) or DeploymentRecord(spec)
+        found = self._deployments.find(spec.deployment_id)
+        return found or DeploymentRecord(spec, started_at_ms=record.created_at_ms)
 
     async def wake(self, deployment_id: str) -> None:
         """Start what rests, or join its start. Raises `NotDeployed`, and why it did not start."""
