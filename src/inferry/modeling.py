@@ -318,6 +318,9 @@ class ModelLibrary(Protocol):
         do that, or its configuration cannot be read.
         """
 
+    def task_promised(self, model_id: str) -> TaskType | None:
+        """Tell what a model that is not here does, as far as its id says it. Raises as `find`."""
+
     def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
         """Download what `find` does not have; blocks until it is whole and checked, or `stop`.
 

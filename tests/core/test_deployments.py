@@ -248,7 +248,7 @@ async def test_of_several_deployments_one_is_to_be_named(house) -> None:
     await start(house, deployment_id="one")
     await start(house, deployment_id="two")
 
-    with pytest.raises(BadRequest, match=r"several deployments \['one', 'two'\]"):
+    with pytest.raises(BadRequest, match=r"several deployments \[one, two\]"):
         await stop(house, "m")
 
 
@@ -342,7 +342,7 @@ async def test_local_row_005_what_endpoints_use_is_stopped_with_force_only(
     await start(house, deployment_id="d")
     await house.put("guest", attached("d"), task_type=DENSE)
 
-    with pytest.raises(Conflict, match=r"\[d\] as it is used by inference endpoints \['guest'\]"):
+    with pytest.raises(Conflict, match=r"\[d\] as it is used by inference endpoints \[guest\]"):
         await stop(house, "d")
     await stop(house, "d", force=True)
 
@@ -372,6 +372,9 @@ async def test_local_row_004_attached_endpoints_use_it_and_leave_it(house) -> No
             "num_threads": 1,
             "model_id": "m",
             "deployment_id": "d",
+            "dimensions": 3,
+            "similarity": "dot_product",
+            "element_type": "float",
         }
         await house.delete("guest")
 

@@ -47,6 +47,9 @@ class Folders:
             raise UnusableModel("it does something else")
         return TaskType.TEXT_EMBEDDING
 
+    def task_promised(self, model_id: str) -> TaskType | None:
+        return TaskType.TEXT_EMBEDDING if model_id == "far" else None
+
     def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
         report("12 of 91 MB")
         while not self.may_download.wait(0.01):

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from inferry.concurrency import Nursery, run_all
-from inferry.domain import Deadline, InputType
+from inferry.domain import Deadline, InputType, TaskType
 from inferry.engine.cores import Holder
 from inferry.engine.deployment import Deployment
 from inferry.engine.jobs import Lane
@@ -102,6 +102,12 @@ async def test_a_model_that_is_not_there_is_named(yard) -> None:
         await yard.pool.check("none")
     with pytest.raises(NotFound, match=r"no model \[none\]"):
         await yard.start(model_id="none")
+
+
+async def test_a_model_that_would_do_something_else_is_refused_before_it_is_downloaded(yard):
+    assert await yard.pool.check("far") is TaskType.TEXT_EMBEDDING
+    with pytest.raises(UnusableModel, match=r"\[text_embedding\] does not match .* \[rerank\]"):
+        await yard.pool.check("far", TaskType.RERANK)
 
 
 async def test_a_model_that_ran_before_is_tried_until_it_starts(yard) -> None:

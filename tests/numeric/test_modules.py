@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from inferry.models.torchscript.encoding import EncodedText
 from inferry.models.torchscript.model import load_module
 from inferry.models.torchscript.preparation import prepare_module, read_verdict
 from tests.models.torchscript.uploads import write_upload
-from tests.numeric.modules import SMALL, random_model, saved, trace
+from tests.numeric.modules import SMALL, mean_and_normalize, random_model, saved, trace
 
 WORDS = [
     "the",
@@ -354,6 +355,17 @@ def test_local_row_013_windows_of_a_long_document_are_combined(combine, tmp_path
     expected = max(scores) if combine == "max" else sum(scores) / len(scores)
     assert np.frombuffer(answer, "<f8")[0] == pytest.approx(expected, abs=CLOSE)
     assert not encoded.is_truncated
+
+
+def test_vectors_of_a_module_are_not_cut(tmp_path):
+    model = random_model(transformers.BertModel, transformers.BertConfig, len(BERT["vocabulary"]))
+    module = trace(model, inputs=4, pick=mean_and_normalize)
+    source = write_upload(tmp_path / "m", module, vocabulary=BERT, max_sequence_length=32)
+    trial = Trial(replace(source, dimensions=32), tmp_path)
+
+    assert trial.model.dimensions == 32
+    with pytest.raises(UnusableModel, match=r"have \[32\] dimensions .* asked for are \[8\]"):
+        Trial(replace(source, dimensions=8), tmp_path / "other")
 
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])

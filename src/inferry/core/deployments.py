@@ -324,7 +324,9 @@ class DeploymentWriter:
         of_model = [one for one in self._deployments.records() if one.spec.model_id == given]
         if len(of_model) > 1:
             ids = [one.spec.deployment_id for one in of_model]
-            raise BadRequest(f"The model [{given}] has several deployments {ids}: name one of them")
+            raise BadRequest(
+                f"The model [{given}] has several deployments [{', '.join(ids)}]: name one of them"
+            )
         return of_model[0] if of_model else None
 
     def _require(self, given: str) -> str:
@@ -350,7 +352,7 @@ class DeploymentWriter:
         if users:
             raise Conflict(
                 f"Cannot stop deployment [{deployment_id}] as it is used by inference endpoints "
-                f"{users}; use force to stop the deployment"
+                f"[{', '.join(users)}]; use force to stop the deployment"
             )
 
     def _owner(self, deployment_id: str) -> bool:

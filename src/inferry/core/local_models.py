@@ -23,6 +23,7 @@ from inferry.core.deployment_settings import (
     settings_when_measured,
     spec_of,
     spec_when_followed,
+    with_all_said,
 )
 from inferry.core.ledger import Ledger
 from inferry.core.lookup import endpoint_not_found
@@ -104,10 +105,15 @@ class LocalModels:
         Raises `NotFound`, `IllegalArgument`, `UnusableModel`, `InvalidRequest`, `BadRequest`.
         """
         if is_attached(record.service_settings):
-            settings = settings_when_attached(self._deployment_to_attach(record))
+            deployment = self._deployment_to_attach(record)
+            settings = settings_when_attached(record.service_settings, deployment)
             return msgspec.structs.replace(record, service_settings=settings)
         await self._check(record)
-        return msgspec.structs.replace(record, is_starting=not self._skip_start)
+        return msgspec.structs.replace(
+            record,
+            service_settings=with_all_said(record.service_settings),
+            is_starting=not self._skip_start,
+        )
 
     async def bring_up(self, record: EndpointRecord, deadline: Deadline) -> EndpointRecord:
         """Start the model of a new, stored endpoint; give the endpoint as it is then.

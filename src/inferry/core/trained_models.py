@@ -163,7 +163,7 @@ class TrainedModelWriter:
         taken = [tag for tag in tags if tag == model_id or tag in self._ledger.trained_models]  # type: ignore[union-attr]  # a list of strings
         if taken:
             raise InvalidRequest.of(
-                [f"The provided tags {taken} must not match existing model_ids."]
+                [f"The provided tags [{', '.join(taken)}] must not match existing model_ids."]
             )
 
     def _require(self, model_id: str) -> TrainedModelRecord:
@@ -205,7 +205,7 @@ class TrainedModelWriter:
         if users:
             raise Conflict(
                 f"Cannot delete model [{model_id}] as it is still referenced by inference endpoints"
-                f" {users}; use force to delete the model"
+                f" [{', '.join(users)}]; use force to delete the model"
             )
 
     async def _commit(self, record: TrainedModelRecord) -> TrainedModelRecord:
@@ -239,6 +239,14 @@ def _check_part(command: PutDefinitionPart) -> None:
         problems.append(f"[total_parts] must be less than or equal to {_MOST_PARTS}")
     if command.total_definition_length < 1:
         problems.append("[total_definition_length] must be greater than 0")
+    size, total = command.file.size_bytes, command.total_definition_length
+    if size < 1:
+        problems.append("[definition] must not be empty")
+    elif 0 < total < size:
+        problems.append(
+            f"[definition] of part [{command.part}] has [{size}] bytes, which is more than"
+            f" [total_definition_length] of [{total}]"
+        )
     if problems:
         raise InvalidRequest.of(problems)
 

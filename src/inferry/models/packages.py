@@ -230,7 +230,7 @@ def _told(order: PackageOrder, folders: PackageFolders) -> Iterator[None]:
         raise BadRequest(
             f"Failed to find package [{package.name}]: [{package.repository}] has no"
             f" [{package.name}.metadata.json]{status}"
-        ) from error
+        ) from None  # it says no more than this
     except Broken as error:
         raise UpstreamUnreachable(f"The {place} cannot be downloaded: {error}") from error.__cause__
     except OSError as error:

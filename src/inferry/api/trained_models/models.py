@@ -190,7 +190,8 @@ class _TrainedModels:
         included = [one for one in query.get("include", "").split(",") if one]
         if unknown := [one for one in included if one not in _INCLUDED]:
             raise IllegalArgument(
-                f"unknown [include] parameter {unknown}. Valid options are {list(_INCLUDED)}"
+                f"unknown [include] parameter [{', '.join(unknown)}]."
+                f" Valid options are [{', '.join(_INCLUDED)}]"
             )
         first, size = parse_number(query, "from", 0), parse_number(query, "size", 100)
         if size > _MOST_SHOWN:

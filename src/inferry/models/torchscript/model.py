@@ -308,10 +308,18 @@ def load_module(
     return model
 
 
+def _check_width(folder: ModelFolder, asked: int | None, width: int) -> None:
+    """Refuse a width that vectors would have to be cut to. Raises `UnusableModel`."""
+    if asked not in (None, width):
+        problem = f"its vectors have [{width}] dimensions and are not cut, asked for are [{asked}]"
+        raise folder.unusable("", problem)
+
+
 def _read_parts(
     folder: ModelFolder, source: ModelSource, purpose: Purpose, verdict: Verdict
 ) -> Parts:
     assert source.module is not None
+    _check_width(folder, source.dimensions, verdict.shape[-1])
     rules = purpose.settings.tokens
     vocabulary = read_vocabulary(folder, source.module.vocabulary_file)
     fast = build_tokenizer(purpose.kind, vocabulary, rules)
