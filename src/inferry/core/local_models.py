@@ -155,7 +155,8 @@ class LocalModels:
         found = self._deployments.find(deployment_id)
         if found is not None:  # it starts, or rests
             return await self._deployments.start(found.spec)
-        is_lazy = self._skip_start or inference_id in self._built_in
+        is_skipped = self._skip_start and not record.is_stopped
+        is_lazy = is_skipped or inference_id in self._built_in
         if is_attached(record.service_settings) or not is_lazy:
             raise NotDeployed(
                 f"[{deployment_id}], which runs the inference endpoint [{inference_id}], "
@@ -181,6 +182,7 @@ class LocalModels:
     def resume(self, stored: Iterable[str], preload: Iterable[str]) -> None:
         """Start what shall run from the start of the server on; what does not is logged.
 
+        What somebody stopped stays so.
         stored: ids of local endpoints. preload: of those to start though they are not stored.
         """
         wanted = dict.fromkeys(preload)
@@ -189,6 +191,8 @@ class LocalModels:
             assert record is not None
             if record.is_starting:
                 self._begin(record)
+            elif record.is_stopped:
+                wanted.pop(inference_id, None)
             elif not self._skip_start and not is_attached(record.service_settings):
                 wanted[inference_id] = None
         for inference_id in wanted:
