@@ -213,6 +213,10 @@ async def test_who_waits_for_the_beginning_only_does_not_wait(house) -> None:
     record = await start(house, wait_for="starting")
 
     assert record.state == "starting"
+    kept = stored(house)
+    assert kept is not None
+    assert record.started_at_ms is not None
+    assert record.started_at_ms >= kept.created_at_ms
     house.deployments.gate.set()
 
 

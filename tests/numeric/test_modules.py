@@ -14,7 +14,7 @@ import transformers
 from inferry.domain import InputType
 from inferry.engine.runtimes.openvino import OpenVino
 from inferry.engine.runtimes.torchscript import TorchScript
-from inferry.errors import UnusableModel
+from inferry.errors import BadRequest, UnusableModel
 from inferry.modeling import RuntimeOptions
 from inferry.models.torchscript.encoding import EncodedText
 from inferry.models.torchscript.model import load_module
@@ -355,6 +355,21 @@ def test_local_row_013_windows_of_a_long_document_are_combined(combine, tmp_path
     expected = max(scores) if combine == "max" else sum(scores) / len(scores)
     assert np.frombuffer(answer, "<f8")[0] == pytest.approx(expected, abs=CLOSE)
     assert not encoded.is_truncated
+
+
+def test_a_token_that_is_in_the_vocabulary_and_not_in_the_module_is_refused(tmp_path):
+    words = BERT["vocabulary"]
+    model = random_model(transformers.BertModel, transformers.BertConfig, len(words) - 1)
+    module = trace(model, inputs=4, pick=mean_and_normalize)
+    source = write_upload(tmp_path / "m", module, vocabulary=BERT, max_sequence_length=32)
+
+    trial = Trial(source, tmp_path)
+
+    assert trial.verdict.known == len(words) - 1
+    (encoded,), (vector,) = trial.vectors(["the man"])
+    assert vector == pytest.approx(trial.expected(encoded.ids), abs=CLOSE)
+    with pytest.raises(BadRequest, match=rf"token \[{words[-1]}\], .* first \[{len(words) - 1}\]"):
+        trial.vectors([f"the man{words[-1]}"])
 
 
 def test_vectors_of_a_module_are_not_cut(tmp_path):

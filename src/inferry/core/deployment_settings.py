@@ -11,7 +11,6 @@ import msgspec
 
 from inferry.allocations import BOTH, allocation_problems, is_enabled, thread_problems, with_enabled
 from inferry.commands import StartModel, UpdateModel
-from inferry.core.model_configs import id_problems
 from inferry.core.preconfigured import ELSER_MODEL_ID
 from inferry.domain import ElementType, Json, Settings, TaskType
 from inferry.errors import BadRequest, InvalidRequest, InvalidSettings, UnusableModel
@@ -71,9 +70,7 @@ def spec_of_start(command: StartModel) -> DeploymentSpec:
     adaptive, wanted = _adaptive(command), command.number_of_allocations
     threads, capacity = command.threads_per_allocation, command.queue_capacity
     deployment_id = command.deployment_id or command.model_id
-    chosen = deployment_id.removeprefix(".") if deployment_id != command.model_id else None
     problems = [
-        *(id_problems(_ATTACHED, chosen) if chosen is not None else []),
         *allocation_problems(wanted, adaptive),
         *thread_problems(threads),
         *(["[queue_capacity] must be a positive integer"] if capacity < 1 else []),

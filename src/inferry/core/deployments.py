@@ -31,6 +31,7 @@ from inferry.core.deployment_settings import (
     with_allocations,
 )
 from inferry.core.ledger import Ledger
+from inferry.core.model_configs import id_problems
 from inferry.core.preconfigured import RESERVED_IDS
 from inferry.deployment_stats import HostStats
 from inferry.domain import Deadline, Json
@@ -40,6 +41,7 @@ from inferry.errors import (
     DeadlineExceeded,
     IllegalArgument,
     InferenceError,
+    InvalidRequest,
     NotDeployed,
     NotFound,
     StartFailed,
@@ -109,7 +111,8 @@ class DeploymentWriter:
                     "Use the trained model stats API to track the state of the deployment and try "
                     "again once it has started."
                 ) from error
-        return self._deployments.find(spec.deployment_id) or DeploymentRecord(spec)
+        found = self._deployments.find(spec.deployment_id)
+        return found or DeploymentRecord(spec, started_at_ms=self._ledger.next_revision())
 
     async def wake(self, deployment_id: str) -> None:
         """Start what rests, or join its start. Raises `NotDeployed`, and why it did not start."""
@@ -254,6 +257,9 @@ class DeploymentWriter:
     async def _check_start(self, spec: DeploymentSpec) -> None:
         """Refuse a model that is not here or not whole, and an id that something has."""
         deployment_id, model_id = spec.deployment_id, spec.model_id
+        chosen = deployment_id.removeprefix(".") if deployment_id != model_id else None
+        if chosen is not None and (problems := id_problems("deployment_id", chosen)):
+            raise InvalidRequest.of(problems)
         uploaded = self._ledger.trained_models.get(model_id)
         if uploaded is not None and uploaded.is_built_in:
             uploaded = None  # what lacks is downloaded

@@ -98,9 +98,27 @@ class ModuleModel:
     ) -> list[Encoded]:
         """Put the prefix of `input_type` before each text, tokenize, and cut or lay windows.
 
-        Raises `BadRequest` for a query too much or too little, and for a text that is too long and
-        may not be cut.
+        Raises `BadRequest` for a query too much or too little, for a text that is too long and may
+        not be cut, and for one with a token that the module does not know.
         """
+        encoded = self._encode(texts, input_type, query, config)
+        known = self._parts.verdict.known
+        if known is not None:
+            for ids in (ids for text in encoded for ids in _ids_of(text)):
+                if (last := max(ids, default=0)) >= known:
+                    raise BadRequest(
+                        f"the text has the token [{self._parts.tokens[last]}], which is in the"
+                        f" vocabulary, but the module knows its first [{known}] tokens only"
+                    )
+        return encoded
+
+    def _encode(
+        self,
+        texts: Sequence[str],
+        input_type: InputType,
+        query: str | None,
+        config: Mapping[str, Any] | None,
+    ) -> list[Encoded]:
         purpose = self._parts.purpose if config is None else self._parts.purpose.given(config)
         if query is not None and purpose.task not in _PAIRED:
             raise BadRequest(f"a model of type [{purpose.task}] takes no query")
