@@ -16,6 +16,8 @@ from threading import Event
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+import msgspec
+
 from inferry.domain import InputType, TaskType
 
 if TYPE_CHECKING:
@@ -108,6 +110,22 @@ class ModelSource:
     checksums: Mapping[str, str] = field(default_factory=dict)
     module: ModuleFiles | None = None
     is_program: bool = False
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """Bytes of a download that are here, and those of all files that are known to be needed.
+
+    ahead: other downloads that go before it; then nothing of it is known yet.
+    """
+
+    done: int
+    total: int
+    ahead: int = 0
+
+    def __str__(self) -> str:
+        if self.ahead:
+            return f"waiting for {self.ahead} other downloads"
+        return f"{self.done // 1_000_000} of {-(-self.total // 1_000_000)} MB"
 
 
 def cache_of_folder(directory: Path, folder: Path) -> Path:
@@ -321,10 +339,10 @@ class ModelLibrary(Protocol):
     def task_promised(self, model_id: str) -> TaskType | None:
         """Tell what a model that is not here does, as far as its id says it. Raises as `find`."""
 
-    def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
+    def fetch(self, model_id: str, report: Callable[[Progress], None], stop: Event) -> ModelSource:
         """Download what `find` does not have; blocks until it is whole and checked, or `stop`.
 
-        report: told how far it is (`12 of 91 MB`). Raises as `find`, `UnusableModel`, and
+        report: told how far it is. Raises as `find`, `UnusableModel`, and
         `UpstreamUnreachable` without a way to the hub.
         """
 

@@ -17,7 +17,7 @@ from inferry.engine.cores import Cores
 from inferry.engine.pool import Pool
 from inferry.engine.workshop import Workshop
 from inferry.errors import NotFound, UnusableModel
-from inferry.modeling import ModelSource, ModuleFiles
+from inferry.modeling import ModelSource, ModuleFiles, Progress
 from inferry.records import Change, DeploymentRecord, DeploymentSpec
 from inferry.sections import TelemetrySection
 from inferry.vectors import FloatVector
@@ -50,8 +50,8 @@ class Folders:
     def task_promised(self, model_id: str) -> TaskType | None:
         return TaskType.TEXT_EMBEDDING if model_id == "far" else None
 
-    def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
-        report("12 of 91 MB")
+    def fetch(self, model_id: str, report: Callable[[Progress], None], stop: Event) -> ModelSource:
+        report(Progress(12_000_000, 91_000_000))
         while not self.may_download.wait(0.01):
             if stop.is_set():
                 self.stopped.set()

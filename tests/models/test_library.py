@@ -14,7 +14,7 @@ import pytest
 from inferry.config import load_config
 from inferry.domain import TaskType
 from inferry.errors import IllegalArgument, NotFound, UnusableModel, UpstreamUnreachable
-from inferry.modeling import ModelSource
+from inferry.modeling import ModelSource, Progress
 from inferry.models import library as library_module
 from inferry.models.aliases import AliasFile
 from inferry.models.built_in import BUILT_IN, BuiltInModel
@@ -92,7 +92,7 @@ def test_what_is_not_here_has_to_be_downloaded(open_with):
 
 
 def test_without_a_way_to_the_hub_what_is_here_is_given_at_once(open_with, downloaded):
-    reports: list[str] = []
+    reports: list[Progress] = []
 
     source = open_with().fetch("org/tiny", reports.append, threading.Event())
 
@@ -106,13 +106,14 @@ def test_without_a_way_to_the_hub_a_download_fails_at_once(open_with):
 
 
 def test_a_download_reports_how_far_it_is(hub, repository, open_with, data_dir):
-    reports: list[str] = []
+    reports: list[Progress] = []
 
     source = open_with(hub_url=hub.url).fetch("org/tiny", reports.append, threading.Event())
 
     assert source.folder == data_dir / "models/hub/org--tiny" / COMMIT
-    assert reports[-1] == "1 of 2 MB"
-    assert len(reports) == len(set(reports))
+    said = list(map(str, reports))
+    assert said[-1] == "1 of 2 MB"
+    assert len(said) == len(set(said))
 
 
 def test_an_alias_of_the_configuration_wins_over_everything(

@@ -17,8 +17,8 @@ from inferry.cli.options import ConfigFile, DataDir, Json, load
 from inferry.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
+    from inferry.modeling import Progress
     from inferry.models.collection import Collection, Listed
-    from inferry.models.downloads import Progress
 
 ModelId = Annotated[str, typer.Argument(metavar="ID", help="Model id.")]
 

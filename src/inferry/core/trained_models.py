@@ -118,8 +118,13 @@ class TrainedModelWriter:
             await asyncio.to_thread(self._incoming.discard, staged)
 
     async def delete(self, command: DeleteTrainedModel) -> None:
-        """Remove a model and its files; with `force` also its deployments."""
+        """Remove a model and its files; with `force` also its deployments.
+
+        One that is being downloaded and waits for its turn comes no more.
+        """
         model_id = command.model_id
+        if await self._delete_unknown(model_id):
+            return
         async with self._locks.hold(model_id):
             record = self._require(model_id)
             deployed = [
@@ -139,6 +144,15 @@ class TrainedModelWriter:
                 await asyncio.to_thread(self._files.remove, model_id)
         if record.is_built_in:
             await self._built_in.remove(record)
+
+    async def _delete_unknown(self, model_id: str) -> bool:
+        """Stop the download of what is not listed yet, and tell whether there was one."""
+        async with self._locks.hold(model_id):
+            is_listed = model_id in self._ledger.trained_models
+            is_coming = not is_listed and self._built_in.abandon(model_id)
+        if is_coming:  # outside of the lock, which what comes may wait for
+            await self._built_in.stop(model_id)
+        return is_coming
 
     def _check_free(self, model_id: str, config: Mapping[str, Json]) -> None:
         """Refuse an id that something else has."""

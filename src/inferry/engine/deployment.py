@@ -24,7 +24,7 @@ from inferry.engine.tally_book import TallyBook
 from inferry.engine.workshop import Workshop
 from inferry.errors import InferenceError, InternalError, NotDeployed
 from inferry.ipc import ChannelClosed
-from inferry.modeling import ModelSource, Protection
+from inferry.modeling import ModelSource, Progress, Protection
 from inferry.records import DeploymentRecord, DeploymentSpec, Put
 from inferry.telemetry import get_logger
 from inferry.unix_sockets import listen_at
@@ -250,7 +250,7 @@ class Deployment:
     def _report(self, progress: str) -> None:
         self.record = msgspec.structs.replace(self.record, progress=progress)
 
-    def _report_download(self, progress: str) -> None:
+    def _report_download(self, progress: Progress) -> None:
         """Note how far a download is; called by its thread."""
         self._loop.call_soon_threadsafe(self._report, f"downloading the model, {progress}")
 

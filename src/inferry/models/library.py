@@ -25,10 +25,10 @@ from inferry.bootstrap import environment_of_children
 from inferry.config import Config
 from inferry.domain import Json, TaskType
 from inferry.errors import IllegalArgument, NotFound, UnusableModel
-from inferry.modeling import MODEL_TYPES, ModelSource
+from inferry.modeling import MODEL_TYPES, ModelSource, Progress
 from inferry.models.aliases import AliasFile
 from inferry.models.built_in import BUILT_IN, BuiltInModel, without_platform
-from inferry.models.downloads import Downloads, Progress, Site
+from inferry.models.downloads import Downloads, Site
 from inferry.models.folder import ModelFolder
 from inferry.models.hub_folders import (
     HubFolders,
@@ -158,7 +158,7 @@ class Library:
         named = kinds if isinstance(kinds, dict) else {}
         return next((one for one, kind in MODEL_TYPES.items() if kind in named), None)
 
-    def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
+    def fetch(self, model_id: str, report: Callable[[Progress], None], stop: Event) -> ModelSource:
         """Download what `find` does not have; see `modeling.ModelLibrary`."""
         found = self.find(model_id)
         if found is not None:
@@ -169,7 +169,7 @@ class Library:
             nonlocal said
             if str(progress) != said:
                 said = str(progress)
-                report(said)
+                report(progress)
                 self._log(model_id, progress)
 
         return self.download(self.look_up(model_id), report_change, stop)
