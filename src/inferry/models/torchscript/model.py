@@ -281,7 +281,8 @@ def load_module(
     folder.check_digests()
     purpose = read_purpose(folder)
     check_task_of(purpose, source)
-    prepared = source.module.prepared_in(options.cache_dir)
+    cache = options.cache_dir
+    prepared = source.module.found_in(cache) or source.module.prepared_in(cache)
     verdict = read_verdict(prepared)
     purpose = purpose.cut(verdict.longest)
     parts = _read_parts(folder, source, purpose, verdict)
