@@ -213,13 +213,16 @@ class DeleteReference(Command, frozen=True):
 class PutTrainedModel(Command, frozen=True):
     """Create a model whose parts come later, or download a built-in one. The reply is the record.
 
-    wait_for_completion: of the download.
+    wait_for_completion: of the download. timeout_s, timeout: in seconds, and as the caller wrote
+    it.
     """
 
     Reply: ClassVar[Any] = TrainedModelRecord
     model_id: str
     body: dict[str, Any]
     wait_for_completion: bool = False
+    timeout_s: float = 30.0
+    timeout: str = "30s"
     actor: str | None = None
 
     def __repr__(self) -> str:

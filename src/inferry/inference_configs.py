@@ -85,6 +85,12 @@ def update_inference_config(
             f"Trained model is configured for task [{name}] but called with task [{asked}]"
         )
     complete = {**config, **_given(changes)}
+    former, labels = config.get("classification_labels"), complete.get("classification_labels")
+    if isinstance(former, list) and isinstance(labels, list) and len(labels) != len(former):
+        raise BadRequest(
+            f"The number of [classification_labels] the model is defined with [{len(former)}] does"
+            f" not match the number in the update [{len(labels)}]"
+        )
     complete["tokenization"] = _update_tokenization(config["tokenization"], changes)
     check_values(name, complete)
     return {name: complete}
@@ -143,7 +149,7 @@ def only_entry(given: Json | Mapping[str, Json], name: str) -> tuple[str, Mappin
     """Give the name and the value of an object that has one entry. Raises `UnreadableBody`."""
     if not isinstance(given, Mapping) or len(given) != 1:
         found = sorted(given) if isinstance(given, Mapping) else []
-        raise UnreadableBody(f"[{name}] must have exactly one entry, got {found}")
+        raise UnreadableBody(f"[{name}] must have exactly one entry, got [{', '.join(found)}]")
     ((key, value),) = given.items()
     return key, value if isinstance(value, Mapping) else {}
 
@@ -212,11 +218,12 @@ def _check_mask(config: Mapping[str, Json]) -> None:
 
 
 def _check_classes(config: Mapping[str, Json]) -> None:
-    labels = config["classification_labels"]
-    if not isinstance(labels, list) or len(labels) < 2:
+    given = config["classification_labels"]
+    labels = given if isinstance(given, list) else []
+    if len(labels) < 2:
         raise IllegalArgument(
             "Text classification requires at least 2 [classification_labels]."
-            f" Invalid labels {labels}"
+            f" Invalid labels [{', '.join(map(str, labels))}]"
         )
     if config["num_top_classes"] == 0:
         raise IllegalArgument(

@@ -16,6 +16,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, tag="endpoint"):
     """An inference endpoint. `secrets` are sealed; times are milliseconds since the epoch.
 
     is_starting: its model has not run yet; if it does not start, the endpoint goes again.
+    is_stopped: somebody stopped its deployment, which runs no more until somebody starts it.
     """
 
     inference_id: str
@@ -31,6 +32,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, tag="endpoint"):
     created_at_ms: int = 0
     updated_at_ms: int = 0
     is_starting: bool = False
+    is_stopped: bool = False
 
     @property
     def key(self) -> str:

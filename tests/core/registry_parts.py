@@ -407,6 +407,7 @@ class ToldSupply:
         self.packages: set[str] = set()
         self.asked: list[str] = []
         self.removed: list[str] = []
+        self.told: dict[str, str] = {}
         self.fails: InferenceError | None = None
         self.fails_late: InferenceError | None = None
         self.known: asyncio.Event | None = None
@@ -435,11 +436,13 @@ class ToldSupply:
         return Supplied(StoredFile("ab", 3), StoredFile("cd", 2))
 
     def progress(self) -> dict[str, str]:
-        return {}
+        return dict(self.told)
 
     async def remove(self, model_id: str) -> None:
         await asyncio.sleep(0)
         self.removed.append(model_id)
+        if self.known is not None:
+            self.known.set()
 
 
 def usual_result(task_type: TaskType) -> Result:

@@ -175,6 +175,28 @@ async def test_numbers_of_a_part_that_cannot_be_are_refused(part, of, length, pr
     assert house.files.received == {}
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "[definition] must not be empty"),
+        (
+            b"abcd",
+            "[definition] of part [0] has [4] bytes, which is more than"
+            " [total_definition_length] of [3]",
+        ),
+    ],
+)
+async def test_a_part_that_cannot_be_one_is_refused(content, problem):
+    async with open_house() as house:
+        await create(house)
+        with pytest.raises(InvalidRequest) as refusal:
+            await put_part(house, content)
+        await put_part(house, b"abc")
+
+    assert problem in str(refusal.value)
+    assert stored(house).definition is not None
+
+
 async def test_parts_must_agree_on_the_whole():
     async with open_house() as house:
         await create(house)
@@ -282,7 +304,7 @@ async def test_an_id_outside_the_pattern_is_refused(model_id):
     [
         ({"model_type": "tree_ensemble"}, BadRequest, r"must be \[pytorch\]"),
         ({"model_type": None}, IllegalArgument, r"\[model_type\]"),
-        ({"definition": {}}, BadRequest, r"must be \[pytorch\]"),
+        ({"definition": {}}, BadRequest, r"\[definition\] is not taken for .* \[definition/0\]"),
         ({"inference_config": None}, InvalidRequest, r"\[inference_config\] must be set"),
         ({"inference_config": {}}, UnreadableBody, "exactly one entry"),
         (body(vocabulary={}), BadRequest, r"illegal setting \[vocabulary\]"),
@@ -343,7 +365,7 @@ async def test_a_model_that_an_endpoint_names_is_deleted_by_force_only():
     async with open_house(skip_validation=True) as house:
         await create(house)
         await house.put("a", local("m"), task_type="text_embedding")
-        with pytest.raises(Conflict, match=r"referenced by inference endpoints \['a'\]"):
+        with pytest.raises(Conflict, match=r"referenced by inference endpoints \[a\]"):
             await house.registry.delete_trained_model(DeleteTrainedModel("m"))
         await house.registry.delete_trained_model(DeleteTrainedModel("m", force=True))
 

@@ -17,9 +17,8 @@ from inferry.errors import (
     UnreadableReply,
     UnusableModel,
 )
-from inferry.modeling import ModelSource
+from inferry.modeling import ModelSource, Progress
 from inferry.models.collection import Collection, Listed, open_collection
-from inferry.models.downloads import Progress
 from inferry.models.library import open_library
 from tests.models.repositories import PackageServer, package_files, serve_packages
 

@@ -26,8 +26,9 @@ from inferry.errors import (
     UpstreamError,
     UpstreamUnreachable,
 )
+from inferry.modeling import Progress
 from inferry.models import packages as packages_module
-from inferry.models.downloads import PackageOrder, Progress, Site
+from inferry.models.downloads import PackageOrder, Site
 from inferry.models.package_description import config_of, read_description
 from inferry.models.package_folders import PackageFolders
 from inferry.models.packages import download

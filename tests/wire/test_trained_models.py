@@ -250,6 +250,7 @@ def test_models_are_listed_by_id_pattern_and_page(wire):
     ("path", "status", "reason"),
     [
         ("/nobody", 404, "No known trained model with model_id [nobody]"),
+        ("/nobody,nobody*", 404, "No known trained model with model_id [nobody]"),
         ("/nobody*?allow_no_match=false", 404, "No known trained model with model_id [nobody*]"),
         ("?from=-1", 400, "Parameter [from] cannot be < 0"),
         ("?size=a", 400, "[size]"),

@@ -44,6 +44,11 @@ def id_problems(name: str, given: str) -> list[str]:
 def config_of(body: Mapping[str, Json]) -> dict[str, Json]:
     """Give what is stored of the body of a PUT. Raises `BadRequest` and its kinds."""
     kind = body.get("model_type")
+    if kind == "pytorch" and (trees := [name for name in _TREES if body.get(name) is not None]):
+        raise BadRequest(
+            f"[{trees[0]}] is not taken for [model_type] [pytorch]: its parts are put to"
+            " [definition/0] and so on below the model"
+        )
     if kind not in ("pytorch", None) or any(name in body for name in _TREES):
         raise BadRequest(
             f"models of type [{kind or 'tree_ensemble'}] cannot be run; [model_type] must be"

@@ -13,10 +13,9 @@ from urllib.parse import quote
 
 from inferry.config import Config
 from inferry.errors import IllegalArgument, InferenceError, NotFound, StoreFailure
-from inferry.modeling import ModelSource
+from inferry.modeling import ModelSource, Progress
 from inferry.models.aliases import AliasFile
 from inferry.models.built_in import BUILT_IN, without_platform
-from inferry.models.downloads import Progress
 from inferry.models.folder import ModelFolder
 from inferry.models.hub_folders import HubFolders, cache_of_snapshot
 from inferry.models.library import Entry, Library, Places, open_library

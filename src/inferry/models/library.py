@@ -25,10 +25,10 @@ from inferry.bootstrap import environment_of_children
 from inferry.config import Config
 from inferry.domain import Json, TaskType
 from inferry.errors import IllegalArgument, NotFound, UnusableModel
-from inferry.modeling import ModelSource
+from inferry.modeling import MODEL_TYPES, ModelSource, Progress
 from inferry.models.aliases import AliasFile
 from inferry.models.built_in import BUILT_IN, BuiltInModel, without_platform
-from inferry.models.downloads import Downloads, Progress, Site
+from inferry.models.downloads import Downloads, Site
 from inferry.models.folder import ModelFolder
 from inferry.models.hub_folders import (
     HubFolders,
@@ -51,6 +51,8 @@ from inferry.models.torchscript.metadata import check_task_of, read_purpose
 from inferry.models.uploads import UploadFolders, package_source
 from inferry.sections import ModelsSection
 from inferry.telemetry import get_logger
+
+_LONGEST_SHOWN = 128  # of an id of nothing, which may be any text
 
 Origin: TypeAlias = Literal["configuration", "added", "built-in", "repository", "path", "hub"]
 
@@ -148,7 +150,15 @@ class Library:
             return check_task_of(read_purpose(folder), source)
         return task_of(folder, read_layout(folder), source)
 
-    def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
+    def task_promised(self, model_id: str) -> TaskType | None:
+        """Tell what a built-in model does, see `modeling.ModelLibrary`."""
+        entry = self.look_up(model_id)
+        config = entry.built_in.config if entry.origin == "built-in" else {}
+        kinds = config.get("inference_config")
+        named = kinds if isinstance(kinds, dict) else {}
+        return next((one for one, kind in MODEL_TYPES.items() if kind in named), None)
+
+    def fetch(self, model_id: str, report: Callable[[Progress], None], stop: Event) -> ModelSource:
         """Download what `find` does not have; see `modeling.ModelLibrary`."""
         found = self.find(model_id)
         if found is not None:
@@ -159,7 +169,7 @@ class Library:
             nonlocal said
             if str(progress) != said:
                 said = str(progress)
-                report(said)
+                report(progress)
                 self._log(model_id, progress)
 
         return self.download(self.look_up(model_id), report_change, stop)
@@ -182,13 +192,13 @@ class Library:
         hub_id = parse_hub_id(model_id)
         if hub_id is not None:
             return Entry(model_id, "hub", hub_id)
-        package = self._package(model_id)
-        if package is not None and model_id.startswith("."):
+        package = self._package(model_id) if model_id.startswith(".") else None
+        if package is not None:
             return Entry(model_id, "repository", package)
         raise IllegalArgument(
             "Error parsing request config, model id does not match any models available on this"
-            f" platform. Was [{model_id}]. `inferry models list` shows those on this machine, and a"
-            " hub id (organisation/name) any other"
+            f" platform. Was [{model_id[:_LONGEST_SHOWN]}]. `inferry models list` shows those on"
+            " this machine, and a hub id (organisation/name) any other"
         )
 
     def is_package(self, model_id: str) -> bool:

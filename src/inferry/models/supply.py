@@ -14,7 +14,7 @@ from pathlib import Path
 from inferry.concurrency import Nursery, in_own_thread
 from inferry.domain import Json
 from inferry.errors import InferenceError
-from inferry.modeling import ModelSource, cache_of_folder
+from inferry.modeling import ModelSource, Progress, cache_of_folder
 from inferry.models.library import Library
 from inferry.records import StoredFile, Supplied
 
@@ -89,11 +89,12 @@ class Supply:
     async def _fetch(self, model_id: str, coming: _Coming) -> ModelSource:
         loop = asyncio.get_running_loop()
 
-        def note(progress: str) -> None:
-            coming.progress = progress
-            coming.begun.set()
+        def note(progress: Progress) -> None:
+            coming.progress = str(progress)
+            if not progress.ahead:
+                coming.begun.set()
 
-        def report(progress: str) -> None:
+        def report(progress: Progress) -> None:
             loop.call_soon_threadsafe(note, progress)
 
         try:

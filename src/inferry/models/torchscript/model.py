@@ -98,9 +98,27 @@ class ModuleModel:
     ) -> list[Encoded]:
         """Put the prefix of `input_type` before each text, tokenize, and cut or lay windows.
 
-        Raises `BadRequest` for a query too much or too little, and for a text that is too long and
-        may not be cut.
+        Raises `BadRequest` for a query too much or too little, for a text that is too long and may
+        not be cut, and for one with a token that the module does not know.
         """
+        encoded = self._encode(texts, input_type, query, config)
+        known = self._parts.verdict.known
+        if known is not None:
+            for ids in (ids for text in encoded for ids in _ids_of(text)):
+                if (last := max(ids, default=0)) >= known:
+                    raise BadRequest(
+                        f"the text has the token [{self._parts.tokens[last]}], which is in the"
+                        f" vocabulary, but the module knows its first [{known}] tokens only"
+                    )
+        return encoded
+
+    def _encode(
+        self,
+        texts: Sequence[str],
+        input_type: InputType,
+        query: str | None,
+        config: Mapping[str, Any] | None,
+    ) -> list[Encoded]:
         purpose = self._parts.purpose if config is None else self._parts.purpose.given(config)
         if query is not None and purpose.task not in _PAIRED:
             raise BadRequest(f"a model of type [{purpose.task}] takes no query")
@@ -257,19 +275,20 @@ def load_module(
 
     torchscript: gives PyTorch, which only modules need that are no graph.
     """
-    assert source.module is not None
-    assert options.cache_dir is not None
+    files, cache = source.module, options.cache_dir
+    assert files is not None
+    assert cache is not None
     folder = ModelFolder(source)
     folder.check_digests()
     purpose = read_purpose(folder)
     check_task_of(purpose, source)
-    prepared = source.module.prepared_in(options.cache_dir)
+    prepared = files.found_in(cache) or files.prepared_in(cache)
     verdict = read_verdict(prepared)
     purpose = purpose.cut(verdict.longest)
     parts = _read_parts(folder, source, purpose, verdict)
     splade = _splade_of(parts)
     if parts.verdict.runtime == "torchscript":
-        module = folder.file(source.module.module_file)
+        module = folder.file(files.module_file)
         pytorch = torchscript()
 
         def loaded(chosen: RuntimeOptions) -> Network:
@@ -298,8 +317,7 @@ def load_module(
     kinds = kinds_of(wanted, openvino.fastest())
     if kinds[0] == F32 or purpose.task_type is None:
         return compiled(kinds[-1])  # answers that are no vectors have no cosine to be held by
-    files = source.module
-    kept = KeptRows(options.cache_dir, f"{files.module} {files.vocabulary}")
+    kept = KeptRows(cache, f"{files.module} {files.vocabulary}")
     model, _ = choose(
         kinds,
         probed,
@@ -308,10 +326,18 @@ def load_module(
     return model
 
 
+def _check_width(folder: ModelFolder, asked: int | None, width: int) -> None:
+    """Refuse a width that vectors would have to be cut to. Raises `UnusableModel`."""
+    if asked not in (None, width):
+        problem = f"its vectors have [{width}] dimensions and are not cut, asked for are [{asked}]"
+        raise folder.unusable("", problem)
+
+
 def _read_parts(
     folder: ModelFolder, source: ModelSource, purpose: Purpose, verdict: Verdict
 ) -> Parts:
     assert source.module is not None
+    _check_width(folder, source.dimensions, verdict.shape[-1])
     rules = purpose.settings.tokens
     vocabulary = read_vocabulary(folder, source.module.vocabulary_file)
     fast = build_tokenizer(purpose.kind, vocabulary, rules)
