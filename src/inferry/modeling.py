@@ -58,6 +58,11 @@ METADATA_FILE = "metadata.json"
 """What the model of a folder is for whose weights are a TorchScript module."""
 
 
+CONVERSION = 2
+"""Which version of the conversion of modules this is. Raise it with every change that makes better
+graphs: what an earlier one made is made anew then."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModuleFiles:
     """A TorchScript module and its vocabulary: the SHA-256 of each, by which its file is named."""
@@ -81,8 +86,18 @@ class ModuleFiles:
         return {self.module_file: self.module, self.vocabulary_file: self.vocabulary}
 
     def prepared_in(self, cache_dir: Path) -> Path:
-        """Give the folder of what has been made of the module, there once it is whole."""
-        return cache_dir / f"module-{self.module[:32]}-{self.vocabulary[:16]}"
+        """Give the folder of what this version makes of the module, there once it is whole."""
+        return self._prepared_by(CONVERSION, cache_dir)
+
+    def found_in(self, cache_dir: Path) -> Path | None:
+        """Give what this version made of the module, else the last one that did, if one did."""
+        versions = range(CONVERSION, 0, -1)
+        folders = (self._prepared_by(version, cache_dir) for version in versions)
+        return next((one for one in folders if one.is_dir()), None)
+
+    def _prepared_by(self, version: int, cache_dir: Path) -> Path:
+        name = f"module-{self.module[:32]}-{self.vocabulary[:16]}"
+        return cache_dir / (name if version == 1 else f"{name}-{version}")
 
 
 @dataclass(frozen=True, slots=True)

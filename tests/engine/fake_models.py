@@ -121,8 +121,8 @@ def load(source: ModelSource, options: RuntimeOptions) -> FakeModel:
 
 
 def prepare(source: ModelSource, options: RuntimeOptions) -> None:
-    """Note in the folder that it was prepared; one with a file `broken` is refused."""
-    if (source.folder / "broken").exists():
+    """Note in the folder that it was prepared; one with `broken` or `stubborn` is refused."""
+    if (source.folder / "broken").exists() or (source.folder / "stubborn").exists():
         raise UnusableModel(f"the model [{source.name}] is broken")
     assert source.module is not None
     assert options.cache_dir is not None

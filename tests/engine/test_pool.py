@@ -7,6 +7,7 @@ import os
 import stat
 from functools import partial
 from itertools import accumulate
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -417,6 +418,38 @@ async def test_a_module_is_prepared_once_in_a_worker_of_its_own(yard):
 
     assert [record.state for record in records] == ["started", "started"]
     assert (folder / "prepared").read_text() == "once\n"
+
+
+def prepared_by_an_earlier_version(yard: Yard, model_id: str) -> Path:
+    """Let what was made of a module be that of an earlier version; give its folder."""
+    shop, source = yard.pool._workshop, yard.library.find(model_id)
+    assert source is not None
+    assert source.module is not None
+    prepared = source.module.prepared_in(shop.cache_of(source))
+    former = source.module._prepared_by(1, prepared.parent)
+    return prepared.replace(former)
+
+
+async def test_a_module_that_an_earlier_version_prepared_is_prepared_anew(yard):
+    folder = yard.model("mod", "module")
+    await yard.start("one", "mod")
+    prepared_by_an_earlier_version(yard, "mod")
+
+    await yard.start("two", "mod")
+
+    assert (folder / "prepared").read_text() == "once\nonce\n"
+
+
+async def test_a_module_that_cannot_be_prepared_anew_runs_as_it_did(yard):
+    folder = yard.model("mod", "module")
+    await yard.start("one", "mod")
+    former = prepared_by_an_earlier_version(yard, "mod")
+    (folder / "stubborn").touch()
+
+    record = await yard.start("two", "mod")
+
+    assert record.state == "started"
+    assert former.is_dir()
 
 
 async def test_a_module_that_cannot_be_prepared_is_refused(yard):

@@ -224,6 +224,24 @@ def test_local_row_001_a_module_of_every_family_runs_without_pytorch_and_gives_i
     assert encoded[-1].is_truncated
 
 
+def test_what_an_earlier_version_made_of_a_module_is_run_until_it_is_made_anew(tmp_path):
+    model = random_model(transformers.BertModel, transformers.BertConfig, 120)
+    module = trace(model, inputs=4, pick=lambda found: found[0][:, 0])
+    source = write_upload(tmp_path / "m", module, vocabulary=BERT, max_sequence_length=64)
+    cache = tmp_path / "cache"
+    trial = Trial(source, cache)
+    assert source.module is not None
+    prepared = source.module.prepared_in(cache)
+    former = prepared.replace(source.module._prepared_by(1, cache))
+
+    load_module(source, trial.options, torchscript=TorchScript, openvino=OpenVino())
+    again = Trial(source, cache)
+
+    assert again.verdict == trial.verdict
+    assert prepared.is_dir()
+    assert not former.exists()
+
+
 def test_a_module_that_pools_over_padding_is_run_text_by_text(tmp_path):
     model = random_model(transformers.BertModel, transformers.BertConfig, 120)
     module = trace(model, inputs=4, pick=mean)

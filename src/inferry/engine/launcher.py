@@ -30,7 +30,7 @@ from inferry.engine.messages import (
     encode_load,
 )
 from inferry.engine.workshop import Workshop
-from inferry.errors import InternalError, UnusableModel
+from inferry.errors import InferenceError, InternalError, UnusableModel
 from inferry.ipc import ChannelClosed, Handler
 from inferry.modeling import ModelSource, RuntimeOptions
 from inferry.records import DeploymentSpec
@@ -60,6 +60,7 @@ class Launcher:
     ) -> None:
         """Have a worker of its own make what is loaded of a TorchScript module, once for all.
 
+        What an earlier version made stays in use where that fails, for want of PyTorch for one.
         Raises `UnusableModel`, `InternalError`.
         """
         shop, module = self._workshop, source.module
@@ -73,7 +74,17 @@ class Launcher:
             async with shop.converting:
                 report("converting the model")
                 options = RuntimeOptions(threads=shop.cores.total, cache_dir=cache_dir)
-                child, _ = await self._order(PREPARE, source, spec, options, listening)
+                try:
+                    child, _ = await self._order(PREPARE, source, spec, options, listening)
+                except InferenceError as error:
+                    if module.found_in(cache_dir) is None:
+                        raise
+                    get_logger().warning(
+                        "a model cannot be converted anew, it runs as it did",
+                        model_id=spec.model_id,
+                        reason=str(error),
+                    )
+                    return
             await child.end()
             get_logger().info(
                 "model converted",

@@ -275,19 +275,20 @@ def load_module(
 
     torchscript: gives PyTorch, which only modules need that are no graph.
     """
-    assert source.module is not None
-    assert options.cache_dir is not None
+    files, cache = source.module, options.cache_dir
+    assert files is not None
+    assert cache is not None
     folder = ModelFolder(source)
     folder.check_digests()
     purpose = read_purpose(folder)
     check_task_of(purpose, source)
-    prepared = source.module.prepared_in(options.cache_dir)
+    prepared = files.found_in(cache) or files.prepared_in(cache)
     verdict = read_verdict(prepared)
     purpose = purpose.cut(verdict.longest)
     parts = _read_parts(folder, source, purpose, verdict)
     splade = _splade_of(parts)
     if parts.verdict.runtime == "torchscript":
-        module = folder.file(source.module.module_file)
+        module = folder.file(files.module_file)
         pytorch = torchscript()
 
         def loaded(chosen: RuntimeOptions) -> Network:
@@ -316,8 +317,7 @@ def load_module(
     kinds = kinds_of(wanted, openvino.fastest())
     if kinds[0] == F32 or purpose.task_type is None:
         return compiled(kinds[-1])  # answers that are no vectors have no cosine to be held by
-    files = source.module
-    kept = KeptRows(options.cache_dir, f"{files.module} {files.vocabulary}")
+    kept = KeptRows(cache, f"{files.module} {files.vocabulary}")
     model, _ = choose(
         kinds,
         probed,

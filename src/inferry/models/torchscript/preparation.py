@@ -3,8 +3,8 @@
     CACHE/module-.../verdict.json    how the module is run
     CACHE/module-.../graph.xml, .bin the converted graph
 
-The folder appears when it is whole. This runs in a worker of its own, which ends then: it takes
-PyTorch, and the weights several times.
+The folder appears when it is whole; what an earlier version made is deleted then. This runs in a
+worker of its own, which ends then: it takes PyTorch, and the weights several times.
 """
 
 from __future__ import annotations
@@ -154,6 +154,9 @@ def prepare_module(
         unfinished.replace(target)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+    for former in options.cache_dir.glob("module-*"):  # of earlier versions, or of a crash
+        if former != target:
+            shutil.rmtree(former, ignore_errors=True)
     get_logger().info("module prepared", model_id=source.name, **msgspec.structs.asdict(verdict))
 
 
