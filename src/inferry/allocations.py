@@ -52,3 +52,9 @@ def thread_problems(threads: int) -> list[str]:
 def is_enabled(adaptive: Json) -> bool:
     """Tell whether the number of allocations follows the load."""
     return isinstance(adaptive, dict) and adaptive.get("enabled") is True
+
+
+def with_enabled(adaptive: dict[str, Json]) -> dict[str, Json]:
+    """Say of adaptive allocations that say nothing of it that they are off, as they are."""
+    bounds = {name: value for name, value in adaptive.items() if value is not None}
+    return {"enabled": False, **bounds}

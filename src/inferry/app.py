@@ -95,6 +95,7 @@ class Parts:
     lockouts: Lockouts
     trained_models: TrainedModelCatalogue
     engine: LocalEngine
+    cache: EmbeddingCache | None
     door: Door
     metrics: Metrics
     requests: RequestLog
@@ -107,6 +108,8 @@ class Parts:
         self.lockouts.apply(changes)
         self.trained_models.apply(changes)
         self.engine.apply(changes)
+        if self.cache is not None:
+            self.cache.apply(changes)
 
 
 class ApiProcess:
@@ -198,7 +201,9 @@ async def build(
     services = load_services()
     writer = RemoteWriter(peer)
     engine, trained_models = LocalEngine(nursery), TrainedModelCatalogue()
-    runs = _Runs(config, services, writer, engine, metrics, nursery)
+    max_bytes = config.cache.max_bytes
+    cache = EmbeddingCache(max_bytes) if max_bytes else None
+    runs = _Runs(config, services, writer, engine, cache, metrics, nursery)
     inference = await _inference(snapshot, runs, stack)
     routes = [
         *elastic_routes(
@@ -237,6 +242,7 @@ async def build(
         lockouts=lockouts,
         trained_models=trained_models,
         engine=engine,
+        cache=cache,
         door=door,
         metrics=metrics,
         requests=requests,
@@ -271,6 +277,7 @@ class _Runs:
     services: Mapping[str, Service]
     writer: Writer
     engine: LocalEngine
+    cache: EmbeddingCache | None
     metrics: Metrics
     nursery: Nursery
 
@@ -284,8 +291,6 @@ async def _inference(snapshot: Snapshot, runs: _Runs, stack: AsyncExitStack) -> 
     outbound = await stack.enter_async_context(
         open_client(config.outbound, allow_private_networks=config.allows_private_networks)
     )
-    max_bytes = config.cache.max_bytes
-    cache = EmbeddingCache(max_bytes) if max_bytes else None
     start = partial(_start_deployment, writer)
     return Inference(
         snapshot,
@@ -295,10 +300,10 @@ async def _inference(snapshot: Snapshot, runs: _Runs, stack: AsyncExitStack) -> 
             outbound=outbound,
             limiter=limiter,
             count=runs.metrics.count_upstream,
-            cache=cache,
+            cache=runs.cache,
             pending=PendingBytes(config.outbound.max_pending_bytes),
         ),
-        compose_local=partial(compose_local, engine=runs.engine, start=start, cache=cache),
+        compose_local=partial(compose_local, engine=runs.engine, start=start, cache=runs.cache),
         writer=writer,
         metrics=runs.metrics,
         timeouts=Timeouts(config.inference.timeout_s, config.inference.completion_timeout_s),

@@ -148,6 +148,13 @@ class UpdateModel(Command, frozen=True):
     actor: str | None = None
 
 
+class ClearDeploymentCache(Command, frozen=True):
+    """Answer nothing more from what is kept of the answers of a deployment (`cache/_clear`)."""
+
+    deployment_id: str
+    actor: str | None = None
+
+
 class FetchStats(Command, frozen=True):
     """Tell what every deployment has done, and how far downloads are."""
 
@@ -206,13 +213,16 @@ class DeleteReference(Command, frozen=True):
 class PutTrainedModel(Command, frozen=True):
     """Create a model whose parts come later, or download a built-in one. The reply is the record.
 
-    wait_for_completion: of the download.
+    wait_for_completion: of the download. timeout_s, timeout: in seconds, and as the caller wrote
+    it.
     """
 
     Reply: ClassVar[Any] = TrainedModelRecord
     model_id: str
     body: dict[str, Any]
     wait_for_completion: bool = False
+    timeout_s: float = 30.0
+    timeout: str = "30s"
     actor: str | None = None
 
     def __repr__(self) -> str:

@@ -12,14 +12,15 @@ from types import MappingProxyType
 from inferry.domain import Json
 from inferry.errors import BadRequest, IllegalArgument, UnreadableBody
 
-TOKENIZATIONS = ("bert", "bert_ja", "mpnet", "roberta", "xlm_roberta", "deberta_v2")
-"""Blocks below `tokenization`."""
+TOKENIZATIONS = ("bert", "mpnet", "roberta", "xlm_roberta", "deberta_v2")
+"""Blocks below `tokenization` of models that can be run."""
 
 RESULTS_FIELD = "predicted_value"
 _TRUNCATIONS = ("first", "second", "none", "balanced")
 _NLI_LABELS = ("entailment", "neutral", "contradiction")
 _NER_LABELS = (*("O", "B_MISC", "I_MISC", "B_PER", "I_PER", "B_ORG", "I_ORG", "B_LOC", "I_LOC"),)
 _WITHOUT_LOWER_CASE = ("roberta", "xlm_roberta", "deberta_v2")
+_JAPANESE = "bert_ja"
 
 DEFAULTS: Mapping[str, Mapping[str, Json]] = MappingProxyType(
     {
@@ -45,7 +46,6 @@ DEFAULTS: Mapping[str, Mapping[str, Json]] = MappingProxyType(
 MASK_TOKENS: Mapping[str, str] = MappingProxyType(
     {
         "bert": "[MASK]",
-        "bert_ja": "[MASK]",
         "deberta_v2": "[MASK]",
         "mpnet": "<mask>",
         "roberta": "<mask>",
@@ -85,6 +85,12 @@ def update_inference_config(
             f"Trained model is configured for task [{name}] but called with task [{asked}]"
         )
     complete = {**config, **_given(changes)}
+    former, labels = config.get("classification_labels"), complete.get("classification_labels")
+    if isinstance(former, list) and isinstance(labels, list) and len(labels) != len(former):
+        raise BadRequest(
+            f"The number of [classification_labels] the model is defined with [{len(former)}] does"
+            f" not match the number in the update [{len(labels)}]"
+        )
     complete["tokenization"] = _update_tokenization(config["tokenization"], changes)
     check_values(name, complete)
     return {name: complete}
@@ -111,6 +117,8 @@ def _update_tokenization(stored: Json, changes: Mapping[str, Json]) -> dict[str,
 def complete_tokenization(given: Json) -> dict[str, Json]:
     """Give a tokenization with its defaults. Raises `IllegalArgument`."""
     block, fields = ("bert", {}) if given is None else only_entry(given, "tokenization")
+    if block not in TOKENIZATIONS:
+        raise IllegalArgument(_why_not(block))
     defaults: dict[str, Json] = {
         "do_lower_case": False,
         "with_special_tokens": True,
@@ -125,11 +133,23 @@ def complete_tokenization(given: Json) -> dict[str, Json]:
     return {block: complete}
 
 
+def _why_not(block: str) -> str:
+    """Say why texts cannot be tokenized so, and how they can."""
+    known = f"[tokenization] must be one of [{', '.join(TOKENIZATIONS)}], got [{block[:64]}]"
+    if block != _JAPANESE:
+        return known
+    return (
+        f"{known}: that takes a dictionary of Japanese words, which is not part of this server. A"
+        " model whose vocabulary is of SentencePiece ([xlm_roberta], [deberta_v2]) reads Japanese"
+        " without one"
+    )
+
+
 def only_entry(given: Json | Mapping[str, Json], name: str) -> tuple[str, Mapping[str, Json]]:
     """Give the name and the value of an object that has one entry. Raises `UnreadableBody`."""
     if not isinstance(given, Mapping) or len(given) != 1:
         found = sorted(given) if isinstance(given, Mapping) else []
-        raise UnreadableBody(f"[{name}] must have exactly one entry, got {found}")
+        raise UnreadableBody(f"[{name}] must have exactly one entry, got [{', '.join(found)}]")
     ((key, value),) = given.items()
     return key, value if isinstance(value, Mapping) else {}
 
@@ -198,11 +218,12 @@ def _check_mask(config: Mapping[str, Json]) -> None:
 
 
 def _check_classes(config: Mapping[str, Json]) -> None:
-    labels = config["classification_labels"]
-    if not isinstance(labels, list) or len(labels) < 2:
+    given = config["classification_labels"]
+    labels = given if isinstance(given, list) else []
+    if len(labels) < 2:
         raise IllegalArgument(
             "Text classification requires at least 2 [classification_labels]."
-            f" Invalid labels {labels}"
+            f" Invalid labels [{', '.join(map(str, labels))}]"
         )
     if config["num_top_classes"] == 0:
         raise IllegalArgument(

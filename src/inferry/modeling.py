@@ -16,6 +16,8 @@ from threading import Event
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+import msgspec
+
 from inferry.domain import InputType, TaskType
 
 if TYPE_CHECKING:
@@ -56,6 +58,11 @@ METADATA_FILE = "metadata.json"
 """What the model of a folder is for whose weights are a TorchScript module."""
 
 
+CONVERSION = 2
+"""Which version of the conversion of modules this is. Raise it with every change that makes better
+graphs: what an earlier one made is made anew then."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModuleFiles:
     """A TorchScript module and its vocabulary: the SHA-256 of each, by which its file is named."""
@@ -79,8 +86,18 @@ class ModuleFiles:
         return {self.module_file: self.module, self.vocabulary_file: self.vocabulary}
 
     def prepared_in(self, cache_dir: Path) -> Path:
-        """Give the folder of what has been made of the module, there once it is whole."""
-        return cache_dir / f"module-{self.module[:32]}-{self.vocabulary[:16]}"
+        """Give the folder of what this version makes of the module, there once it is whole."""
+        return self._prepared_by(CONVERSION, cache_dir)
+
+    def found_in(self, cache_dir: Path) -> Path | None:
+        """Give what this version made of the module, else the last one that did, if one did."""
+        versions = range(CONVERSION, 0, -1)
+        folders = (self._prepared_by(version, cache_dir) for version in versions)
+        return next((one for one in folders if one.is_dir()), None)
+
+    def _prepared_by(self, version: int, cache_dir: Path) -> Path:
+        name = f"module-{self.module[:32]}-{self.vocabulary[:16]}"
+        return cache_dir / (name if version == 1 else f"{name}-{version}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +125,22 @@ class ModelSource:
     checksums: Mapping[str, str] = field(default_factory=dict)
     module: ModuleFiles | None = None
     is_program: bool = False
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """Bytes of a download that are here, and those of all files that are known to be needed.
+
+    ahead: other downloads that go before it; then nothing of it is known yet.
+    """
+
+    done: int
+    total: int
+    ahead: int = 0
+
+    def __str__(self) -> str:
+        if self.ahead:
+            return f"waiting for {self.ahead} other downloads"
+        return f"{self.done // 1_000_000} of {-(-self.total // 1_000_000)} MB"
 
 
 def cache_of_folder(directory: Path, folder: Path) -> Path:
@@ -318,10 +351,13 @@ class ModelLibrary(Protocol):
         do that, or its configuration cannot be read.
         """
 
-    def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
+    def task_promised(self, model_id: str) -> TaskType | None:
+        """Tell what a model that is not here does, as far as its id says it. Raises as `find`."""
+
+    def fetch(self, model_id: str, report: Callable[[Progress], None], stop: Event) -> ModelSource:
         """Download what `find` does not have; blocks until it is whole and checked, or `stop`.
 
-        report: told how far it is (`12 of 91 MB`). Raises as `find`, `UnusableModel`, and
+        report: told how far it is. Raises as `find`, `UnusableModel`, and
         `UpstreamUnreachable` without a way to the hub.
         """
 

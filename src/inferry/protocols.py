@@ -162,6 +162,9 @@ class Deployments(Protocol):
     async def stop(self, deployment_id: str) -> None:
         """End a deployment, if there is one."""
 
+    async def clear_cache(self, deployment_id: str) -> None:
+        """Have every API process forget the answers of a deployment. Raises `NotDeployed`."""
+
     def find(self, deployment_id: str) -> DeploymentRecord | None:
         """Give a deployment as it is now, with the progress of its start."""
 

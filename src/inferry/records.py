@@ -16,6 +16,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, tag="endpoint"):
     """An inference endpoint. `secrets` are sealed; times are milliseconds since the epoch.
 
     is_starting: its model has not run yet; if it does not start, the endpoint goes again.
+    is_stopped: somebody stopped its deployment, which runs no more until somebody starts it.
     """
 
     inference_id: str
@@ -31,6 +32,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, tag="endpoint"):
     created_at_ms: int = 0
     updated_at_ms: int = 0
     is_starting: bool = False
+    is_stopped: bool = False
 
     @property
     def key(self) -> str:
@@ -81,7 +83,8 @@ class DeploymentRecord(msgspec.Struct, frozen=True, tag="deployment"):
     state: starting, started or failed; started also while it rests, with no allocations. progress:
     of a start, for people. socket: path where its worker answers or will in a moment, None where it
     does not. reason: why it failed. task_type, dimensions, similarity and precision: of the model,
-    as loaded. started_at_ms: since the epoch. model_bytes: of the files of its folder.
+    as loaded. started_at_ms: since the epoch. model_bytes: of the files of its folder. clearings:
+    how often callers cleared what is kept of its answers.
     """
 
     spec: DeploymentSpec
@@ -95,6 +98,7 @@ class DeploymentRecord(msgspec.Struct, frozen=True, tag="deployment"):
     precision: str | None = None
     started_at_ms: int | None = None
     model_bytes: int = 0
+    clearings: int = 0
     revision: int = 1
 
     @property

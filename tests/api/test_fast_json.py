@@ -69,3 +69,9 @@ def test_the_size_of_a_body_makes_no_difference(name) -> None:
     assert decode_json(b"{" + filling + b"}") == {"f": ":" * 2_000_000}
     with pytest.raises(msgspec.DecodeError, match="Duplicate field"):
         decode_json(b'{"a": 1,' + filling + b"," + name + b": 1}")
+
+
+@pytest.mark.parametrize("body", [b'{"input":"\xff"}', b'{"\xff":1}', b"\xff"])
+def test_what_is_not_utf_8_is_refused_as_all_that_is_no_json(body) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_json(body)

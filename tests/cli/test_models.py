@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -77,8 +78,10 @@ def test_the_list_is_json_on_request(models, folder):
     }
 
 
-@pytest.mark.parametrize("origin", ["org/tiny", "./model"])
-def test_a_built_in_model_is_pulled_from_where_the_operator_says(models, origin):
+@pytest.mark.parametrize("origin", ["org/tiny", "./model", "model", "shelf/model"])
+def test_a_built_in_model_is_pulled_from_where_the_operator_says(models, folder, origin):
+    shutil.copytree(folder, folder.parent / "shelf/model")
+
     ran = models("pull", ".elser_model_2", "--from", origin)
 
     assert ran.exit_code == 0
@@ -125,7 +128,12 @@ def test_a_package_is_pulled_from_a_server_or_a_folder_in_one_command(models, tm
             2,
             "must be an http, https or file URL",
         ),
-        (("pull", "mine", "--from", "http://127.0.0.1:1/x"), 5, "it cannot be reached"),
+        (
+            ("pull", "mine", "--from", "http://127.0.0.1:1/x"),
+            5,
+            "it cannot be reached: [Errno 111] Connection refused, after [0] bytes\n",
+        ),
+        (("pull", "mine", "--from", "file:///nowhere"), 1, "has no [mine.metadata.json]\n"),
         (("pull", "mine", "--from", "./gone"), 1, "there is no such folder"),
         (("add", "mine", "."), 1, "[config.json] is missing"),
         (("remove", "org/tiny"), 3, "is not on this machine"),

@@ -93,6 +93,14 @@ def test_python_completes(python):
     assert python["completion"] == {"completion": [{"result": "You said: hello"}]}
 
 
+def test_python_clears_the_cache_of_a_deployment(python):
+    seen = python["deployment"]
+    assert seen["clear"] == {"cleared": True}
+    assert seen["stop"] == {"stopped": True}
+    assert seen["clear again"]["status"] == 404
+    assert seen["clear again"]["type"] == "resource_not_found_exception"
+
+
 def test_python_updates_an_endpoint(python):
     assert python["update"]["task_settings"] == {"user": "ada"}
 

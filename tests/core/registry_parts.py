@@ -326,6 +326,12 @@ class ToldDeployments:
         self.running[spec.deployment_id] = record
         await self._publish([Put(record)])
 
+    async def clear_cache(self, deployment_id: str) -> None:
+        found = self.running[deployment_id]
+        cleared = msgspec.structs.replace(found, clearings=found.clearings + 1)
+        self.running[deployment_id] = cleared
+        await self._publish([Put(cleared)])
+
     async def stop(self, deployment_id: str) -> None:
         if self.running.pop(deployment_id, None) is not None:
             self._ended.pop(deployment_id, asyncio.Event()).set()
@@ -401,6 +407,7 @@ class ToldSupply:
         self.packages: set[str] = set()
         self.asked: list[str] = []
         self.removed: list[str] = []
+        self.told: dict[str, str] = {}
         self.fails: InferenceError | None = None
         self.fails_late: InferenceError | None = None
         self.known: asyncio.Event | None = None
@@ -429,11 +436,13 @@ class ToldSupply:
         return Supplied(StoredFile("ab", 3), StoredFile("cd", 2))
 
     def progress(self) -> dict[str, str]:
-        return {}
+        return dict(self.told)
 
     async def remove(self, model_id: str) -> None:
         await asyncio.sleep(0)
         self.removed.append(model_id)
+        if self.known is not None:
+            self.known.set()
 
 
 def usual_result(task_type: TaskType) -> Result:

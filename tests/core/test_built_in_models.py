@@ -14,6 +14,7 @@ from inferry.errors import (
     InferenceError,
     InvalidRequest,
     NotFound,
+    StillStarting,
     UnreadableReply,
     UpstreamUnreachable,
 )
@@ -71,6 +72,33 @@ async def test_a_model_that_is_here_or_comes_exists_already():
         with pytest.raises(AlreadyExists):
             await put(house, wait_for_completion=True)
         assert house.supply.asked == [ELSER]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_who_waits_too_long_is_told_how_far_it_is_and_it_goes_on(waits):
+    async with open_house() as house:
+        house.supply.known = asyncio.Event()
+        house.supply.told[ELSER] = "waiting for 8 other downloads"
+
+        with pytest.raises(StillStarting, match=r"after \[0s\] .*: waiting for 8 other downloads"):
+            await put(house, wait_for_completion=waits, timeout_s=0.0, timeout="0s")
+
+        house.supply.known.set()
+        await let_others_come_in()
+        assert listed(house).is_whole
+
+
+async def test_what_waits_for_its_turn_can_be_deleted():
+    async with open_house() as house:
+        house.supply.known = asyncio.Event()
+        with pytest.raises(StillStarting):
+            await put(house, timeout_s=0.0, timeout="0s")
+
+        await house.registry.delete_trained_model(DeleteTrainedModel(ELSER))
+
+        await let_others_come_in()
+        assert house.supply.removed == [ELSER]
+        assert not house.store.rows
 
 
 @pytest.mark.parametrize("waits", [True, False])

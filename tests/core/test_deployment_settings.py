@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from inferry.core.deployment_settings import (
@@ -89,13 +90,22 @@ def test_an_endpoint_runs_on_its_own_deployment_or_on_the_one_that_it_names():
 
 
 def test_an_attached_endpoint_has_the_settings_of_the_deployment():
-    assert list(settings_when_attached(deployment()).items()) == [
+    sparse = msgspec.structs.replace(deployment(), dimensions=None)
+    expected = [
         ("num_allocations", 3),
         ("num_threads", 2),
         ("model_id", "m"),
         ("deployment_id", "d"),
     ]
-    adaptive = settings_when_attached(deployment(adaptive_allocations=ADAPTIVE))
+
+    assert list(settings_when_attached({}, sparse).items()) == expected
+    assert list(settings_when_attached({"num_threads": 8}, deployment()).items()) == [
+        *expected,
+        ("dimensions", 384),
+        ("similarity", "dot_product"),
+        ("element_type", "float"),
+    ]
+    adaptive = settings_when_attached({}, deployment(adaptive_allocations=ADAPTIVE))
     assert adaptive["adaptive_allocations"] == ADAPTIVE
 
 

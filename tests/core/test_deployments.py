@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from inferry.commands import FetchStats, StartDeployment, StartModel, StopModel, UpdateModel
+from inferry.commands import (
+    ClearDeploymentCache,
+    FetchStats,
+    StartDeployment,
+    StartModel,
+    StopModel,
+    UpdateModel,
+)
 from inferry.concurrency import Nursery
 from inferry.errors import (
     BadRequest,
@@ -151,7 +158,7 @@ async def test_a_deployment_is_started_once(house) -> None:
     assert str(caught.value) == ("Cannot start deployment [m] because it has already been started")
 
 
-@pytest.mark.parametrize("taken", ["endpoint", ".elser-2-elasticsearch", "up"])
+@pytest.mark.parametrize("taken", ["endpoint", ".elser-2-elasticsearch", ".elser_model_2", "up"])
 async def test_row_065_its_id_is_that_of_no_endpoint_and_of_no_other_model(house, taken) -> None:
     await house.put("endpoint")
     house.registry.load([TrainedModelRecord("up", {}, 1)])
@@ -163,6 +170,13 @@ async def test_row_065_its_id_is_that_of_no_endpoint_and_of_no_other_model(house
         f"Model IDs must be unique. Requested model ID [{taken}] matches existing model IDs but "
         "must not."
     )
+
+
+@pytest.mark.parametrize("chosen", ["A", "a b", "a/b", "a,b", "*", "_all", "..", "a" * 65])
+async def test_a_chosen_id_has_the_form_of_a_models(house, chosen) -> None:
+    with pytest.raises(InvalidRequest, match="Invalid deployment_id"):
+        await start(house, deployment_id=chosen)
+    assert house.store.rows == {}
 
 
 async def test_a_start_that_fails_is_told_with_its_reason_and_forgotten(house) -> None:
@@ -199,6 +213,10 @@ async def test_who_waits_for_the_beginning_only_does_not_wait(house) -> None:
     record = await start(house, wait_for="starting")
 
     assert record.state == "starting"
+    kept = stored(house)
+    assert kept is not None
+    assert record.started_at_ms is not None
+    assert record.started_at_ms >= kept.created_at_ms
     house.deployments.gate.set()
 
 
@@ -234,7 +252,7 @@ async def test_of_several_deployments_one_is_to_be_named(house) -> None:
     await start(house, deployment_id="one")
     await start(house, deployment_id="two")
 
-    with pytest.raises(BadRequest, match=r"several deployments \['one', 'two'\]"):
+    with pytest.raises(BadRequest, match=r"several deployments \[one, two\]"):
         await stop(house, "m")
 
 
@@ -255,13 +273,80 @@ async def test_local_row_005_what_an_endpoint_made_is_stopped_with_force_only(
         await house.registry.start_deployment(StartDeployment("e"))
 
 
+async def stopped(house: House, **settings: Any) -> House:
+    """Stop the deployment of an endpoint `e`; give what starts with that store then."""
+    await house.put("e", local(**settings), task_type=DENSE)
+    await stop(house, "e", force=True)
+    return await restarted(house, "e")
+
+
+async def test_what_was_stopped_of_an_endpoint_stays_so_when_the_server_starts(house) -> None:
+    again = await stopped(house)
+
+    assert again.deployments.starts == []
+    with pytest.raises(NotDeployed):
+        await again.registry.start_deployment(StartDeployment("e"))
+
+
+async def test_a_start_takes_the_stop_of_an_endpoint_back(house) -> None:
+    again = await stopped(house, num_threads=2, num_allocations=3)
+
+    record = await start(again, deployment_id="e", threads_per_allocation=1)
+
+    assert (record.spec.num_allocations, record.spec.num_threads) == (3, 2)
+    assert house.store.rows.keys() == {("endpoint", "e")}
+    once_more = await restarted(house)
+    assert set(once_more.deployments.running) == {"e"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"number_of_allocations": 4}, {"adaptive_allocations": {"enabled": True}}],
+)
+async def test_such_a_start_may_change_the_allocations_of_the_endpoint(house, given) -> None:
+    again = await stopped(house)
+
+    await start(again, deployment_id="e", **given)
+
+    settings = house.store.rows["endpoint", "e"].service_settings
+    assert settings.get("num_allocations") == given.get("number_of_allocations")
+    assert settings.get("adaptive_allocations") == given.get("adaptive_allocations")
+
+
+async def test_such_a_start_is_of_the_endpoints_model(house) -> None:
+    again = await stopped(house)
+
+    with pytest.raises(BadRequest, match=r"uses the model \[m\] and not \[other\]"):
+        await start(again, "other", deployment_id="e")
+
+    assert again.deployments.starts == []
+
+
+async def test_such_a_start_that_fails_is_told_and_leaves_the_endpoint(house) -> None:
+    again = await stopped(house)
+    again.deployments.fails = UnusableModel("broken")
+
+    with pytest.raises(StartFailed, match="broken"):
+        await start(again, deployment_id="e")
+
+    assert not house.store.rows["endpoint", "e"].is_stopped
+
+
+async def test_an_endpoint_that_is_stopped_can_be_deleted(house) -> None:
+    again = await stopped(house)
+
+    await again.delete("e")
+
+    assert house.store.rows == {}
+
+
 async def test_local_row_005_what_endpoints_use_is_stopped_with_force_only(
     house,
 ) -> None:
     await start(house, deployment_id="d")
     await house.put("guest", attached("d"), task_type=DENSE)
 
-    with pytest.raises(Conflict, match=r"\[d\] as it is used by inference endpoints \['guest'\]"):
+    with pytest.raises(Conflict, match=r"\[d\] as it is used by inference endpoints \[guest\]"):
         await stop(house, "d")
     await stop(house, "d", force=True)
 
@@ -291,6 +376,9 @@ async def test_local_row_004_attached_endpoints_use_it_and_leave_it(house) -> No
             "num_threads": 1,
             "model_id": "m",
             "deployment_id": "d",
+            "dimensions": 3,
+            "similarity": "dot_product",
+            "element_type": "float",
         }
         await house.delete("guest")
 
@@ -354,10 +442,10 @@ async def test_only_what_runs_can_be_changed(house) -> None:
 # --- the start of the server, stats ------------------------------------------------------------
 
 
-async def restarted(house: House) -> House:
+async def restarted(house: House, *preload: str) -> House:
     again = House(house.nursery, store=house.store)
     again.registry.load(list(house.store.rows.values()))
-    again.registry.resume(())
+    again.registry.resume(preload)
     await let_others_come_in()
     return again
 
@@ -390,7 +478,7 @@ async def test_stopped_while_it_starts_it_is_gone(house, callers) -> None:
 
     await stop(house, "m")
 
-    with pytest.raises(StartFailed):
+    with pytest.raises(Conflict, match=r"\[m\] was stopped while it started"):
         await starting
     assert house.store.rows == {}
 
@@ -402,3 +490,25 @@ async def test_stats_tell_of_every_deployment(house) -> None:
     stats = (await house.registry.handlers()[FetchStats](FetchStats())).deployments
 
     assert [one.deployment.spec.deployment_id for one in stats] == ["one", "e"]
+
+
+# --- cache -------------------------------------------------------------------------------------
+
+
+async def clear_cache(house: House, deployment_id: str) -> None:
+    handle = house.registry.handlers()[ClearDeploymentCache]
+    await handle(ClearDeploymentCache(deployment_id))
+
+
+@pytest.mark.parametrize("name", ["d", "m"])
+async def test_the_cache_of_a_deployment_is_cleared_by_its_id_or_its_only_models(house, name):
+    await start(house, deployment_id="d")
+
+    await clear_cache(house, name)
+
+    assert house.deployments.running["d"].clearings == 1
+
+
+async def test_there_is_no_cache_of_what_is_not_deployed(house) -> None:
+    with pytest.raises(NotFound, match=r"No known model deployment with id \[m\]"):
+        await clear_cache(house, "m")

@@ -25,7 +25,7 @@ from inferry.errors import (
     UnusableModel,
 )
 from inferry.records import DeploymentSpec, EndpointRecord
-from tests.core.registry_parts import House, let_others_come_in, local, open_house
+from tests.core.registry_parts import WIDTH, House, let_others_come_in, local, open_house
 
 DENSE = "text_embedding"
 
@@ -248,8 +248,27 @@ async def test_an_endpoint_can_be_attached_to_a_deployment_that_runs(house) -> N
         "num_threads": 1,
         "model_id": "m",
         "deployment_id": "owner",
+        "dimensions": WIDTH,
+        "similarity": "dot_product",
+        "element_type": "float",
     }
     assert len(house.deployments.starts) == 1
+
+
+async def test_what_becomes_of_vectors_is_the_affair_of_each_attached_endpoint(house) -> None:
+    await put(house, "owner")
+    packed = attached("owner", element_type="byte", dimensions=WIDTH)
+
+    answer = await put(house, "guest", body=packed)
+
+    assert list(answer["service_settings"])[-3:] == ["dimensions", "similarity", "element_type"]
+    assert answer["service_settings"]["element_type"] == "byte"
+    with pytest.raises(InvalidSettings, match=r"must be \[l2_norm\] for"):
+        await put(house, "other", body=attached("owner", element_type="bit", similarity="cosine"))
+    with pytest.raises(UnusableModel, match="multiple of 8"):
+        await put(house, "other", body=attached("owner", element_type="bit"))
+    with pytest.raises(BadRequest, match=r"\[dimensions\] of an endpoint on the deployment"):
+        await put(house, "other", body=attached("owner", dimensions=WIDTH - 1))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -86,6 +87,35 @@ async def test_local_row_011_what_is_wrong_with_settings_is_told(house, body, ta
 
     assert words in str(caught.value)
     assert house.store.rows == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "missing"),
+    [
+        ({"num_threads": "1", "num_allocations": 0}, []),
+        ({"num_threads": 0, "adaptive_allocations": 5}, []),
+        ({"num_threads": 0, "num_allocations": None}, ["num_allocations, adaptive_allocations"]),
+        ({"num_threads": None, "num_allocations": 0}, ["num_threads"]),
+        ({"num_threads": 1, "adaptive_allocations": {}}, ["num_allocations, adaptive_allocations"]),
+    ],
+)
+async def test_what_is_there_with_a_wrong_value_is_not_called_missing(house, settings, missing):
+    given = {name: value for name, value in settings.items() if value is not None}
+
+    with pytest.raises(InvalidSettings) as caught:
+        await house.put("a", bare(model_id="m", **given), task_type=DENSE)
+
+    assert re.findall(r"does not contain [^\[]*\[([^\]]*)\]", str(caught.value)) == missing
+
+
+async def test_adaptive_allocations_say_whether_they_are_on(house):
+    body = local(num_allocations=None, adaptive_allocations={LEAST: 2})
+    answer = await house.put("a", body, task_type=DENSE)
+
+    assert answer["service_settings"]["adaptive_allocations"] == {"enabled": False, LEAST: 2}
+    given = {"service_settings": {"adaptive_allocations": {MOST: 2}}}
+    updated = await house.update(given)
+    assert updated["service_settings"]["adaptive_allocations"] == {"enabled": False, MOST: 2}
 
 
 async def test_local_row_011_fixed_and_adaptive_allocations_are_no_settings_of_a_start(house):

@@ -12,6 +12,7 @@ from inferry.commands import (
     DeleteTrainedModel,
     PutModelAlias,
     PutTrainedModel,
+    StartModel,
 )
 from inferry.core.trained_model_catalogue import TrainedModelCatalogue
 from inferry.errors import BadRequest, InvalidRequest, NotFound
@@ -100,6 +101,21 @@ async def test_a_new_model_cannot_have_the_name_of_another():
 
         with pytest.raises(BadRequest, match="is the same as an existing model_alias"):
             await create(house, "best")
+
+
+async def test_a_name_is_no_id_of_a_deployment_or_an_endpoint():
+    async with open_house() as house:
+        await create(house, "m-1")
+        await house.put("endpoint")
+        await run(house, StartModel("m", deployment_id="deployment"))
+
+        with pytest.raises(BadRequest, match="same as an inference_id"):
+            await run(house, PutModelAlias("m-1", "endpoint"))
+        with pytest.raises(BadRequest, match="same as a deployment_id"):
+            await run(house, PutModelAlias("m-1", "deployment"))
+        await run(house, PutModelAlias("m-1", "best"))
+        with pytest.raises(BadRequest, match="must be unique"):
+            await house.put("best")
 
 
 async def test_names_go_with_their_model():

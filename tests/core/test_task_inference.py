@@ -170,6 +170,7 @@ async def test_a_document_without_the_field_gets_a_warning_and_the_others_an_ans
 
     assert [next(iter(one)) for one in found] == ["warning", "predicted_value", "warning"]
     assert "could not find field [text_field]" in found[0]["warning"]
+    assert found[2] == {"warning": "the field [text_field] of the document is not a text"}
 
 
 async def test_a_document_that_the_model_refuses_gets_the_reason(desk):
@@ -211,6 +212,15 @@ async def test_an_update_that_does_not_fit_is_refused(desk, update, problem):
 
     with pytest.raises(BadRequest, match=problem):
         await desk.run("m", update=update)
+
+
+async def test_as_many_labels_are_given_as_the_model_has(desk):
+    desk.model("m", "text_classification")
+    desk.deploy("d", "m")
+    problem = r"defined with \[2\] does not match the number in the update \[3\]"
+
+    with pytest.raises(BadRequest, match=problem):
+        await desk.run("m", update={"text_classification": {"classification_labels": ["a"] * 3}})
 
 
 async def test_a_similarity_needs_the_text_to_compare_with(desk):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from inferry.commands import (
     DeleteTrainedModel,
     PutDefinitionPart,
+    PutModelAlias,
     PutTrainedModel,
     PutVocabulary,
+    StartModel,
 )
 from inferry.errors import (
     AlreadyExists,
@@ -104,6 +107,23 @@ async def test_a_definition_is_whole_with_its_last_part_in_any_order():
     assert not stored(house).is_whole
 
 
+@pytest.mark.parametrize("rival", ["endpoint", "deployment", "name"])
+@pytest.mark.parametrize("first", [0, 1])
+async def test_of_two_who_want_an_id_at_the_same_time_one_gets_it(rival, first):
+    async with open_house() as house:
+        await create(house, "other")
+        rivals = {
+            "endpoint": lambda: house.put("m"),
+            "deployment": lambda: house.registry.start_model(StartModel("x", deployment_id="m")),
+            "name": lambda: house.registry.put_model_alias(PutModelAlias("other", "m")),
+        }
+        calls = [rivals[rival](), create(house)]
+
+        found = await asyncio.gather(calls[first], calls[1 - first], return_exceptions=True)
+
+    assert [isinstance(one, BadRequest) for one in found] in ([False, True], [True, False])
+
+
 @pytest.mark.parametrize("vocabulary_first", [True, False])
 async def test_a_model_is_whole_with_definition_and_vocabulary_in_any_order(vocabulary_first):
     async with open_house() as house:
@@ -153,6 +173,28 @@ async def test_numbers_of_a_part_that_cannot_be_are_refused(part, of, length, pr
 
     assert problem in str(refusal.value)
     assert house.files.received == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "[definition] must not be empty"),
+        (
+            b"abcd",
+            "[definition] of part [0] has [4] bytes, which is more than"
+            " [total_definition_length] of [3]",
+        ),
+    ],
+)
+async def test_a_part_that_cannot_be_one_is_refused(content, problem):
+    async with open_house() as house:
+        await create(house)
+        with pytest.raises(InvalidRequest) as refusal:
+            await put_part(house, content)
+        await put_part(house, b"abc")
+
+    assert problem in str(refusal.value)
+    assert stored(house).definition is not None
 
 
 async def test_parts_must_agree_on_the_whole():
@@ -262,7 +304,7 @@ async def test_an_id_outside_the_pattern_is_refused(model_id):
     [
         ({"model_type": "tree_ensemble"}, BadRequest, r"must be \[pytorch\]"),
         ({"model_type": None}, IllegalArgument, r"\[model_type\]"),
-        ({"definition": {}}, BadRequest, r"must be \[pytorch\]"),
+        ({"definition": {}}, BadRequest, r"\[definition\] is not taken for .* \[definition/0\]"),
         ({"inference_config": None}, InvalidRequest, r"\[inference_config\] must be set"),
         ({"inference_config": {}}, UnreadableBody, "exactly one entry"),
         (body(vocabulary={}), BadRequest, r"illegal setting \[vocabulary\]"),
@@ -278,6 +320,7 @@ async def test_an_id_outside_the_pattern_is_refused(model_id):
             IllegalArgument,
             "must not be greater than",
         ),
+        (body(tokenization={"bert_ja": {}}), IllegalArgument, "dictionary of Japanese words"),
         (body(tokenization={"bert": {"truncate": "last"}}), IllegalArgument, "truncate"),
         (body(tokenization={"bert": {"max_sequence_length": 0}}), IllegalArgument, "positive"),
         (
@@ -322,7 +365,7 @@ async def test_a_model_that_an_endpoint_names_is_deleted_by_force_only():
     async with open_house(skip_validation=True) as house:
         await create(house)
         await house.put("a", local("m"), task_type="text_embedding")
-        with pytest.raises(Conflict, match=r"referenced by inference endpoints \['a'\]"):
+        with pytest.raises(Conflict, match=r"referenced by inference endpoints \[a\]"):
             await house.registry.delete_trained_model(DeleteTrainedModel("m"))
         await house.registry.delete_trained_model(DeleteTrainedModel("m", force=True))
 

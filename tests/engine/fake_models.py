@@ -99,7 +99,8 @@ class FakeModel:
 def load(source: ModelSource, options: RuntimeOptions) -> FakeModel:
     """Load a model that does what texts and the files of its folder say.
 
-    A folder with a file `broken` is refused; one with `deadly` kills whoever reads it. The text
+    A folder with a file `broken` is refused; one with `deadly` kills whoever reads it, and with a
+    pipe `slow` it is read once somebody has opened and closed that. The text
     `die` kills whoever runs it, once per file `lives` in the folder; a text `hold NAME` waits for
     somebody to write into the pipe of that name. With a file `journal` beside the folder, the cores
     that narrow and wide batches take and leave are written into it, and nothing else is done.
@@ -109,6 +110,8 @@ def load(source: ModelSource, options: RuntimeOptions) -> FakeModel:
         raise UnusableModel(f"the model [{source.name}] is broken")
     if (folder / "deadly").exists():
         os.kill(os.getpid(), signal.SIGKILL)
+    if (folder / "slow").exists():
+        (folder / "slow").read_bytes()
     journal = folder.parent / "journal"
     if journal.exists():
         model = FakeModel(lambda _: _toil(), partial(_note, journal))
@@ -118,8 +121,8 @@ def load(source: ModelSource, options: RuntimeOptions) -> FakeModel:
 
 
 def prepare(source: ModelSource, options: RuntimeOptions) -> None:
-    """Note in the folder that it was prepared; one with a file `broken` is refused."""
-    if (source.folder / "broken").exists():
+    """Note in the folder that it was prepared; one with `broken` or `stubborn` is refused."""
+    if (source.folder / "broken").exists() or (source.folder / "stubborn").exists():
         raise UnusableModel(f"the model [{source.name}] is broken")
     assert source.module is not None
     assert options.cache_dir is not None

@@ -17,7 +17,7 @@ from inferry.engine.cores import Cores
 from inferry.engine.pool import Pool
 from inferry.engine.workshop import Workshop
 from inferry.errors import NotFound, UnusableModel
-from inferry.modeling import ModelSource, ModuleFiles
+from inferry.modeling import ModelSource, ModuleFiles, Progress
 from inferry.records import Change, DeploymentRecord, DeploymentSpec
 from inferry.sections import TelemetrySection
 from inferry.vectors import FloatVector
@@ -47,8 +47,11 @@ class Folders:
             raise UnusableModel("it does something else")
         return TaskType.TEXT_EMBEDDING
 
-    def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
-        report("12 of 91 MB")
+    def task_promised(self, model_id: str) -> TaskType | None:
+        return TaskType.TEXT_EMBEDDING if model_id == "far" else None
+
+    def fetch(self, model_id: str, report: Callable[[Progress], None], stop: Event) -> ModelSource:
+        report(Progress(12_000_000, 91_000_000))
         while not self.may_download.wait(0.01):
             if stop.is_set():
                 self.stopped.set()
@@ -140,6 +143,15 @@ def spec(deployment_id: str = "d", model_id: str = "m", **more: Any) -> Deployme
 def rows_of(embeddings: DenseEmbeddings) -> list[list[float]]:
     buffers = [vector.buffer for vector in embeddings.vectors if isinstance(vector, FloatVector)]
     return [list(memoryview(buffer).cast("f")) for buffer in buffers]
+
+
+async def hold_open(gate: Path) -> int:
+    """Wait until somebody reads from a pipe, who goes on when it is closed."""
+    while True:
+        try:
+            return os.open(gate, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # nobody does yet
+            await asyncio.sleep(0)
 
 
 @asynccontextmanager

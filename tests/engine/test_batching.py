@@ -122,7 +122,7 @@ def test_texts_of_similar_length_run_together_within_the_budget() -> None:
     line = Line()
     line.put(*[8, 200] * 32)
 
-    assert lengths_of(line.step()) == [8] * 32
+    assert lengths_of(line.step()) == [200, 200]
     line.drain()
 
     assert all(cost(batch) <= 512 for batch in line.ran)
@@ -156,6 +156,16 @@ def test_the_oldest_text_is_in_the_next_batch_whatever_its_length() -> None:
         line.put(*[8] * 40)
 
     assert 256 in lengths_of(line.step())
+
+
+def test_the_longest_texts_of_a_request_run_first_so_that_its_cores_end_together() -> None:
+    line = Line(ladder=replace(LADDER, budget=64))
+    line.put(*[8] * 8, 64, *[8] * 8, 32, 32)
+    line.put(128)
+
+    batches = [sorted(lengths_of(line.step())) for _ in range(5)]
+
+    assert batches == [[64], [32, 32], [8] * 8, [8] * 8, [128]]
 
 
 def test_cores_that_rest_share_what_waits() -> None:

@@ -14,8 +14,12 @@ import psutil
 import pytest
 
 from inferry.concurrency import Nursery, run_all
-from inferry.domain import Deadline, InputType
+from inferry.domain import Deadline, InputType, TaskType
+from inferry.engine.cores import Holder
 from inferry.engine.deployment import Deployment
+from inferry.engine.jobs import Lane
+from inferry.engine.launcher import Launcher
+from inferry.engine.messages import STATS
 from inferry.errors import (
     DeadlineExceeded,
     IllegalArgument,
@@ -26,8 +30,9 @@ from inferry.errors import (
     WorkerLost,
 )
 from inferry.records import DeploymentRecord, Drop, Put
+from inferry.unix_sockets import listen_at
 from tests.engine.fake_models import row_of
-from tests.engine.pools import Yard, open_yard, rows_of, spec
+from tests.engine.pools import Yard, hold_open, open_yard, rows_of, spec
 
 
 @pytest.fixture
@@ -98,6 +103,12 @@ async def test_a_model_that_is_not_there_is_named(yard) -> None:
         await yard.pool.check("none")
     with pytest.raises(NotFound, match=r"no model \[none\]"):
         await yard.start(model_id="none")
+
+
+async def test_a_model_that_would_do_something_else_is_refused_before_it_is_downloaded(yard):
+    assert await yard.pool.check("far") is TaskType.TEXT_EMBEDDING
+    with pytest.raises(UnusableModel, match=r"\[text_embedding\] does not match .* \[rerank\]"):
+        await yard.pool.check("far", TaskType.RERANK)
 
 
 async def test_a_model_that_ran_before_is_tried_until_it_starts(yard) -> None:
@@ -183,6 +194,19 @@ async def test_scaling_reaches_the_worker_and_is_published(yard) -> None:
     assert last.record == yard.pool.find("d")
 
 
+async def test_clearing_the_cache_is_published(yard) -> None:
+    await yard.start()
+
+    await yard.pool.clear_cache("d")
+
+    last = yard.published[-1]
+    assert isinstance(last, Put)
+    assert isinstance(last.record, DeploymentRecord)
+    assert (last.record.state, last.record.clearings) == ("started", 1)
+    with pytest.raises(NotDeployed):
+        await yard.pool.clear_cache("e")
+
+
 # --- ends --------------------------------------------------------------------------------------
 
 
@@ -199,6 +223,19 @@ async def test_a_worker_that_dies_is_replaced_and_the_work_can_be_sent_again(yar
     (stats,) = await yard.pool.stats()
     assert stats.restarts == 1
     assert states(yard) == ["starting", "started", "starting", "started"]
+
+
+async def test_who_waits_for_a_successor_that_does_not_start_is_sent_to_ask_why(yard) -> None:
+    await yard.start()
+    (yard.library.root / "m" / "broken").touch()
+    with pytest.raises(WorkerLost):
+        await yard.embed("die")
+
+    with pytest.raises(NotDeployed):
+        await yard.embed("a")
+
+    with pytest.raises(UnusableModel, match=r"\[m\] is broken"):
+        await yard.start()
 
 
 async def test_a_stopped_deployment_loses_its_work_and_is_gone(yard) -> None:
@@ -289,6 +326,20 @@ async def test_a_worker_is_reached_by_its_owner_only_and_knows_no_secret(yard) -
     assert "marker" not in " ".join(worker_of(yard).environ().values())
 
 
+async def test_a_worker_gives_its_cores_back_from_its_first_moment_on(yard) -> None:
+    """One that warms its model keeps them until they are recalled; here nobody knows it yet."""
+    shop = yard.pool._workshop
+    launcher = Launcher(shop, "d")
+    with listen_at(shop.sockets / "1.sock") as listening:
+        child, _ = await launcher.load(yard.library.find("m"), spec(num_threads=2), listening)
+        while shop.cores.free:
+            await child.peer.call(STATS)
+
+        await shop.cores.lease(Holder(lambda _: None), Lane.SEARCH)
+
+        await child.end()
+
+
 async def test_two_deployments_share_the_cores(tmp_path) -> None:
     async with open_yard(tmp_path, cores=1) as yard:
         await run_all(yard.start(name) for name in ("one", "two"))
@@ -337,20 +388,11 @@ async def test_two_deployments_run_at_once_on_two_cores(yard) -> None:
             texts = [f"hold {name}", *["a" * 60] * 3]  # more than what runs on all cores
             callers.start(yard.embed(*texts, deployment_id=name))
 
-        held = [await hold_open(gate, yard) for gate in gates]
+        held = [await hold_open(gate) for gate in gates]
 
         for gate in held:
             os.close(gate)
         await callers.drain()
-
-
-async def hold_open(gate: Path, yard: Yard) -> int:
-    """Wait until somebody reads from a pipe, who goes on when it is closed."""
-    while True:
-        try:
-            return os.open(gate, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:  # nobody does yet
-            await yard.pool.stats()
 
 
 async def test_a_new_process_is_told_what_runs(yard) -> None:
@@ -376,6 +418,38 @@ async def test_a_module_is_prepared_once_in_a_worker_of_its_own(yard):
 
     assert [record.state for record in records] == ["started", "started"]
     assert (folder / "prepared").read_text() == "once\n"
+
+
+def prepared_by_an_earlier_version(yard: Yard, model_id: str) -> Path:
+    """Let what was made of a module be that of an earlier version; give its folder."""
+    shop, source = yard.pool._workshop, yard.library.find(model_id)
+    assert source is not None
+    assert source.module is not None
+    prepared = source.module.prepared_in(shop.cache_of(source))
+    former = source.module._prepared_by(1, prepared.parent)
+    return prepared.replace(former)
+
+
+async def test_a_module_that_an_earlier_version_prepared_is_prepared_anew(yard):
+    folder = yard.model("mod", "module")
+    await yard.start("one", "mod")
+    prepared_by_an_earlier_version(yard, "mod")
+
+    await yard.start("two", "mod")
+
+    assert (folder / "prepared").read_text() == "once\nonce\n"
+
+
+async def test_a_module_that_cannot_be_prepared_anew_runs_as_it_did(yard):
+    folder = yard.model("mod", "module")
+    await yard.start("one", "mod")
+    former = prepared_by_an_earlier_version(yard, "mod")
+    (folder / "stubborn").touch()
+
+    record = await yard.start("two", "mod")
+
+    assert record.state == "started"
+    assert former.is_dir()
 
 
 async def test_a_module_that_cannot_be_prepared_is_refused(yard):

@@ -14,11 +14,11 @@ from inferry.concurrency import Nursery, run_all
 from inferry.domain import Deadline
 from inferry.errors import NotDeployed, QueueFull, WorkerLost
 from tests.engine.fake_models import row_of
-from tests.engine.pools import Yard, open_yard, rows_of, spec
+from tests.engine.pools import Yard, hold_open, open_yard, rows_of, spec
 
 FOLLOWS: dict[str, Any] = {"enabled": True, "min_number_of_allocations": 0}
-IDLE_LOOKS = 91
-"""Of ten seconds: more than a quarter of an hour."""
+IDLE_LOOKS = 92
+"""Of ten seconds: more than a quarter of an hour from the first one on."""
 
 
 @pytest.fixture
@@ -98,6 +98,71 @@ async def test_local_row_006_it_comes_and_goes_under_requests_and_none_fails(yar
     await run_all([*(keep_asking(number) for number in range(4)), keep_resting()])
 
     assert answered == 120
+
+
+async def test_the_first_requests_do_not_count_as_a_load_that_lasts(yard):
+    """Sixteen texts, as eight first requests to rank two documents, while somebody looks."""
+    os.mkfifo(yard.library.root / "m" / "gate")
+    await start(yard)
+    async with Nursery() as callers:
+        waiting = callers.start(yard.embed("hold gate", *(["a"] * 15)))
+        held = await hold_open(yard.library.root / "m" / "gate")
+
+        await yard.pool.follow_load()
+
+        record = yard.pool.find("d")
+        os.close(held)
+        await waiting
+    assert record is not None
+    assert record.spec.num_allocations == 1
+
+
+async def test_what_is_let_go_while_it_loads_and_wanted_again_answers(yard):
+    gate = yard.model("late") / "slow"
+    os.mkfifo(gate)
+    resting = spec(model_id="late", num_allocations=0)
+    async with Nursery() as callers:
+        first = callers.start(yard.pool.start(spec(model_id="late")))
+        held = await hold_open(gate)
+        await yard.pool.scale(resting)
+        second = callers.start(yard.pool.start(resting))
+        gate.unlink()
+        os.close(held)
+
+        records = [await first, await second]
+
+    assert [record.state for record in records] == ["started", "started"]
+    assert rows_of(await yard.embed("a")) == [row_of("a")]
+
+
+async def test_what_is_let_go_while_it_loads_rests_then(yard):
+    gate = yard.model("late") / "slow"
+    os.mkfifo(gate)
+    async with Nursery() as callers:
+        first = callers.start(yard.pool.start(spec(model_id="late")))
+        held = await hold_open(gate)
+        await yard.pool.scale(spec(model_id="late", num_allocations=0))
+        gate.unlink()
+        os.close(held)
+
+        record = await first
+
+    assert (record.spec.num_allocations, record.state, record.socket) == (0, "started", None)
+    assert await ask(yard, "a") == [row_of("a")]
+
+
+async def test_what_is_let_go_when_its_worker_dies_comes_back(yard):
+    await start(yard)
+    resting = spec(num_allocations=0, adaptive_allocations=FOLLOWS)
+
+    await run_all([lose_worker(yard), yard.pool.scale(resting)])
+
+    assert await ask(yard, "a") == [row_of("a")]
+
+
+async def lose_worker(yard: Yard) -> None:
+    with suppress(WorkerLost, NotDeployed):
+        await yard.embed("die")
 
 
 async def test_what_rests_is_checked_by_nobody_and_is_no_reason_not_to_be_ready(yard):

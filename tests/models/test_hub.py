@@ -19,7 +19,8 @@ from inferry.errors import (
     UpstreamError,
     UpstreamUnreachable,
 )
-from inferry.models.downloads import HubOrder, Progress, Site
+from inferry.modeling import Progress
+from inferry.models.downloads import HubOrder, Site
 from inferry.models.gated_transport import open_site
 from inferry.models.hub import download
 from inferry.models.hub_folders import HubFolders

@@ -12,8 +12,9 @@ import huggingface_hub
 import pytest
 
 from inferry.config import load_config
+from inferry.domain import TaskType
 from inferry.errors import IllegalArgument, NotFound, UnusableModel, UpstreamUnreachable
-from inferry.modeling import ModelSource
+from inferry.modeling import ModelSource, Progress
 from inferry.models import library as library_module
 from inferry.models.aliases import AliasFile
 from inferry.models.built_in import BUILT_IN, BuiltInModel
@@ -91,7 +92,7 @@ def test_what_is_not_here_has_to_be_downloaded(open_with):
 
 
 def test_without_a_way_to_the_hub_what_is_here_is_given_at_once(open_with, downloaded):
-    reports: list[str] = []
+    reports: list[Progress] = []
 
     source = open_with().fetch("org/tiny", reports.append, threading.Event())
 
@@ -105,13 +106,14 @@ def test_without_a_way_to_the_hub_a_download_fails_at_once(open_with):
 
 
 def test_a_download_reports_how_far_it_is(hub, repository, open_with, data_dir):
-    reports: list[str] = []
+    reports: list[Progress] = []
 
     source = open_with(hub_url=hub.url).fetch("org/tiny", reports.append, threading.Event())
 
     assert source.folder == data_dir / "models/hub/org--tiny" / COMMIT
-    assert reports[-1] == "1 of 2 MB"
-    assert len(reports) == len(set(reports))
+    said = list(map(str, reports))
+    assert said[-1] == "1 of 2 MB"
+    assert len(said) == len(set(said))
 
 
 def test_an_alias_of_the_configuration_wins_over_everything(
@@ -199,9 +201,28 @@ def test_what_is_here_needs_no_permission(open_with, downloaded):
 def test_an_id_of_nothing_is_refused_in_the_words_of_the_wire(open_with, tmp_path, model_id):
     message = "model id does not match any models available on this platform. Was"
 
-    for keys in ({}, {"path": str(tmp_path)}):
+    repository = {"repository": f"file://{tmp_path}"}
+    for keys in ({}, {"path": str(tmp_path)}, {} if model_id.startswith(".") else repository):
         with pytest.raises(IllegalArgument, match=message):
             open_with(**keys).find(model_id)
+
+
+@pytest.mark.parametrize(
+    ("model_id", "task_type"),
+    [
+        (VENDOR, TaskType.SPARSE_EMBEDDING),
+        (f"{E5}_linux-x86_64", TaskType.TEXT_EMBEDDING),
+        (".rerank-v1", TaskType.RERANK),
+        ("org/tiny", None),
+    ],
+)
+def test_a_built_in_id_says_what_its_model_does_unless_it_is_another(
+    open_with, model_id, task_type
+):
+    aliased = dict.fromkeys((VENDOR, E5, ".rerank-v1"), "org/tiny")
+
+    assert open_with().task_promised(model_id) == task_type
+    assert open_with(aliases=aliased).task_promised(model_id) is None
 
 
 def test_a_path_resolves_below_the_directory_of_models(open_with, tmp_path, repository_folder):

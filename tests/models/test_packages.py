@@ -26,8 +26,9 @@ from inferry.errors import (
     UpstreamError,
     UpstreamUnreachable,
 )
+from inferry.modeling import Progress
 from inferry.models import packages as packages_module
-from inferry.models.downloads import PackageOrder, Progress, Site
+from inferry.models.downloads import PackageOrder, Site
 from inferry.models.package_description import config_of, read_description
 from inferry.models.package_folders import PackageFolders
 from inferry.models.packages import download
@@ -338,7 +339,8 @@ def described(**members: Any) -> bytes:
         (described(inference_config={"ner": {}}), "Invalid [inference_config]"),
         (described(inference_config={"text_expansion": 3}), "cannot be read"),
         (described(inference_config={"text_expansion": {"tokenization": []}}), "cannot be read"),
-        (described(kind="../bert"), "Invalid [tokenization]"),
+        (described(kind="../bert"), "[tokenization] must be one of [bert, mpnet, "),
+        (described(kind="bert_ja"), "a dictionary of Japanese words"),
         (described(tokenization={"span": "many"}), "cannot be read"),
         (described(tokenization={"max_sequence_length": 2**40}), "cannot be read"),
         (described(tokenization={"truncate": "a" * 5000}), "cannot be read"),

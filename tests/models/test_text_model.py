@@ -15,13 +15,14 @@ from openvino import opset15 as op
 from inferry.domain import InputType
 from inferry.engine.runtimes.openvino import OpenVino
 from inferry.errors import UnusableModel
-from inferry.modeling import Encoded, ModelSource, Network, RuntimeOptions
+from inferry.modeling import Encoded, ModelSource, Network, RuntimeOptions, ShapeLadder
 from inferry.models.encoders import read_encoder
 from inferry.models.folder import ModelFolder
 from inferry.models.graphs.bert import build_bert
 from inferry.models.graphs.blocks import Blocks
 from inferry.models.networks import Networks
 from inferry.models.probes import PROBES
+from inferry.models.shapes import ROW_STEPS, length_steps
 from inferry.models.text_model import load_model
 from inferry.models.weights import Weights
 from tests.models.folders import (
@@ -217,7 +218,7 @@ def test_batches_run_in_the_shapes_of_the_ladder(top):
     embed(model, *TEXTS[:5])
 
     assert runtime.shapes == [(5, 16)]
-    assert model.ladder.pad(13, 13) == (14, 14)
+    assert model.ladder.pad(13, 13) == (14, 16)
 
 
 def test_warming_runs_the_shapes_of_small_batches_once_those_of_queries_last(top):
@@ -231,7 +232,7 @@ def test_warming_runs_the_shapes_of_small_batches_once_those_of_queries_last(top
     assert costs == sorted(costs, reverse=True)
     assert max(costs) == model.ladder.wide_budget
     assert len(set(runtime.shapes)) == len(runtime.shapes)
-    assert {length for _, length in runtime.shapes} == {4, 6, 8, 10, 12, 14, 16}
+    assert {length for _, length in runtime.shapes} == {4, 6, 8, 10, 12, 16}
     model.warm(threading.Event())
     assert len(costs) == len(runtime.shapes)
 
@@ -269,9 +270,17 @@ def test_lengths_have_few_steps_and_end_where_the_model_does(top, max_tokens):
 
     assert ladder.pad(1, max_tokens) == (1, max_tokens)
     assert list(ladder.lengths) == sorted(set(ladder.lengths))
-    waste = [ladder.tokens(1, length) / length for length in range(33, max_tokens + 1)]
-    assert max(waste, default=1) < 1.0625
-    assert len(ladder.lengths) <= 360
+    waste = [ladder.tokens(1, length) / length for length in range(129, max_tokens + 1)]
+    assert max(waste, default=1) < 1.12
+    assert len(ladder.lengths) <= 280
+
+
+@pytest.mark.parametrize(
+    ("longest", "padded"),
+    [(1, 4), (5, 6), (13, 16), (33, 36), (41, 48), (60, 64), (66, 68), (69, 80), (200, 208)],
+)
+def test_a_length_is_padded_to_a_multiple_of_16_or_a_little_above_one(longest, padded):
+    assert ShapeLadder(ROW_STEPS, length_steps(512)).pad(1, longest) == (1, padded)
 
 
 # --- precision ---------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def test_a_word_is_found_for_the_mask(server, tokenizer):
     text = "she was in the [MASK] with him"
 
     (found,) = infer(server, "masked", text, config={"fill_mask": {"num_top_classes": 3}})
-    (refused,) = infer(server, "masked", "no mask")
+    refused, double = infer(server, "masked", "no mask", f"{text} and [MASK]")
 
     output, ids = logits_of(model, tokenizer, text)
     odds = softmax(output.logits[0, ids.index(4)])
@@ -80,6 +80,7 @@ def test_a_word_is_found_for_the_mask(server, tokenizer):
     for one, place in zip(found["top_classes"], best, strict=True):
         assert one["class_probability"] == pytest.approx(odds[place], abs=CLOSE)
     assert "no mask token" in refused["warning"]
+    assert "only one [MASK] token" in double["warning"]
 
 
 def test_a_text_is_classified(server, tokenizer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,13 +14,13 @@ import transformers
 from inferry.domain import InputType
 from inferry.engine.runtimes.openvino import OpenVino
 from inferry.engine.runtimes.torchscript import TorchScript
-from inferry.errors import UnusableModel
+from inferry.errors import BadRequest, UnusableModel
 from inferry.modeling import RuntimeOptions
 from inferry.models.torchscript.encoding import EncodedText
 from inferry.models.torchscript.model import load_module
 from inferry.models.torchscript.preparation import prepare_module, read_verdict
 from tests.models.torchscript.uploads import write_upload
-from tests.numeric.modules import SMALL, random_model, saved, trace
+from tests.numeric.modules import SMALL, mean_and_normalize, random_model, saved, trace
 
 WORDS = [
     "the",
@@ -223,6 +224,24 @@ def test_local_row_001_a_module_of_every_family_runs_without_pytorch_and_gives_i
     assert encoded[-1].is_truncated
 
 
+def test_what_an_earlier_version_made_of_a_module_is_run_until_it_is_made_anew(tmp_path):
+    model = random_model(transformers.BertModel, transformers.BertConfig, 120)
+    module = trace(model, inputs=4, pick=lambda found: found[0][:, 0])
+    source = write_upload(tmp_path / "m", module, vocabulary=BERT, max_sequence_length=64)
+    cache = tmp_path / "cache"
+    trial = Trial(source, cache)
+    assert source.module is not None
+    prepared = source.module.prepared_in(cache)
+    former = prepared.replace(source.module._prepared_by(1, cache))
+
+    load_module(source, trial.options, torchscript=TorchScript, openvino=OpenVino())
+    again = Trial(source, cache)
+
+    assert again.verdict == trial.verdict
+    assert prepared.is_dir()
+    assert not former.exists()
+
+
 def test_a_module_that_pools_over_padding_is_run_text_by_text(tmp_path):
     model = random_model(transformers.BertModel, transformers.BertConfig, 120)
     module = trace(model, inputs=4, pick=mean)
@@ -356,6 +375,61 @@ def test_local_row_013_windows_of_a_long_document_are_combined(combine, tmp_path
     assert not encoded.is_truncated
 
 
+def test_a_token_that_is_in_the_vocabulary_and_not_in_the_module_is_refused(tmp_path):
+    words = BERT["vocabulary"]
+    model = random_model(transformers.BertModel, transformers.BertConfig, len(words) - 1)
+    module = trace(model, inputs=4, pick=mean_and_normalize)
+    source = write_upload(tmp_path / "m", module, vocabulary=BERT, max_sequence_length=32)
+
+    trial = Trial(source, tmp_path)
+
+    assert trial.verdict.known == len(words) - 1
+    (encoded,), (vector,) = trial.vectors(["the man"])
+    assert vector == pytest.approx(trial.expected(encoded.ids), abs=CLOSE)
+    with pytest.raises(BadRequest, match=rf"token \[{words[-1]}\], .* first \[{len(words) - 1}\]"):
+        trial.vectors([f"the man{words[-1]}"])
+
+
+def test_vectors_of_a_module_are_not_cut(tmp_path):
+    model = random_model(transformers.BertModel, transformers.BertConfig, len(BERT["vocabulary"]))
+    module = trace(model, inputs=4, pick=mean_and_normalize)
+    source = write_upload(tmp_path / "m", module, vocabulary=BERT, max_sequence_length=32)
+    trial = Trial(replace(source, dimensions=32), tmp_path)
+
+    assert trial.model.dimensions == 32
+    with pytest.raises(UnusableModel, match=r"have \[32\] dimensions .* asked for are \[8\]"):
+        Trial(replace(source, dimensions=8), tmp_path / "other")
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+@pytest.mark.parametrize("truncate", ["first", "second", "balanced", "none"])
+@pytest.mark.parametrize("task", ["text_similarity", "text_embedding"])
+def test_a_module_of_any_truncation_is_loaded_though_the_probes_are_long(
+    task, truncate, precision, tmp_path
+):
+    is_pair = task == "text_similarity"
+    model = random_model(
+        transformers.BertForSequenceClassification,
+        transformers.BertConfig,
+        len(BERT["vocabulary"]),
+        num_labels=1 if is_pair else 8,
+    )
+    source = write_upload(
+        tmp_path / "m",
+        trace(model, inputs=4),
+        task=task,
+        vocabulary=BERT,
+        max_sequence_length=5,
+        truncate=truncate,
+    )
+    trial = Trial(source, tmp_path, precision=precision)
+    text, query = trial.model.probe
+
+    encoded = trial.model.encode([text], InputType.UNSPECIFIED, query)
+
+    assert len(trial.model.run(encoded)) == 1
+
+
 class Scripted(torch.nn.Module):  # type: ignore[misc]  # a class without types
     """Control flow that depends on numbers, which no graph has."""
 
@@ -445,8 +519,16 @@ class Failing(torch.nn.Module):  # type: ignore[misc]  # a class without types
         return ids.reshape(7, 7)
 
 
-def test_a_module_that_fails_is_refused(tmp_path):
-    source = write_upload(tmp_path / "m", saved(torch.jit.script(Failing())))
+class Raising(torch.nn.Module):  # type: ignore[misc]  # a class without types
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        if bool((mask == 1).any()):
+            raise RuntimeError("it will not")
+        return torch.ones(ids.shape[0], 3)
+
+
+@pytest.mark.parametrize("module", [Failing(), Raising()])
+def test_a_module_that_fails_is_refused(module, tmp_path):
+    source = write_upload(tmp_path / "m", saved(torch.jit.script(module)))
 
     with pytest.raises(UnusableModel, match="fails on a text"):
         Trial(source, tmp_path)

@@ -353,6 +353,30 @@ def test_a_model_id_that_leads_to_no_folder_is_refused(server, model_id):
     assert_alive(server)
 
 
+def test_a_deployment_that_was_stopped_by_force_is_so_until_it_is_started(tmp_path, models):
+    environment = {"INFERRY_MODELS__PATH": str(models)}
+    deployment = "/_ml/trained_models/{}/deployment/{}"
+
+    def status_of_a_run(server: Server) -> int:
+        return server.call("POST", PATH, {"input": "a"}).status
+
+    with run_server(tmp_path / "data", environment=environment) as server:
+        assert server.call("PUT", PATH, definition("tiny")).status == 200
+        stopped = server.call("POST", deployment.format("e", "_stop?force=true"))
+        assert (stopped.status, status_of_a_run(server)) == (200, 404)
+
+    with run_server(tmp_path / "data", environment=environment) as server:
+        assert status_of_a_run(server) == 404
+        assert server.call("GET", "/_ml/trained_models/e/_stats").status == 404
+        assert server.call("GET", PATH).json["inference_id"] == "e"
+        path = deployment.format("tiny", "_start?deployment_id=e")
+        assert server.call("POST", path).status == 200
+        assert status_of_a_run(server) == 200
+
+    with run_server(tmp_path / "data", environment=environment) as server:
+        assert status_of_a_run(server) == 200
+
+
 def test_the_whole_server_ends_with_its_supervisor(tmp_path, models):
     environment = {"INFERRY_MODELS__PATH": str(models)}
     with run_server(tmp_path / "data", environment=environment) as server:

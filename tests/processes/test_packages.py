@@ -143,6 +143,42 @@ def test_many_downloads_hold_nothing_else_up(server, site):
     assert unfinished == names
 
 
+def test_a_ninth_download_waits_and_says_so_and_can_be_taken_back(server, site):
+    names = [f"turn{number}" for number in range(10)]
+    for name in names:
+        site.files |= package_files(name)
+    site.hold.clear()
+    for name in names[:8]:
+        assert put(server, name).status == 200
+
+    late = put(server, names[8], "?timeout=1s")
+    path = f"/_inference/sparse_embedding/on-{names[9]}?timeout=1s"
+    endpoint = server.call("PUT", path, endpoint_on(f".{names[9]}"))
+    shown = server.call("GET", f"/_ml/trained_models/.{names[9]}/_stats").json
+    deleted = server.call("DELETE", f"/_ml/trained_models/.{names[8]}")
+    server.wait_until(lambda: not is_asked_about(server, names[9], "9 other downloads"))
+    stopped = server.call("DELETE", f"/_inference/on-{names[9]}")
+    begun = {name for name in names if f"{name}.metadata.json" in site.asked}
+    site.hold.set()
+    for name in names[:8]:
+        server.wait_until(is_whole(server, name))
+
+    assert (late.status, endpoint.status, deleted.status, stopped.status) == (408, 408, 200, 200)
+    assert "waiting for 8 other downloads" in late.json["error"]["reason"]
+    assert (
+        "downloading the model, waiting for 9 other downloads" in (endpoint.json["error"]["reason"])
+    )
+    (row,) = shown["trained_model_stats"]
+    assert row["deployment_stats"]["state"] == "starting"
+    assert row["deployment_stats"]["reason"].endswith("waiting for 9 other downloads")
+    assert begun == set(names[:8])
+
+
+def is_asked_about(server: Server, name: str, words: str) -> bool:
+    stats = server.call("GET", f"/_ml/trained_models/.{name}/_stats").json
+    return words in stats["trained_model_stats"][0]["deployment_stats"]["reason"]
+
+
 def test_a_deleted_model_stops_its_download(server, site):
     site.files |= package_files("gone")
     site.hold.clear()
@@ -276,6 +312,26 @@ def test_an_endpoint_whose_model_a_crash_cut_off_goes_on_too(tmp_path):
     assert cut_off.json["service"] == "elser"
     assert [one.read_bytes() for one in tmp_path.glob("data/models/packages/*/*.pt")] == [MODULE]
     assert "is no TorchScript archive" in second.log.read_text()
+
+
+def test_a_package_whose_repository_is_gone_from_the_configuration_is_told_of_and_deleted(tmp_path):
+    with serve_packages(package_files("mine")) as site:
+        environment = {"INFERRY_MODELS__REPOSITORY": site.url}
+        with run_server(tmp_path / "data", environment=environment) as first:
+            assert put(first, "mine", "?wait_for_completion=true").status == 200
+            (name,) = left(first)
+
+    with run_server(tmp_path / "data") as second:
+        kept = left(second)
+        shown = show(second, "mine")
+        deleted = second.call("DELETE", "/_ml/trained_models/.mine")
+
+        assert kept == [name]
+        assert shown["fully_defined"] is True
+        assert deleted.status == 200
+        assert left(second) == []
+    (line,) = [one for one in second.log.read_text().splitlines() if "no id leads to" in one]
+    assert f"`inferry models remove {name}` deletes it" in line
 
 
 def test_a_disk_that_takes_no_more_leaves_nothing_and_the_server_alive(tmp_path):

@@ -156,7 +156,9 @@ def test_an_update_changes_the_allocations_that_get_shows(house, deployed):
     assert reply.json["assignment"]["task_parameters"]["number_of_allocations"] == 3
     assert stats(house, deployed)["number_of_allocations"] == 3
     shown = house.get(f"/_inference/{guest}").json["service_settings"]
-    assert shown == {**ONE, "num_allocations": 3, "model_id": "dense", "deployment_id": deployed}
+    vectors = {"dimensions": 16, "similarity": "cosine", "element_type": "float"}
+    of_deployment = {"num_allocations": 3, "model_id": "dense", "deployment_id": deployed}
+    assert shown == {**ONE, **of_deployment, **vectors}
     house.delete(f"/_inference/{guest}")
 
 

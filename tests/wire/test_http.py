@@ -146,6 +146,24 @@ def test_row_191_a_body_has_a_type(wire):
     assert reply.json == {"error": "Content-Type header is missing", "status": 406}
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", "/_inference/x"),
+        ("POST", "/_inference/rerank/x"),
+        ("POST", "/_inference/chat_completion/x/_stream"),
+        ("POST", "/_ml/trained_models/x/_infer"),
+        ("POST", "/v1/embeddings"),
+        ("POST", "/v1/chat/completions"),
+    ],
+)
+def test_a_body_that_is_not_utf_8_is_refused(wire, method, path):
+    reply = wire.call(method, path, raw=b'{"input":"\xff"}')
+
+    assert reply.status == 400, reply.content
+    assert b"[1:11] Invalid UTF-8" in reply.content
+
+
 def test_row_192_large_answers_are_packed_when_asked_for(wire):
     reply = wire.get("/_inference", headers={"Accept-Encoding": "gzip"})
 

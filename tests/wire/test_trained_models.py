@@ -215,6 +215,20 @@ def test_an_unknown_setting_is_named_with_its_place(wire):
     assert "[bert_tokenization] unknown field [lower]" in root
 
 
+def test_a_model_whose_texts_cannot_be_tokenized_is_refused_before_it_is_uploaded(wire):
+    config = {"text_embedding": {"tokenization": {"bert_ja": {"do_lower_case": False}}}}
+    path = f"/_ml/trained_models/{new_id('model')}"
+
+    reply = wire.call("PUT", path, {"model_type": "pytorch", "inference_config": config})
+
+    assert reply.status == 400
+    assert reply.json["error"]["type"] == "illegal_argument_exception"
+    reason = reply.json["error"]["reason"]
+    known = "bert, mpnet, roberta, xlm_roberta, deberta_v2"
+    assert reason.startswith(f"[tokenization] must be one of [{known}], got [bert_ja]: ")
+    assert wire.call("GET", path).status == 404
+
+
 def test_models_are_listed_by_id_pattern_and_page(wire):
     ids = sorted([create(wire), create(wire), create(wire, {**BODY, "tags": ["tagged"]})])
     joined = ",".join(ids)
@@ -236,6 +250,7 @@ def test_models_are_listed_by_id_pattern_and_page(wire):
     ("path", "status", "reason"),
     [
         ("/nobody", 404, "No known trained model with model_id [nobody]"),
+        ("/nobody,nobody*", 404, "No known trained model with model_id [nobody]"),
         ("/nobody*?allow_no_match=false", 404, "No known trained model with model_id [nobody*]"),
         ("?from=-1", 400, "Parameter [from] cannot be < 0"),
         ("?size=a", 400, "[size]"),

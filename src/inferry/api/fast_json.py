@@ -20,7 +20,10 @@ _ESCAPED: Final = (rb"\u003a", rb"\u003A")
 
 def decode_json(body: bytes) -> Json:
     """Decode `body`. Raises `msgspec.DecodeError`, for a repeated field too; `RecursionError`."""
-    value: Json = msgspec.json.decode(body)
+    try:
+        value: Json = msgspec.json.decode(body)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError("Invalid UTF-8") from error
     if _colons_in(body) != _colons_of(value):
         raise msgspec.DecodeError("Duplicate field")
     return value

@@ -17,8 +17,8 @@ from inferry.cli.options import ConfigFile, DataDir, Json, load
 from inferry.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
+    from inferry.modeling import Progress
     from inferry.models.collection import Collection, Listed
-    from inferry.models.downloads import Progress
 
 ModelId = Annotated[str, typer.Argument(metavar="ID", help="Model id.")]
 
@@ -118,7 +118,8 @@ def _collection(
         yield open_collection(loaded.config, os.environ)
     except InferenceError as error:
         cause = cause_of(error)
-        message = f"{error}: {cause}" if cause else str(error)
+        is_said = cause is None or str(cause) in str(error)
+        message = str(error) if is_said else f"{error}: {cause}"
         raise CommandFailure(message, exits.get(type(error), Exit.FAILURE)) from error
 
 
@@ -140,8 +141,11 @@ def _progress(model_id: str) -> Iterator[Callable[[Progress], None]]:
 
 
 def _absolute(origin: str) -> str:
-    """Write a path from the working directory or from home as a whole one."""
-    is_path = origin.startswith((".", "/", "~"))
+    """Write a path from the working directory or from home as a whole one.
+
+    What is a folder here is one, though it may look like a hub id.
+    """
+    is_path = origin.startswith((".", "/", "~")) or Path(origin).is_dir()
     return str(Path(origin).expanduser().resolve()) if is_path else origin
 
 
@@ -160,4 +164,5 @@ def _size(row: Listed) -> str:
 
 
 def _place(row: Listed) -> str:
-    return str(row.folder or row.problem or "not on this machine")
+    place = str(row.folder) if row.folder else ""
+    return ": ".join(filter(None, (place, row.problem))) or "not on this machine"

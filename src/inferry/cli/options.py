@@ -34,7 +34,7 @@ DataDir = Annotated[
 ConfigFile = Annotated[
     str | None, typer.Option("--config", help="Configuration file.", metavar="FILE")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the server's answer as JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def connect(url: str, api_key: str | None, data_dir: str | None) -> Connection:

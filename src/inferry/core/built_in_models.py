@@ -14,11 +14,18 @@ from typing import Any
 import msgspec
 
 from inferry.commands import PutTrainedModel
-from inferry.concurrency import Nursery
+from inferry.concurrency import Nursery, within
 from inferry.core.ledger import Ledger
 from inferry.core.model_configs import check_model_id, config_of
-from inferry.domain import Json
-from inferry.errors import AlreadyExists, BadRequest, InferenceError, ShuttingDown
+from inferry.domain import Deadline, Json
+from inferry.errors import (
+    AlreadyExists,
+    BadRequest,
+    DeadlineExceeded,
+    InferenceError,
+    ShuttingDown,
+    StillStarting,
+)
 from inferry.protocols import ModelSupply
 from inferry.records import Put, Supplied, TrainedModelRecord
 from inferry.telemetry import get_logger
@@ -55,9 +62,21 @@ class BuiltInModels:
     async def create(self, command: PutTrainedModel) -> TrainedModelRecord:
         """Begin to download a model, or go on with it, and give it once it is known.
 
-        Raises `AlreadyExists` for one that is here or comes, `BadRequest`, `NotFound`, and what
-        went wrong before it was known or, where the caller waits for it, at all.
+        Raises `AlreadyExists` for one that is here or comes, `BadRequest`, `NotFound`, what went
+        wrong before it was known or, where the caller waits for it, at all, and `StillStarting`
+        when the time comes first: it goes on.
         """
+        try:
+            with within(Deadline.after(command.timeout_s, command.timeout)):
+                return await self._create(command)
+        except DeadlineExceeded as error:
+            progress = self.progress().get(command.model_id, "looking for it")
+            raise StillStarting(
+                f"Timed out after [{command.timeout}] waiting for the model [{command.model_id}]:"
+                f" {progress}. It goes on downloading"
+            ) from error
+
+    async def _create(self, command: PutTrainedModel) -> TrainedModelRecord:
         model_id = command.model_id
         check_model_id(model_id.removeprefix("."))
         for name in command.body:
@@ -95,10 +114,19 @@ class BuiltInModels:
         """Tell of each model that comes how far it is."""
         return self._supply.progress()
 
-    def abandon(self, model_id: str) -> None:
-        """Let what is being brought of a model not be listed any more; call it within its lock."""
-        if (job := self._jobs.get(model_id)) is not None:
+    def abandon(self, model_id: str) -> bool:
+        """Let what is being brought of a model not be listed any more; call it within its lock.
+
+        Tells whether something is.
+        """
+        job = self._jobs.get(model_id)
+        if job is not None:
             job.is_abandoned = True
+        return job is not None
+
+    async def stop(self, model_id: str) -> None:
+        """Stop to bring a model that was abandoned before it was known what it is."""
+        await self._supply.remove(model_id)
 
     async def remove(self, record: TrainedModelRecord) -> None:
         """Delete the files of a model that is no longer listed, unless another one has them."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from inferry.core.chunking import resolve_chunking
@@ -19,6 +20,7 @@ _SERVICE, _TASK_TYPE = "service", "task_type"
 _SERVICE_SETTINGS, _TASK_SETTINGS = "service_settings", "task_settings"
 _CHUNKING = "chunking_settings"
 _RATE_LIMIT = "rate_limit"
+_MISSING = re.compile(r" does not contain .*\[([^\[\]]+)\]$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,10 @@ def define_endpoint(
         dimensions_set_by_user="dimensions" in of_service.values,
         secrets=of_service.secrets,
     )
-    _raise_problems(check_together(service, endpoint), of_service.problems)
+    problems = check_together(service, endpoint)
+    if of_service.problems:
+        problems = _without_refused(problems, for_service.keys() - of_service.values.keys())
+    _raise_problems(problems, of_service.problems)
     _raise_problems(of_task.problems)
     _refuse_unknown(service.name, _left_over(body, resolved), of_service.unknown, of_task.unknown)
     chunking = resolve_chunking(body.get(_CHUNKING)) if resolved.is_chunkable else None
@@ -126,6 +131,14 @@ def check_update_target(
 def check_together(service: Service, endpoint: Endpoint) -> list[str]:
     """Give the problems that no single setting shows."""
     return service.check(endpoint) if service.check is not None else []
+
+
+def _without_refused(problems: list[str], refused: Collection[str]) -> list[str]:
+    """Leave out that settings are missing which are there: they are refused for their values."""
+    matches = [(one, _MISSING.search(one)) for one in problems]
+    return [
+        one for one, match in matches if match is None or not {*match[1].split(", ")} & {*refused}
+    ]
 
 
 def _find_task(

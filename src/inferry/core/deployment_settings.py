@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from inferry.allocations import BOTH, allocation_problems, is_enabled, thread_problems
+from inferry.allocations import BOTH, allocation_problems, is_enabled, thread_problems, with_enabled
 from inferry.commands import StartModel, UpdateModel
 from inferry.core.preconfigured import ELSER_MODEL_ID
 from inferry.domain import ElementType, Json, Settings, TaskType
-from inferry.errors import InvalidRequest, InvalidSettings, UnusableModel
+from inferry.errors import BadRequest, InvalidRequest, InvalidSettings, UnusableModel
 from inferry.records import DeploymentRecord, DeploymentSpec, EndpointRecord
 
 LOCAL_SERVICES = frozenset({"elasticsearch", "elser"})
@@ -21,6 +21,11 @@ LOCAL_SERVICES = frozenset({"elasticsearch", "elser"})
 
 _ALLOCATIONS, _ADAPTIVE = "num_allocations", "adaptive_allocations"
 _ATTACHED = "deployment_id"
+_ORDER = (
+    *(_ALLOCATIONS, "num_threads", "model_id", _ADAPTIVE, _ATTACHED),
+    *("dimensions", "similarity", "element_type"),
+)
+"""In which settings are shown; others come last."""
 _MAX_CAPACITY = 100_000
 
 
@@ -62,8 +67,9 @@ def spec_of_start(command: StartModel) -> DeploymentSpec:
 
     One of low priority has one allocation of one thread.
     """
-    adaptive, wanted = command.adaptive_allocations, command.number_of_allocations
+    adaptive, wanted = _adaptive(command), command.number_of_allocations
     threads, capacity = command.threads_per_allocation, command.queue_capacity
+    deployment_id = command.deployment_id or command.model_id
     problems = [
         *allocation_problems(wanted, adaptive),
         *thread_problems(threads),
@@ -79,7 +85,7 @@ def spec_of_start(command: StartModel) -> DeploymentSpec:
     if problems:
         raise InvalidRequest.of(problems)
     return DeploymentSpec(
-        command.deployment_id or command.model_id,
+        deployment_id,
         command.model_id,
         wanted or _first_allocations(adaptive),
         threads,
@@ -95,7 +101,7 @@ def spec_when_updated(spec: DeploymentSpec, command: UpdateModel) -> DeploymentS
 
     Raises `InvalidRequest`, all problems at once.
     """
-    adaptive, wanted = command.adaptive_allocations, command.number_of_allocations
+    adaptive, wanted = _adaptive(command), command.number_of_allocations
     problems = allocation_problems(wanted, adaptive)
     if wanted is None and adaptive is None:
         problems.append("[number_of_allocations] or [adaptive_allocations] must be set")
@@ -122,17 +128,30 @@ def model_of(record: EndpointRecord) -> str:
     return str(record.service_settings.get("model_id", ELSER_MODEL_ID))
 
 
-def settings_when_attached(deployment: DeploymentRecord) -> dict[str, Json]:
-    """Give the settings of an endpoint that uses `deployment`: they are the deployment's."""
-    spec = deployment.spec
+def settings_when_attached(given: Settings, deployment: DeploymentRecord) -> dict[str, Json]:
+    """Give the settings of an endpoint that uses `deployment`, which are the deployment's.
+
+    What becomes of its vectors is the endpoint's own affair. Raises `BadRequest` for another width
+    than they have, and as `settings_when_measured`.
+    """
+    spec, width = deployment.spec, deployment.dimensions
+    asked = given.get("dimensions", width)
+    if asked != width:
+        raise BadRequest(
+            f"[dimensions] of an endpoint on the deployment [{spec.deployment_id}] are [{width}],"
+            f" got [{asked}]; leave them out"
+        )
+    kept = {name: given[name] for name in ("similarity", "element_type") if name in given}
     settings: dict[str, Json] = {
         _ALLOCATIONS: spec.num_allocations,
         "num_threads": spec.num_threads,
         "model_id": spec.model_id,
         _ADAPTIVE: spec.adaptive_allocations,
         _ATTACHED: spec.deployment_id,
+        **kept,
     }
-    return {name: value for name, value in settings.items() if value is not None}
+    shown = {name: value for name, value in settings.items() if value is not None}
+    return settings_when_measured(shown, deployment)
 
 
 def settings_when_measured(settings: Settings, deployment: DeploymentRecord) -> dict[str, Json]:
@@ -146,16 +165,18 @@ def settings_when_measured(settings: Settings, deployment: DeploymentRecord) -> 
             f"vectors of [element_type] [bit] have a multiple of 8 dimensions, the model"
             f" [{deployment.spec.model_id}] gives [{deployment.dimensions}]"
         )
-    if deployment.spec.model_id.startswith(".") or deployment.dimensions is None:
+    is_built_in = deployment.spec.model_id.startswith(".") and "/" not in deployment.spec.model_id
+    if is_built_in or deployment.dimensions is None:
         return dict(settings)
     element_type = settings.get("element_type", ElementType.FLOAT)
     usual = "l2_norm" if element_type == ElementType.BIT else deployment.similarity or "cosine"
-    return {
+    measured = {
         **settings,
         "dimensions": deployment.dimensions,
         "similarity": settings.get("similarity", usual),
         "element_type": element_type,
     }
+    return _ordered(measured)
 
 
 def settings_when_live(settings: Settings, deployment: DeploymentRecord) -> dict[str, Json]:
@@ -179,7 +200,25 @@ def with_allocations(stored: Settings, given: Settings) -> dict[str, Json]:
         )
         raise InvalidSettings.of([problem])
     kept = {name: value for name, value in stored.items() if name not in (_ALLOCATIONS, _ADAPTIVE)}
-    return {**kept, named[0]: given[named[0]]}
+    return _ordered(with_all_said({**kept, named[0]: given[named[0]]}))
+
+
+def with_all_said(settings: Settings) -> dict[str, Json]:
+    """Give settings that say of adaptive allocations whether they are on."""
+    adaptive = settings.get(_ADAPTIVE)
+    told = {_ADAPTIVE: with_enabled(adaptive)} if isinstance(adaptive, dict) else {}
+    return {**settings, **told}
+
+
+def _adaptive(command: StartModel | UpdateModel) -> dict[str, Json] | None:
+    given = command.adaptive_allocations
+    return None if given is None else with_enabled(given)
+
+
+def _ordered(settings: Settings) -> dict[str, Json]:
+    return {
+        name: settings[name] for name in dict.fromkeys([*_ORDER, *settings]) if name in settings
+    }
 
 
 def _first_allocations(adaptive: Json) -> int:

@@ -1,6 +1,7 @@
 """Deployments that callers start, stop and change by themselves, whether or not an endpoint does.
 
-What was started so is stored, and runs again with the server. Writes on one deployment wait for
+What was started so is stored, and runs again with the server; that the deployment of an endpoint
+was stopped is stored with it, and holds until somebody starts it. Writes on one deployment wait for
 each other; the id of a deployment is that of no endpoint and of no other model.
 """
 
@@ -11,33 +12,50 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from inferry.commands import FetchStats, StartModel, StopModel, UpdateModel
+from inferry.commands import (
+    ClearDeploymentCache,
+    FetchStats,
+    StartModel,
+    StopModel,
+    UpdateModel,
+)
 from inferry.concurrency import Nursery, within
 from inferry.core.built_in_models import BuiltInModels
 from inferry.core.deployment_settings import (
     deployment_of,
     is_attached,
+    model_of,
+    spec_of,
     spec_of_start,
     spec_when_updated,
     with_allocations,
 )
 from inferry.core.ledger import Ledger
+from inferry.core.model_configs import id_problems
 from inferry.core.preconfigured import RESERVED_IDS
 from inferry.deployment_stats import HostStats
-from inferry.domain import Deadline
+from inferry.domain import Deadline, Json
 from inferry.errors import (
     BadRequest,
     Conflict,
     DeadlineExceeded,
     IllegalArgument,
     InferenceError,
+    InvalidRequest,
     NotDeployed,
     NotFound,
     StartFailed,
     StillStarting,
 )
 from inferry.protocols import Deployments
-from inferry.records import AssignmentRecord, DeploymentRecord, DeploymentSpec, Drop, Put
+from inferry.records import (
+    AssignmentRecord,
+    DeploymentRecord,
+    DeploymentSpec,
+    Drop,
+    EndpointRecord,
+    Put,
+)
 from inferry.telemetry import get_logger
 
 _ALL = ("*", "_all")
@@ -67,6 +85,9 @@ class DeploymentWriter:
     async def start(self, command: StartModel) -> DeploymentRecord:
         """Start a model and wait as far as the caller wants.
 
+        The deployment of an endpoint that was stopped is started as the endpoint has it, with the
+        allocations of `command` if it names some.
+
         Raises `NotFound`, `InvalidRequest`, `Conflict`, `StartFailed`, and `StillStarting` when the
         time comes first: it goes on starting.
         """
@@ -74,13 +95,11 @@ class DeploymentWriter:
             command = msgspec.structs.replace(command, model_id=named.model_id)
         spec = spec_of_start(command)
         async with self._ledger.locks.hold(spec.deployment_id):
-            await self._check_start(spec)
-            revision = self._ledger.next_revision()
-            record = AssignmentRecord(
-                spec, created_at_ms=revision, is_starting=True, revision=revision
-            )
-            await self._ledger.commit(Put(record, expects=0))
-            started = self._nursery.start(self._prove(record))
+            endpoint = self._ledger.endpoint(spec.deployment_id)
+            if endpoint is not None and endpoint.is_stopped:
+                started = await self._begin_again(endpoint, command)
+            else:
+                started = await self._begin(spec)
         if command.wait_for != "starting":
             deadline = Deadline.after(command.timeout_s, command.timeout)
             try:
@@ -92,7 +111,8 @@ class DeploymentWriter:
                     "Use the trained model stats API to track the state of the deployment and try "
                     "again once it has started."
                 ) from error
-        return self._deployments.find(spec.deployment_id) or DeploymentRecord(spec)
+        found = self._deployments.find(spec.deployment_id)
+        return found or DeploymentRecord(spec, started_at_ms=self._ledger.next_revision())
 
     async def wake(self, deployment_id: str) -> None:
         """Start what rests, or join its start. Raises `NotDeployed`, and why it did not start."""
@@ -112,18 +132,12 @@ class DeploymentWriter:
                 self._check_use(deployment_id)
         for deployment_id in found:
             async with self._ledger.locks.hold(deployment_id):
-                assignment = self._ledger.assignments.get(deployment_id)
-                if assignment is not None:
-                    drop = Drop("assignment", deployment_id, expects=assignment.revision)
-                    await self._ledger.commit(drop)
+                await self._store_stop(deployment_id)
                 await self._deployments.stop(deployment_id)
 
     async def update(self, command: UpdateModel) -> DeploymentRecord:
         """Change the allocations of a deployment. Raises `NotFound`, `InvalidRequest`."""
-        found = self._one(command.deployment_id)
-        if found is None:
-            raise _no_deployment(command.deployment_id)
-        deployment_id = found.spec.deployment_id
+        deployment_id = self._require(command.deployment_id)
         async with self._ledger.locks.hold(deployment_id):
             current = self._deployments.find(deployment_id)
             if current is None:
@@ -133,6 +147,10 @@ class DeploymentWriter:
             await self._deployments.scale(spec)
         return self._deployments.find(deployment_id) or current
 
+    async def clear_cache(self, command: ClearDeploymentCache) -> None:
+        """Let nothing be answered from what is kept of a deployment. Raises `NotFound`."""
+        await self._deployments.clear_cache(self._require(command.deployment_id))
+
     async def stats(self, _: FetchStats) -> HostStats:
         """Tell what every deployment has done, and how far downloads are."""
         return HostStats(await self._deployments.stats(), self._built_in.progress())
@@ -140,10 +158,42 @@ class DeploymentWriter:
     def resume(self) -> None:
         """Start what was started before this server, and go on with what had not run yet."""
         for assignment in list(self._ledger.assignments.values()):
-            work = self._prove(assignment) if assignment.is_starting else self._again(assignment)
-            self._nursery.start(work)
+            is_new = assignment.is_starting
+            self._nursery.start(self._prove(assignment) if is_new else self._again(assignment.spec))
 
     # --- starting ----------------------------------------------------------------------------
+
+    async def _begin(self, spec: DeploymentSpec) -> asyncio.Task[DeploymentRecord]:
+        """Store a new deployment and start it; call it within its lock."""
+        await self._check_start(spec)
+        revision = self._ledger.next_revision()
+        record = AssignmentRecord(spec, created_at_ms=revision, is_starting=True, revision=revision)
+        await self._ledger.commit(Put(record, expects=0))
+        return self._nursery.start(self._prove(record))
+
+    async def _begin_again(
+        self, endpoint: EndpointRecord, command: StartModel
+    ) -> asyncio.Task[DeploymentRecord]:
+        """Start what was stopped of an endpoint; call it within its lock."""
+        inference_id, model_id = endpoint.inference_id, model_of(endpoint)
+        named = self._ledger.model_named(model_id)
+        if command.model_id != (named.model_id if named else model_id):
+            raise BadRequest(
+                f"The deployment [{inference_id}] is that of the inference endpoint"
+                f" [{inference_id}], which uses the model [{model_id}] and not [{command.model_id}]"
+            )
+        settings: dict[str, Json] = endpoint.service_settings
+        if command.adaptive_allocations is not None:
+            settings = with_allocations(
+                settings, {"adaptive_allocations": command.adaptive_allocations}
+            )
+        elif command.number_of_allocations is not None:
+            settings = with_allocations(
+                settings, {"num_allocations": command.number_of_allocations}
+            )
+        started = msgspec.structs.replace(endpoint, service_settings=settings, is_stopped=False)
+        await self._replace_endpoint(started)
+        return self._nursery.start(self._again(spec_of(started)))
 
     async def _prove(self, record: AssignmentRecord) -> DeploymentRecord:
         """Start a model for the first time; what does not run is forgotten."""
@@ -158,23 +208,32 @@ class DeploymentWriter:
                 reason=str(error),
             )
             await self._replace(record, None)
-            raise StartFailed(
-                "Could not start trained model deployment, the following nodes failed with errors "
-                f"[{{{self._node}={error}}}]"
-            ) from error
+            if isinstance(error, NotDeployed):
+                raise Conflict(
+                    f"The deployment [{spec.deployment_id}] was stopped while it started"
+                ) from error
+            raise self._failed(error) from error
         await self._replace(record, msgspec.structs.replace(record, is_starting=False))
         return started
 
-    async def _again(self, record: AssignmentRecord) -> None:
-        self._built_in.accompany(record.spec.model_id)
+    async def _again(self, spec: DeploymentSpec) -> DeploymentRecord:
+        """Start a model that has run before; where it does not, it is tried again and again."""
+        self._built_in.accompany(spec.model_id)
         try:
-            await self._deployments.start(record.spec, is_proven=True)
+            return await self._deployments.start(spec, is_proven=True)
         except InferenceError as error:
             get_logger().error(
                 "a local model did not start",
-                deployment_id=record.spec.deployment_id,
+                deployment_id=spec.deployment_id,
                 reason=str(error),
             )
+            raise self._failed(error) from error
+
+    def _failed(self, error: InferenceError) -> StartFailed:
+        return StartFailed(
+            "Could not start trained model deployment, the following nodes failed with errors "
+            f"[{{{self._node}={error}}}]"
+        )
 
     async def _replace(self, record: AssignmentRecord, new: AssignmentRecord | None) -> None:
         """Store what became of an assignment, unless it was stopped or changed meanwhile."""
@@ -198,6 +257,9 @@ class DeploymentWriter:
     async def _check_start(self, spec: DeploymentSpec) -> None:
         """Refuse a model that is not here or not whole, and an id that something has."""
         deployment_id, model_id = spec.deployment_id, spec.model_id
+        chosen = deployment_id.removeprefix(".") if deployment_id != model_id else None
+        if chosen is not None and (problems := id_problems("deployment_id", chosen)):
+            raise InvalidRequest.of(problems)
         uploaded = self._ledger.trained_models.get(model_id)
         if uploaded is not None and uploaded.is_built_in:
             uploaded = None  # what lacks is downloaded
@@ -215,7 +277,9 @@ class DeploymentWriter:
         except IllegalArgument as error:
             raise NotFound(f"No known trained model with model_id [{model_id}]") from error
         is_endpoint = deployment_id in RESERVED_IDS or self._ledger.endpoint(deployment_id)
-        is_other_model = deployment_id != model_id and self._ledger.model_named(deployment_id)
+        is_other_model = deployment_id != model_id and (
+            deployment_id.startswith(".") or self._ledger.model_named(deployment_id) is not None
+        )
         if is_endpoint or is_other_model:
             raise BadRequest(
                 f"Model IDs must be unique. Requested model ID [{deployment_id}] matches existing "
@@ -266,8 +330,17 @@ class DeploymentWriter:
         of_model = [one for one in self._deployments.records() if one.spec.model_id == given]
         if len(of_model) > 1:
             ids = [one.spec.deployment_id for one in of_model]
-            raise BadRequest(f"The model [{given}] has several deployments {ids}: name one of them")
+            raise BadRequest(
+                f"The model [{given}] has several deployments [{', '.join(ids)}]: name one of them"
+            )
         return of_model[0] if of_model else None
+
+    def _require(self, given: str) -> str:
+        """Give the id of the deployment that `_one` finds. Raises `NotFound`, `BadRequest`."""
+        found = self._one(given)
+        if found is None:
+            raise _no_deployment(given)
+        return found.spec.deployment_id
 
     def _check_use(self, deployment_id: str) -> None:
         """Refuse to stop what an endpoint uses."""
@@ -285,7 +358,7 @@ class DeploymentWriter:
         if users:
             raise Conflict(
                 f"Cannot stop deployment [{deployment_id}] as it is used by inference endpoints "
-                f"{users}; use force to stop the deployment"
+                f"[{', '.join(users)}]; use force to stop the deployment"
             )
 
     def _owner(self, deployment_id: str) -> bool:
@@ -293,6 +366,24 @@ class DeploymentWriter:
         if deployment_id in self._ledger.assignments:
             return False
         return deployment_id in RESERVED_IDS or self._ledger.endpoint(deployment_id) is not None
+
+    async def _store_stop(self, deployment_id: str) -> None:
+        """Forget an assignment, or note with an endpoint that its deployment shall not run."""
+        assignment = self._ledger.assignments.get(deployment_id)
+        if assignment is not None:
+            await self._ledger.commit(
+                Drop("assignment", deployment_id, expects=assignment.revision)
+            )
+            return
+        endpoint = self._ledger.endpoint(deployment_id)
+        if endpoint is not None and not endpoint.is_starting:  # else it goes with its deployment
+            await self._replace_endpoint(msgspec.structs.replace(endpoint, is_stopped=True))
+
+    async def _replace_endpoint(self, endpoint: EndpointRecord) -> None:
+        """Store an endpoint in place of its present revision; call it within its lock."""
+        revision = self._ledger.next_revision(after=endpoint.revision)
+        revised = msgspec.structs.replace(endpoint, revision=revision)
+        await self._ledger.commit(Put(revised, expects=endpoint.revision))
 
     async def _store(self, spec: DeploymentSpec) -> None:
         """Keep the allocations of an assignment, or with the endpoint that made the deployment."""
@@ -313,12 +404,10 @@ class DeploymentWriter:
                 if adaptive is None
                 else {"adaptive_allocations": adaptive}
             )
-            revised = msgspec.structs.replace(
-                endpoint,
-                service_settings=with_allocations(endpoint.service_settings, given),
-                revision=self._ledger.next_revision(after=endpoint.revision),
+            settings = with_allocations(endpoint.service_settings, given)
+            await self._replace_endpoint(
+                msgspec.structs.replace(endpoint, service_settings=settings)
             )
-            await self._ledger.commit(Put(revised, expects=endpoint.revision))
 
 
 def _no_deployment(deployment_id: str) -> NotFound:

@@ -23,6 +23,7 @@ from inferry.core.deployment_settings import (
     settings_when_measured,
     spec_of,
     spec_when_followed,
+    with_all_said,
 )
 from inferry.core.ledger import Ledger
 from inferry.core.lookup import endpoint_not_found
@@ -69,9 +70,10 @@ class LocalModels:
         self._built_in = {record.inference_id: record for record in preconfigured_endpoints()}
 
     def check_id(self, inference_id: str) -> None:
-        """Refuse the id of a deployment or of an uploaded model for a new endpoint."""
-        is_model = inference_id in self._ledger.trained_models
-        if is_model or self._deployments.find(inference_id) is not None:
+        """Refuse the id of a deployment, or a name of an uploaded model, for a new endpoint."""
+        is_model = self._ledger.model_named(inference_id) is not None
+        is_started = inference_id in self._ledger.assignments
+        if is_model or is_started or self._deployments.find(inference_id) is not None:
             raise BadRequest(
                 "Inference endpoint IDs must be unique. Requested inference endpoint ID "
                 f"[{inference_id}] matches existing trained model ID(s) but must not."
@@ -103,10 +105,15 @@ class LocalModels:
         Raises `NotFound`, `IllegalArgument`, `UnusableModel`, `InvalidRequest`, `BadRequest`.
         """
         if is_attached(record.service_settings):
-            settings = settings_when_attached(self._deployment_to_attach(record))
+            deployment = self._deployment_to_attach(record)
+            settings = settings_when_attached(record.service_settings, deployment)
             return msgspec.structs.replace(record, service_settings=settings)
         await self._check(record)
-        return msgspec.structs.replace(record, is_starting=not self._skip_start)
+        return msgspec.structs.replace(
+            record,
+            service_settings=with_all_said(record.service_settings),
+            is_starting=not self._skip_start,
+        )
 
     async def bring_up(self, record: EndpointRecord, deadline: Deadline) -> EndpointRecord:
         """Start the model of a new, stored endpoint; give the endpoint as it is then.
@@ -148,7 +155,8 @@ class LocalModels:
         found = self._deployments.find(deployment_id)
         if found is not None:  # it starts, or rests
             return await self._deployments.start(found.spec)
-        is_lazy = self._skip_start or inference_id in self._built_in
+        is_skipped = self._skip_start and not record.is_stopped
+        is_lazy = is_skipped or inference_id in self._built_in
         if is_attached(record.service_settings) or not is_lazy:
             raise NotDeployed(
                 f"[{deployment_id}], which runs the inference endpoint [{inference_id}], "
@@ -174,6 +182,7 @@ class LocalModels:
     def resume(self, stored: Iterable[str], preload: Iterable[str]) -> None:
         """Start what shall run from the start of the server on; what does not is logged.
 
+        What somebody stopped stays so.
         stored: ids of local endpoints. preload: of those to start though they are not stored.
         """
         wanted = dict.fromkeys(preload)
@@ -182,6 +191,8 @@ class LocalModels:
             assert record is not None
             if record.is_starting:
                 self._begin(record)
+            elif record.is_stopped:
+                wanted.pop(inference_id, None)
             elif not self._skip_start and not is_attached(record.service_settings):
                 wanted[inference_id] = None
         for inference_id in wanted:

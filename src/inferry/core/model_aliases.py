@@ -14,6 +14,7 @@ from inferry.commands import DeleteModelAlias, PutModelAlias
 from inferry.core.ledger import Ledger
 from inferry.core.trained_models import inference_config_of, model_not_found
 from inferry.errors import BadRequest, InvalidRequest, NotFound
+from inferry.protocols import Deployments
 from inferry.records import Put, TrainedModelRecord
 
 _ALIAS = re.compile(r"[a-z0-9](?:[a-z0-9_\-.]*[a-z])?")
@@ -25,19 +26,22 @@ _ALL_ALIASES = "*"
 class ModelAliases:
     """Carries out the commands of other names; call it where no cancellation reaches."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, deployments: Deployments) -> None:
         self._ledger = ledger
+        self._deployments = deployments
 
     async def put(self, command: PutModelAlias) -> None:
         """Give a model another name. Raises `NotFound`, `BadRequest`, `InvalidRequest`."""
         model_id, alias = command.model_id, command.alias
         _check_alias(alias)
-        async with self._ledger.model_locks.hold(_ALL_ALIASES):
+        locks = self._ledger.locks, self._ledger.model_locks
+        async with locks[0].hold(alias), locks[1].hold(_ALL_ALIASES):
             former = self._ledger.model_named(alias)
             if former is not None and former.model_id == alias:
                 raise BadRequest(
                     f"model_alias [{alias}] cannot be the same as an existing model_id"
                 )
+            self._check_free(alias)
             if former is not None and former.model_id != model_id:
                 self._check_reassign(command, former)
             owners = {model_id} if former is None else {model_id, former.model_id}
@@ -61,6 +65,14 @@ class ModelAliases:
                 )
             async with self._ledger.model_locks.hold(model_id):
                 await self._ledger.commit(self._change(model_id, alias, adds=False))
+
+    def _check_free(self, alias: str) -> None:
+        """Refuse the id of a deployment or of an endpoint."""
+        is_started = alias in self._ledger.assignments
+        if is_started or self._deployments.find(alias) is not None:
+            raise BadRequest(f"model_alias [{alias}] cannot be the same as a deployment_id")
+        if self._ledger.endpoint(alias) is not None:
+            raise BadRequest(f"model_alias [{alias}] cannot be the same as an inference_id")
 
     def _check_reassign(self, command: PutModelAlias, former: TrainedModelRecord) -> None:
         alias, model_id = command.alias, command.model_id

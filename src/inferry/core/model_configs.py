@@ -24,25 +24,31 @@ def model_named(models: Mapping[str, TrainedModelRecord], name: str) -> TrainedM
 
 def check_model_id(model_id: str) -> None:
     """Refuse an id that no uploaded model may have. Raises `InvalidRequest`."""
-    if not _ID.fullmatch(model_id):
-        raise InvalidRequest.of(
-            [
-                f"Invalid model_id; '{model_id}' can contain lowercase alphanumeric (a-z and 0-9),"
-                " hyphens or underscores; must start and end with alphanumeric"
-            ]
-        )
-    if len(model_id) > _MAX_ID:
-        raise InvalidRequest.of(
-            [
-                f"Invalid model_id; '{model_id}' can contain lowercase alphanumeric (a-z and 0-9),"
-                f" hyphens or underscores; must not be longer than [{_MAX_ID}] characters"
-            ]
-        )
+    if problems := id_problems("model_id", model_id):
+        raise InvalidRequest.of(problems)
+
+
+def id_problems(name: str, given: str) -> list[str]:
+    """Find what is wrong with an id that a caller has chosen. name: of the field it is in."""
+    invalid = (
+        f"Invalid {name}; '{given[: 2 * _MAX_ID]}' can contain lowercase alphanumeric (a-z and"
+        " 0-9), hyphens or underscores; must"
+    )
+    if not _ID.fullmatch(given):
+        return [f"{invalid} start and end with alphanumeric"]
+    if len(given) > _MAX_ID:
+        return [f"{invalid} not be longer than [{_MAX_ID}] characters"]
+    return []
 
 
 def config_of(body: Mapping[str, Json]) -> dict[str, Json]:
     """Give what is stored of the body of a PUT. Raises `BadRequest` and its kinds."""
     kind = body.get("model_type")
+    if kind == "pytorch" and (trees := [name for name in _TREES if body.get(name) is not None]):
+        raise BadRequest(
+            f"[{trees[0]}] is not taken for [model_type] [pytorch]: its parts are put to"
+            " [definition/0] and so on below the model"
+        )
     if kind not in ("pytorch", None) or any(name in body for name in _TREES):
         raise BadRequest(
             f"models of type [{kind or 'tree_ensemble'}] cannot be run; [model_type] must be"

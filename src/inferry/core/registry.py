@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from typing import Any, Protocol
 
 from inferry.commands import (
+    ClearDeploymentCache,
     Command,
     DeleteEndpoint,
     DeleteModelAlias,
@@ -117,7 +118,7 @@ class Registry:
         self._trained_models = TrainedModelWriter(
             self._ledger, files, incoming, deployments, self._built_in
         )
-        self._model_aliases = ModelAliases(self._ledger)
+        self._model_aliases = ModelAliases(self._ledger, deployments)
         self._deployments = DeploymentWriter(
             self._ledger, deployments, self._built_in, nursery=starts, node=node
         )
@@ -161,6 +162,7 @@ class Registry:
             StartModel: self.start_model,
             StopModel: self.stop_model,
             UpdateModel: self.update_model,
+            ClearDeploymentCache: self._deployments.clear_cache,
             FetchStats: self._deployments.stats,
             PutTrainedModel: self.put_trained_model,
             PutDefinitionPart: self.put_definition_part,

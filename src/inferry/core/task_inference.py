@@ -109,8 +109,10 @@ class TaskInference:
 
         async def answer(doc: Mapping[str, Json]) -> dict[str, Any]:
             text = doc.get(asked.field)
-            if not isinstance(text, str):
+            if text is None:
                 return {"warning": f"could not find field [{asked.field}] in the document"}
+            if not isinstance(text, str):
+                return {"warning": f"the field [{asked.field}] of the document is not a text"}
             try:
                 return asked.answer(await self._infer(target, text, asked, deadline))
             except BadRequest as error:

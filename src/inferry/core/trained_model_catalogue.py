@@ -62,7 +62,7 @@ class TrainedModelCatalogue:
                 if any(_fits(name, part) for name in (model_id, *one.aliases))
             ]
             if not found and (not allow_no_match or "*" not in part):
-                raise model_not_found(expression)
+                raise model_not_found(part)
             wanted.update(found)
         models = [self._models[model_id] for model_id in sorted(wanted)]
         return [one for one in models if set(tags) <= set(one.config.get("tags", ()))]

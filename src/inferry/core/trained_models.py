@@ -63,8 +63,8 @@ class TrainedModelWriter:
             return await self._built_in.create(command)
         check_model_id(model_id)
         config = config_of(command.body)
-        self._check_free(model_id, config)
-        async with self._locks.hold(model_id):
+        # An endpoint or a deployment may be about to take the id: they hold the other lock.
+        async with self._ledger.locks.hold(model_id), self._locks.hold(model_id):
             self._check_free(model_id, config)
             revision = self._ledger.next_revision()
             record = TrainedModelRecord(
@@ -118,8 +118,13 @@ class TrainedModelWriter:
             await asyncio.to_thread(self._incoming.discard, staged)
 
     async def delete(self, command: DeleteTrainedModel) -> None:
-        """Remove a model and its files; with `force` also its deployments."""
+        """Remove a model and its files; with `force` also its deployments.
+
+        One that is being downloaded and waits for its turn comes no more.
+        """
         model_id = command.model_id
+        if await self._delete_unknown(model_id):
+            return
         async with self._locks.hold(model_id):
             record = self._require(model_id)
             deployed = [
@@ -140,6 +145,15 @@ class TrainedModelWriter:
         if record.is_built_in:
             await self._built_in.remove(record)
 
+    async def _delete_unknown(self, model_id: str) -> bool:
+        """Stop the download of what is not listed yet, and tell whether there was one."""
+        async with self._locks.hold(model_id):
+            is_listed = model_id in self._ledger.trained_models
+            is_coming = not is_listed and self._built_in.abandon(model_id)
+        if is_coming:  # outside of the lock, which what comes may wait for
+            await self._built_in.stop(model_id)
+        return is_coming
+
     def _check_free(self, model_id: str, config: Mapping[str, Json]) -> None:
         """Refuse an id that something else has."""
         if model_id in self._ledger.trained_models:
@@ -149,7 +163,8 @@ class TrainedModelWriter:
                 f"requested model_id [{model_id}] is the same as an existing model_alias."
                 " Model model_aliases and ids must be unique"
             )
-        if self._deployments.find(model_id) is not None:
+        is_deployment = self._deployments.find(model_id) is not None
+        if is_deployment or model_id in self._ledger.assignments:
             raise BadRequest(
                 f"Cannot create model [{model_id}] the id is the same as a current model deployment"
             )
@@ -162,7 +177,7 @@ class TrainedModelWriter:
         taken = [tag for tag in tags if tag == model_id or tag in self._ledger.trained_models]  # type: ignore[union-attr]  # a list of strings
         if taken:
             raise InvalidRequest.of(
-                [f"The provided tags {taken} must not match existing model_ids."]
+                [f"The provided tags [{', '.join(taken)}] must not match existing model_ids."]
             )
 
     def _require(self, model_id: str) -> TrainedModelRecord:
@@ -204,7 +219,7 @@ class TrainedModelWriter:
         if users:
             raise Conflict(
                 f"Cannot delete model [{model_id}] as it is still referenced by inference endpoints"
-                f" {users}; use force to delete the model"
+                f" [{', '.join(users)}]; use force to delete the model"
             )
 
     async def _commit(self, record: TrainedModelRecord) -> TrainedModelRecord:
@@ -238,6 +253,14 @@ def _check_part(command: PutDefinitionPart) -> None:
         problems.append(f"[total_parts] must be less than or equal to {_MOST_PARTS}")
     if command.total_definition_length < 1:
         problems.append("[total_definition_length] must be greater than 0")
+    size, total = command.file.size_bytes, command.total_definition_length
+    if size < 1:
+        problems.append("[definition] must not be empty")
+    elif 0 < total < size:
+        problems.append(
+            f"[definition] of part [{command.part}] has [{size}] bytes, which is more than"
+            f" [total_definition_length] of [{total}]"
+        )
     if problems:
         raise InvalidRequest.of(problems)
 

@@ -1,9 +1,11 @@
 """Which texts run next, together, and where.
 
 Texts wait in lanes, search before ingest. They are tokenized a little ahead and cut into batches by
-padded tokens, not by count: of a lane's oldest text and of those next to it in length. A narrow
-batch takes one core, beside others; a wide one all cores of an allocation, for which those that run
-there give way. Pure: no thread, no clock; whoever holds it serializes the calls.
+padded tokens, not by count: of the longest text of a lane's oldest request, so that short batches
+come last and cores end together, and of those next to it in length. A narrow batch takes one core,
+beside others; a wide one all cores of an allocation, for which those that run there give way.
+
+Pure: no thread, no clock; whoever holds it serializes the calls.
 """
 
 from __future__ import annotations
@@ -65,6 +67,11 @@ class _Waiting:
         self.by_age[item] = None
         insort(self.by_length, item, key=_key)
         self.ready_tokens += len(item.encoded.ids)
+
+    def longest_of_oldest(self) -> Item:
+        """Give the longest text of the request that waits the longest."""
+        job = next(iter(self.by_age)).job
+        return next(item for item in reversed(self.by_length) if item.job is job)
 
     def remove(self, items: Iterable[Item]) -> None:
         for item in items:
@@ -192,7 +199,7 @@ class Batcher:
         """
         while (turn := self.next_lane(now, is_wide=is_wide)) is not None:
             lane = self._lanes[turn]
-            chosen = self._choose(lane, next(iter(lane.by_age)), self._budget(lane))
+            chosen = self._choose(lane, lane.longest_of_oldest(), self._budget(lane))
             lane.remove(chosen)
             batch = [item for item in chosen if not self._is_late(item.job, now)]
             if batch:

@@ -68,8 +68,9 @@ class LocalEngine:
     ) -> LocalResult:
         """Run `texts`, at least one; searches and rankings go before everything else.
 
-        Raises `NotDeployed`, `WorkerLost` when the worker ended meanwhile, `QueueFull`,
-        `DeadlineExceeded`, and `IllegalArgument` for a text that no tokenizer can read.
+        Raises `NotDeployed`, also of what rests or did not start again when its worker had ended,
+        `WorkerLost` when one takes its place, `QueueFull`, `DeadlineExceeded`, and
+        `IllegalArgument` for a text that no tokenizer can read.
         """
         is_search = query is not None or input_type in _SEARCHES
         lane = Lane.SEARCH if is_search else Lane.INGEST
@@ -79,6 +80,8 @@ class LocalEngine:
             peer = await self._connected(deployment_id)
             inferred = _decode(await peer.call(INFER, body))
         except ChannelClosed as error:
+            if (record := self._deployments.get(deployment_id)) and record.socket is None:
+                raise _not_deployed(deployment_id) from error
             raise WorkerLost(f"the worker of the deployment [{deployment_id}] has ended") from error
         except DeadlineExceeded as error:
             raise deadline.exceeded() from error
@@ -88,7 +91,7 @@ class LocalEngine:
         """Give the connection to a deployment, opened on first use and after it broke."""
         record = self._deployments.get(deployment_id)
         if record is None or record.socket is None:
-            raise NotDeployed(f"[{deployment_id}] is not deployed")
+            raise _not_deployed(deployment_id)
         peer = self._peers.get(record.socket)
         if peer is None or peer.is_closed:
             async with self._connecting:
@@ -102,6 +105,10 @@ class LocalEngine:
 
     def _forget_closed(self) -> None:
         self._peers = {path: peer for path, peer in self._peers.items() if not peer.is_closed}
+
+
+def _not_deployed(deployment_id: str) -> NotDeployed:
+    return NotDeployed(f"[{deployment_id}] is not deployed")
 
 
 def _encode(call: Infer) -> bytes:

@@ -18,14 +18,13 @@ from inferry.children import Backoff, Child
 from inferry.concurrency import in_own_thread
 from inferry.deployment_stats import DeploymentStats, WorkerStats
 from inferry.engine.controller import Work
-from inferry.engine.jobs import Lane
 from inferry.engine.launcher import Launcher
-from inferry.engine.messages import CHECK, RECALL, SCALE, STATS
+from inferry.engine.messages import CHECK, SCALE, STATS
 from inferry.engine.tally_book import TallyBook
 from inferry.engine.workshop import Workshop
 from inferry.errors import InferenceError, InternalError, NotDeployed
 from inferry.ipc import ChannelClosed
-from inferry.modeling import ModelSource, Protection
+from inferry.modeling import ModelSource, Progress, Protection
 from inferry.records import DeploymentRecord, DeploymentSpec, Put
 from inferry.telemetry import get_logger
 from inferry.unix_sockets import listen_at
@@ -53,7 +52,7 @@ class Deployment:
         self._path = workshop.sockets / socket_name
         self._listening: socket.socket | None = None
         self._child: Child | None = None
-        self._launcher = Launcher(workshop, spec.deployment_id, self._recall)
+        self._launcher = Launcher(workshop, spec.deployment_id)
         self._stop_fetching = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._outcome: Outcome = self._loop.create_future()
@@ -98,8 +97,11 @@ class Deployment:
                 await self._note_failure(failure)
             else:
                 is_proven = True
-                if not self.spec.num_allocations:  # it was let go while it started
-                    await self.scale(self.spec)
+                if child is None:
+                    if not self.spec.num_allocations:  # whoever waits asks again, and wakes it
+                        self._outcome.set_result(self.record)
+                        self._expect_start()
+                    continue
                 await child.peer.closed()
                 if self._is_let_go:
                     self._is_let_go = False
@@ -107,8 +109,7 @@ class Deployment:
                 died = child
                 await self._note_death(child)
             await backoff.pause(died)
-            if self._outcome.done():
-                self._outcome = self._loop.create_future()
+            self._expect_start()
 
     async def scale(self, spec: DeploymentSpec) -> None:
         """Change the allocations, of a worker that runs at once; with none, the worker ends."""
@@ -129,6 +130,10 @@ class Deployment:
             adaptive = spec.adaptive_allocations or {}
             least = adaptive.get("min_number_of_allocations") or 1
             await self.scale(msgspec.structs.replace(spec, num_allocations=least))
+
+    async def clear_cache(self) -> None:
+        """Publish that what is kept of its answers counts no more."""
+        await self._publish(clearings=self.record.clearings + 1)
 
     async def end(self, failure: InferenceError | None = None) -> None:
         """End the worker; whoever waits for a start gets `failure`."""
@@ -175,23 +180,31 @@ class Deployment:
         )
         return DeploymentStats(self.record, self.restarts, worker, self.protection, totals)
 
-    async def work(self) -> Work:
-        """Tell what was done since the last call."""
+    async def work(self) -> Work | None:
+        """Tell what was done since the last call, None at the first."""
         await self.stats()
         return self._book.work()
 
     # --- starting ----------------------------------------------------------------------------
 
-    async def _bring_up(self) -> Child:
-        """Find the model, start a worker and have it load; publish that it answers."""
+    async def _bring_up(self) -> Child | None:
+        """Find the model, start a worker and have it load; publish that it answers.
+
+        Gives None when it was let go meanwhile, and nobody reaches what the worker listens on.
+        """
         source = await self._find()
         if self._listening is None:
             self._listening = listen_at(self._path)
-        await self._launcher.prepare(source, self.spec, self._listening, self._report)
+        listening = self._listening
+        await self._launcher.prepare(source, self.spec, listening, self._report)
         self._report("waiting for other models to load")
         async with self._workshop.loading:
             self._report("loading the model")
-            child, facts = await self._launcher.load(source, self.spec, self._listening)
+            child, facts = await self._launcher.load(source, self.spec, listening)
+        if self._listening is not listening or not self.spec.num_allocations:
+            self._close_socket()
+            await child.end()
+            return None
         self._child, self.protection = child, facts.protection
         self._failed_checks = 0
         get_logger().info(
@@ -237,7 +250,7 @@ class Deployment:
     def _report(self, progress: str) -> None:
         self.record = msgspec.structs.replace(self.record, progress=progress)
 
-    def _report_download(self, progress: str) -> None:
+    def _report_download(self, progress: Progress) -> None:
         """Note how far a download is; called by its thread."""
         self._loop.call_soon_threadsafe(self._report, f"downloading the model, {progress}")
 
@@ -248,8 +261,8 @@ class Deployment:
             deployment_id=self.spec.deployment_id,
             reason=str(failure),
         )
-        self._close_socket()
         await self._publish(state="failed", socket=None, reason=str(failure))
+        self._close_socket()  # now: whoever is turned away knows that there is none any more
         self._outcome.set_exception(failure)
         self._outcome.exception()  # whoever waits sees it; there may be nobody
 
@@ -258,8 +271,7 @@ class Deployment:
         self._wanted.clear()
         self._failed_checks = 0
         self._is_let_go = self._child is not None
-        if self._outcome.done():
-            self._outcome = self._loop.create_future()
+        self._expect_start()
         await self._publish(spec=spec, state="started", progress="", socket=None, reason=None)
         get_logger().info("a deployment rests", deployment_id=spec.deployment_id)
         self._close_socket()
@@ -278,13 +290,16 @@ class Deployment:
             returncode=child.process.returncode,
             restarts=self.restarts,
         )
-        self._outcome = self._loop.create_future()
-        await self._publish(state="starting")
+        self._expect_start()
+        if self.spec.num_allocations:  # else it was let go meanwhile
+            await self._publish(state="starting")
+
+    def _expect_start(self) -> None:
+        """Let who comes now wait for the next start; who waits already goes on waiting for it."""
+        if self._outcome.done():
+            self._outcome = self._loop.create_future()
 
     # --- the worker --------------------------------------------------------------------------
-
-    def _recall(self, lane: Lane) -> None:
-        self._workshop.nursery.start(self._tell(RECALL, lane))
 
     async def _tell(self, name: str, number: int | None = None) -> bytes:
         """Call the worker, if there is one."""

@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -23,12 +24,13 @@ from inferry.engine.messages import (
     LEASE,
     LOAD,
     PREPARE,
+    RECALL,
     Load,
     ModelFacts,
     encode_load,
 )
 from inferry.engine.workshop import Workshop
-from inferry.errors import InternalError, UnusableModel
+from inferry.errors import InferenceError, InternalError, UnusableModel
 from inferry.ipc import ChannelClosed, Handler
 from inferry.modeling import ModelSource, RuntimeOptions
 from inferry.records import DeploymentSpec
@@ -39,14 +41,11 @@ _LONGEST_BATCH_S = 25.0
 
 
 class Launcher:
-    """Starts workers of one deployment. recall: asks the worker that runs for a lease back."""
+    """Starts workers of one deployment."""
 
-    def __init__(
-        self, workshop: Workshop, deployment_id: str, recall: Callable[[Lane], None]
-    ) -> None:
+    def __init__(self, workshop: Workshop, deployment_id: str) -> None:
         self._workshop = workshop
         self._deployment_id = deployment_id
-        self._recall = recall
         self._ordered: Child | None = None
         self._holders: dict[Child, Holder] = {}
         self._guilty: tuple[Child, str] | None = None
@@ -61,6 +60,7 @@ class Launcher:
     ) -> None:
         """Have a worker of its own make what is loaded of a TorchScript module, once for all.
 
+        What an earlier version made stays in use where that fails, for want of PyTorch for one.
         Raises `UnusableModel`, `InternalError`.
         """
         shop, module = self._workshop, source.module
@@ -74,7 +74,17 @@ class Launcher:
             async with shop.converting:
                 report("converting the model")
                 options = RuntimeOptions(threads=shop.cores.total, cache_dir=cache_dir)
-                child, _ = await self._order(PREPARE, source, spec, options, listening)
+                try:
+                    child, _ = await self._order(PREPARE, source, spec, options, listening)
+                except InferenceError as error:
+                    if module.found_in(cache_dir) is None:
+                        raise
+                    get_logger().warning(
+                        "a model cannot be converted anew, it runs as it did",
+                        model_id=spec.model_id,
+                        reason=str(error),
+                    )
+                    return
             await child.end()
             get_logger().info(
                 "model converted",
@@ -163,7 +173,7 @@ class Launcher:
         """Start a worker and give it its order; one that does not carry it out is ended."""
         order = encode_load(self._load_of(source, spec, options))
         self._folder = options.cache_dir
-        child = await self._start(Holder(self._recall), listening)
+        child = await self._start(listening)
         self._ordered = child
         try:
             async with asyncio.timeout(self._workshop.start_timeout_s):
@@ -202,9 +212,10 @@ class Launcher:
             allow_unsandboxed=shop.allow_unsandboxed,
         )
 
-    async def _start(self, holder: Holder, listening: socket.socket) -> Child:
+    async def _start(self, listening: socket.socket) -> Child:
         """Start a worker that asks for cores and, whenever it ends, holds none any more."""
         shop = self._workshop
+        holder = Holder(lambda lane: self._recall(holder, lane))
         child = await start_child(
             shop.module,
             [listening],
@@ -217,11 +228,22 @@ class Launcher:
         shop.nursery.start(self._release_with(child, holder))
         return child
 
+    def _recall(self, holder: Holder, lane: Lane) -> None:
+        """Ask a worker for a lease back: it may have one before it has said that it is loaded."""
+        for child, held in self._holders.items():
+            if held is holder:
+                self._workshop.nursery.start(_recall_from(child, lane))
+
     async def _release_with(self, child: Child, holder: Holder) -> None:
         """Take the cores of a worker back when it ends."""
         await child.peer.closed()
         del self._holders[child]
         self._workshop.cores.leave(holder)
+
+
+async def _recall_from(child: Child, lane: Lane) -> None:
+    with suppress(ChannelClosed):  # its leases are taken back then
+        await child.peer.call(RECALL, msgspec.msgpack.encode(lane))
 
 
 def _lending(cores: Cores, holder: Holder) -> Mapping[str, Handler]:

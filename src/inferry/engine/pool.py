@@ -15,7 +15,8 @@ from inferry.domain import TaskType
 from inferry.engine.controller import Bounds, Controller
 from inferry.engine.deployment import Deployment, not_deployed
 from inferry.engine.workshop import Workshop
-from inferry.modeling import ModelLibrary
+from inferry.errors import UnusableModel
+from inferry.modeling import MODEL_TYPES, ModelLibrary
 from inferry.records import DeploymentRecord, DeploymentSpec, Drop, Put
 
 _CHECK_EVERY_S = 10.0
@@ -94,6 +95,13 @@ class Pool:
             await self._forget(kept.deployment)
             await kept.deployment.end()
 
+    async def clear_cache(self, deployment_id: str) -> None:
+        """Have every API process forget the answers of a deployment. Raises `NotDeployed`."""
+        kept = self._kept.get(deployment_id)
+        if kept is None:
+            raise not_deployed(deployment_id)
+        await kept.deployment.clear_cache()
+
     def find(self, deployment_id: str) -> DeploymentRecord | None:
         """Give a deployment as it is now."""
         kept = self._kept.get(deployment_id)
@@ -165,7 +173,13 @@ class Pool:
 def _check(library: ModelLibrary, model_id: str, task_type: TaskType | None) -> TaskType | None:
     found = library.find(model_id)
     if found is None:
-        return None
+        promised = library.task_promised(model_id)
+        if promised is not None and task_type not in (None, promised):
+            raise UnusableModel(
+                f"Deployed model [{model_id}] with type [{MODEL_TYPES[promised]}] does not match"
+                f" the requested task type [{task_type}]"
+            )
+        return promised
     return library.check_task(replace(found, task_type=task_type or found.task_type))
 
 
@@ -183,7 +197,7 @@ async def _adapt(kept: _Kept, interval_s: float, idle_s: float) -> None:
     if kept.controller is None:
         kept.controller = Controller(bounds, idle_s)
     kept.controller.bounds = bounds
-    if deployment.record.state != "started":
+    if work is None or deployment.record.state != "started":
         return
     spec = deployment.spec
     wanted = kept.controller.next_allocations(spec.num_allocations, work, interval_s)

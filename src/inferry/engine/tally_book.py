@@ -17,7 +17,7 @@ class TallyBook:
         self._former = Totals()
         self._worker: WorkerStats | None = None
         self._looks: deque[tuple[float, int, float]] = deque()
-        self._last_work = (Totals(), 0)
+        self._last_work: tuple[Totals, int] | None = None
         self._peak = 0
         self._last_access_ms: int | None = None
 
@@ -55,13 +55,21 @@ class TallyBook:
         self._former = self._summed()
         self._worker = None
 
-    def work(self) -> Work:
-        """Give what was done since the last call."""
+    def work(self) -> Work | None:
+        """Give what was done since the last call; None before there is one with a worker.
+
+        So the requests that a start kept waiting are no load: Elasticsearch compares its first
+        look at a node with nothing either (`AdaptiveAllocationsScalerService`).
+        """
         sums, pending = self._summed(), 0
         if self._worker is not None:
             pending = self._worker.number_of_pending_requests
-        before, pending_before = self._last_work
-        self._last_work = (sums, pending)
+        elif self._last_work is None:
+            return None
+        last, self._last_work = self._last_work, (sums, pending)
+        if last is None:
+            return None
+        before, pending_before = last
         succeeded = sums.inference_count - before.inference_count
         failed = _failed(sums) - _failed(before)
         busy_s = sums.busy_s - before.busy_s

@@ -16,7 +16,8 @@ from typing import TypeVar
 import msgspec
 
 from inferry.errors import InferenceError, error_to_wire
-from inferry.models.downloads import Done, Failed, Message, Progress
+from inferry.modeling import Progress
+from inferry.models.downloads import Done, Failed, Message
 
 T = TypeVar("T")
 

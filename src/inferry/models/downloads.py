@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from inferry.errors import InferenceError, InternalError, ShuttingDown, error_from_wire
+from inferry.modeling import Progress
 from inferry.models.sources import HubId, Package
 
 _MOST_AT_ONCE = 8
@@ -71,16 +73,6 @@ _PROGRAMS: Mapping[type[Order], str] = {
 }
 
 
-class Progress(msgspec.Struct, frozen=True, tag=True):
-    """Bytes that are here, and those of all files that are known to be needed."""
-
-    done: int
-    total: int
-
-    def __str__(self) -> str:
-        return f"{self.done // 1_000_000} of {-(-self.total // 1_000_000)} MB"
-
-
 class Done(msgspec.Struct, frozen=True, tag=True):
     """The model is whole, in `folder`."""
 
@@ -112,8 +104,9 @@ class Downloads:
         home = {"HF_HOME": str(hub_models / "huggingface")}  # nothing of a person's own settings
         self._environment = {**environment, **_SETTINGS, **home}
         self._lock = threading.Lock()
-        self._turns = threading.BoundedSemaphore(_MOST_AT_ONCE)
-        self._running: dict[HubId | Package, _Download] = {}
+        self._wanted: dict[HubId | Package, _Download] = {}
+        self._queue: deque[_Download] = deque()  # those whose turn it is not yet
+        self._running = 0
 
     def fetch(
         self,
@@ -126,13 +119,16 @@ class Downloads:
     ) -> Path:
         """Download a model and give its folder; it ends when the last who waits leaves.
 
-        Raises what went wrong, and `ShuttingDown` after `stop`.
+        report: also told how many go before it. Raises what went wrong, and `ShuttingDown` after
+        `stop`.
         """
         with self._lock:
-            download = self._running.get(source)
+            download = self._wanted.get(source)
             if download is None:
                 order = self._order(source, name, checksums)
-                download = self._running[source] = _Download(order, self._environment, self._turns)
+                download = self._wanted[source] = _Download(order, self._environment, self._go_on)
+                self._queue.append(download)
+                self._start_next()
             download.waiting += 1
         try:
             return download.wait(report, stop)
@@ -140,9 +136,30 @@ class Downloads:
             with self._lock:
                 download.waiting -= 1
                 if not download.waiting:
-                    download.end()
-                    if self._running.get(source) is download:
-                        del self._running[source]
+                    self._end(source, download)
+
+    def _end(self, source: HubId | Package, download: _Download) -> None:
+        """End a download that nobody wants any more, and give its place to the next."""
+        if self._wanted.get(source) is download:
+            del self._wanted[source]
+        download.end()
+        if download in self._queue:
+            self._queue.remove(download)
+            self._start_next()
+
+    def _go_on(self) -> None:
+        """Note that a download has ended."""
+        with self._lock:
+            self._running -= 1
+            self._start_next()
+
+    def _start_next(self) -> None:
+        """Start what may run now, and tell the rest of the queue how many go before it."""
+        while self._queue and self._running < _MOST_AT_ONCE:
+            self._running += 1
+            self._queue.popleft().start()
+        for place, download in enumerate(self._queue):
+            download.note(Progress(0, 0, ahead=self._running + place))
 
     def _order(self, source: HubId | Package, name: str, checksums: Mapping[str, str]) -> Order:
         if isinstance(source, HubId):
@@ -152,24 +169,33 @@ class Downloads:
 
 
 class _Download:
-    """A process, once it is its turn, and what it has said. waiting: callers, see `Downloads`."""
+    """A process, once it is its turn, and what it has said. waiting: callers, see `Downloads`.
+
+    ended: called by its thread when the process has ended.
+    """
 
     def __init__(
-        self,
-        order: Order,
-        environment: Mapping[str, str],
-        turns: threading.BoundedSemaphore,
+        self, order: Order, environment: Mapping[str, str], ended: Callable[[], None]
     ) -> None:
         self.waiting = 0
         self._order = order
         self._environment = environment
-        self._turns = turns
+        self._ended = ended
         self._changed = threading.Condition()
         self._progress: Progress | None = None
         self._outcome: Path | InferenceError | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._is_over = False
+
+    def start(self) -> None:
+        """Start the process: it is its turn."""
         threading.Thread(target=self._run, daemon=True).start()
+
+    def note(self, progress: Progress) -> None:
+        """Take how far it is, or how many go before it."""
+        with self._changed:
+            self._progress = progress
+            self._changed.notify_all()
 
     def wait(self, report: Callable[[Progress], None], stop: threading.Event) -> Path:
         """Wait for the folder, telling `report` how far it is. Raises what went wrong."""
@@ -197,12 +223,21 @@ class _Download:
                 self._process.kill()
 
     def _run(self) -> None:
-        with self._turns:
-            process = self._start()
+        try:
+            process = self._start_process()
             if process is not None:
                 self._listen(process)
+        except OSError as error:
+            self._settle(
+                InternalError(
+                    f"The download of the model [{self._order.name}] cannot be started:"
+                    f" {error.strerror}"
+                )
+            )
+        finally:
+            self._ended()
 
-    def _start(self) -> subprocess.Popen[bytes] | None:
+    def _start_process(self) -> subprocess.Popen[bytes] | None:
         with self._changed:
             if self._is_over:
                 return None
@@ -216,7 +251,8 @@ class _Download:
             return self._process
 
     def _listen(self, running: subprocess.Popen[bytes]) -> None:
-        with suppress(BrokenPipeError), running as process:
+        broken = (BrokenPipeError, msgspec.MsgspecError)  # of a process that dies
+        with suppress(*broken), running as process:
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdin.write(msgspec.json.encode(self._order) + b"\n")
@@ -234,9 +270,7 @@ class _Download:
     def _take(self, message: Message) -> None:
         match message:
             case Progress():
-                with self._changed:
-                    self._progress = message
-                    self._changed.notify_all()
+                self.note(message)
             case Done(folder):
                 self._settle(Path(folder))
             case Failed(error):

@@ -30,9 +30,9 @@ from inferry.errors import (
     UpstreamError,
     UpstreamUnreachable,
 )
-from inferry.modeling import ModelSource
+from inferry.modeling import ModelSource, Progress
 from inferry.models.download_program import carry_out
-from inferry.models.downloads import HubOrder, Progress, Site
+from inferry.models.downloads import HubOrder, Site
 from inferry.models.folder import ModelFolder
 from inferry.models.hub_folders import HubFolders
 from inferry.models.selection import missing_files

@@ -14,7 +14,7 @@ Looking needs no network and never waits for one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,10 +25,10 @@ from inferry.bootstrap import environment_of_children
 from inferry.config import Config
 from inferry.domain import Json, TaskType
 from inferry.errors import IllegalArgument, NotFound, UnusableModel
-from inferry.modeling import ModelSource
+from inferry.modeling import MODEL_TYPES, ModelSource, Progress
 from inferry.models.aliases import AliasFile
 from inferry.models.built_in import BUILT_IN, BuiltInModel, without_platform
-from inferry.models.downloads import Downloads, Progress, Site
+from inferry.models.downloads import Downloads, Site
 from inferry.models.folder import ModelFolder
 from inferry.models.hub_folders import (
     HubFolders,
@@ -51,6 +51,8 @@ from inferry.models.torchscript.metadata import check_task_of, read_purpose
 from inferry.models.uploads import UploadFolders, package_source
 from inferry.sections import ModelsSection
 from inferry.telemetry import get_logger
+
+_LONGEST_SHOWN = 128  # of an id of nothing, which may be any text
 
 Origin: TypeAlias = Literal["configuration", "added", "built-in", "repository", "path", "hub"]
 
@@ -148,7 +150,15 @@ class Library:
             return check_task_of(read_purpose(folder), source)
         return task_of(folder, read_layout(folder), source)
 
-    def fetch(self, model_id: str, report: Callable[[str], None], stop: Event) -> ModelSource:
+    def task_promised(self, model_id: str) -> TaskType | None:
+        """Tell what a built-in model does, see `modeling.ModelLibrary`."""
+        entry = self.look_up(model_id)
+        config = entry.built_in.config if entry.origin == "built-in" else {}
+        kinds = config.get("inference_config")
+        named = kinds if isinstance(kinds, dict) else {}
+        return next((one for one, kind in MODEL_TYPES.items() if kind in named), None)
+
+    def fetch(self, model_id: str, report: Callable[[Progress], None], stop: Event) -> ModelSource:
         """Download what `find` does not have; see `modeling.ModelLibrary`."""
         found = self.find(model_id)
         if found is not None:
@@ -159,7 +169,7 @@ class Library:
             nonlocal said
             if str(progress) != said:
                 said = str(progress)
-                report(said)
+                report(progress)
                 self._log(model_id, progress)
 
         return self.download(self.look_up(model_id), report_change, stop)
@@ -182,13 +192,13 @@ class Library:
         hub_id = parse_hub_id(model_id)
         if hub_id is not None:
             return Entry(model_id, "hub", hub_id)
-        package = self._package(model_id)
-        if package is not None and model_id.startswith("."):
+        package = self._package(model_id) if model_id.startswith(".") else None
+        if package is not None:
             return Entry(model_id, "repository", package)
         raise IllegalArgument(
             "Error parsing request config, model id does not match any models available on this"
-            f" platform. Was [{model_id}]. `inferry models list` shows those on this machine, and a"
-            " hub id (organisation/name) any other"
+            f" platform. Was [{model_id[:_LONGEST_SHOWN]}]. `inferry models list` shows those on"
+            " this machine, and a hub id (organisation/name) any other"
         )
 
     def is_package(self, model_id: str) -> bool:
@@ -208,12 +218,38 @@ class Library:
             raise NotFound(f"No known trained model with model_id [{model_id}]")
         return found
 
-    def remove_package(self, model_id: str) -> None:
-        """Delete what was downloaded of a package."""
-        source = self.look_up(model_id).source
-        if isinstance(source, Package):
-            with self._packages.locked(source):
-                self._packages.remove(source)
+    def packages(self) -> Mapping[str, str | None]:
+        """Tell of all that was downloaded of packages which id leads to it, None where none does.
+
+        By the name of its folder. The configuration of an earlier server may have had one.
+        """
+        known = {**BUILT_IN, **self._section.aliases, **self._aliases.read()}
+        found: dict[str, str | None] = {}
+        for name in self._packages.names():
+            ids = (f".{name.rpartition('@')[0]}", *known)
+            found[name] = next((one for one in ids if self._leads_to(one, name)), None)
+        return found
+
+    def _leads_to(self, model_id: str, folder_name: str) -> bool:
+        try:
+            source = self.look_up(model_id).source
+        except IllegalArgument:
+            return False
+        return isinstance(source, Package) and source.folder_name == folder_name
+
+    def remove_package(self, model_id: str) -> Sequence[Path]:
+        """Delete what was downloaded of a package, and give the folders that are gone.
+
+        What the configuration of an earlier server led to goes too.
+        """
+        own = model_id.removeprefix(".")
+        folders = []
+        for name, led_by in self.packages().items():
+            is_left = led_by is None and name.rpartition("@")[0] == own
+            if is_left or self._leads_to(model_id, name):
+                folders.append(self._packages.folder_of(name))
+                self._packages.remove(name)
+        return folders
 
     def on_this_machine(self, entry: Entry) -> ModelSource | None:
         """Give the first folder that has the model. Raises `UnusableModel` for a wrong alias."""

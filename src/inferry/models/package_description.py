@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from inferry.errors import BadRequest, UnreadableReply
-from inferry.inference_configs import TOKENIZATIONS, complete_inference_config
+from inferry.inference_configs import complete_inference_config
 from inferry.modeling import MODEL_TYPES
 
 CONFIG_VERSION = (12, 0, 0)
@@ -127,12 +127,6 @@ def _config_problem(found: Description, package: str) -> str:
     tasks, known = list(found.inference_config), list(MODEL_TYPES.values())
     if len(tasks) != 1 or tasks[0] not in known:
         return f"Invalid [inference_config] of the package [{package}]: it must have one of {known}"
-    blocks = list(found.inference_config[tasks[0]].tokenization or ())
-    if any(block not in TOKENIZATIONS for block in blocks):
-        return (
-            f"Invalid [tokenization] of the package [{package}]: it must have one of"
-            f" {list(TOKENIZATIONS)}"
-        )
     try:
         config_of(found)
     except BadRequest as error:

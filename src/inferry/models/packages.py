@@ -30,10 +30,10 @@ from inferry.errors import (
     UnreadableReply,
     UpstreamUnreachable,
 )
-from inferry.modeling import METADATA_FILE
+from inferry.modeling import METADATA_FILE, Progress
 from inferry.models.built_in import PLATFORM
 from inferry.models.download_program import carry_out
-from inferry.models.downloads import PackageOrder, Progress
+from inferry.models.downloads import PackageOrder
 from inferry.models.package_description import Description, read_description
 from inferry.models.package_folders import PackageFolders
 from inferry.models.repository import Broken, Missing, Repository, open_repository
@@ -230,7 +230,7 @@ def _told(order: PackageOrder, folders: PackageFolders) -> Iterator[None]:
         raise BadRequest(
             f"Failed to find package [{package.name}]: [{package.repository}] has no"
             f" [{package.name}.metadata.json]{status}"
-        ) from error
+        ) from None  # it says no more than this
     except Broken as error:
         raise UpstreamUnreachable(f"The {place} cannot be downloaded: {error}") from error.__cause__
     except OSError as error:

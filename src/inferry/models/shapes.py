@@ -9,15 +9,27 @@ from inferry.modeling import ShapeLadder
 
 ROW_STEPS = (*range(1, 13), 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 
+_UNIT = 16
+"""The numbers of a register. A token costs up to a tenth more in texts that are no multiple of it
+long, so that shortly before a multiple nothing is gained by padding to less."""
+_BETWEEN = {32: (2, 4, 6, 8, 10, 12), 64: (4, 8), 128: (4,)}
+"""By how much a step may be above a multiple, for steps below each of these."""
+_FINENESS = 64
+
 
 def length_steps(max_tokens: int) -> list[int]:
-    """Give lengths at distances that grow with them: 2 up to 64 tokens, 8 from 128 to 1,024."""
-    steps = [min(4, max_tokens)]
-    while steps[-1] < max_tokens:
-        finest = max(2, steps[-1] // 16)
-        step = 1 << (min(finest, max(8, steps[-1] // 64)).bit_length() - 1)
-        steps.append(min(steps[-1] + step, max_tokens))
-    return steps
+    """Give lengths whose distances grow with them: 2 to 4 up to 32 tokens, 16 from 128 on.
+
+    Above 2,048 they are at distances of up to a `_FINENESS`th.
+    """
+    return [*filter(_is_step, range(4, max_tokens)), max_tokens]
+
+
+def _is_step(length: int) -> bool:
+    coarsest = 1 << (length // _FINENESS).bit_length() >> 1
+    above = length % max(_UNIT, coarsest)
+    between = next((few for end, few in _BETWEEN.items() if length < end), ())
+    return above == 0 or above in between
 
 
 def shapes_to_warm(ladder: ShapeLadder) -> list[tuple[int, int]]:

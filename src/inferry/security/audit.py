@@ -54,6 +54,7 @@ _TARGETS: dict[type[Command], str | None] = {
     commands.StartModel: "model_id",
     commands.StopModel: "expression",
     commands.UpdateModel: "deployment_id",
+    commands.ClearDeploymentCache: "deployment_id",
     commands.CreateApiKey: "name",
     commands.InvalidateApiKeys: None,
     commands.PutUser: "username",

@@ -66,11 +66,16 @@ _RETURN_DOCUMENTS = Field("return_documents", "bool", default=True, updatable=Tr
 def check(endpoint: Endpoint) -> list[str]:
     """Find settings that do not go together. Raises `IllegalArgument` without a model."""
     settings = endpoint.service_settings
-    if "deployment_id" in settings:  # everything else is taken from the deployment
-        return []
+    problems = []
+    if settings.get("element_type") == "bit" and settings.get("similarity", "l2_norm") != "l2_norm":
+        problems.append(
+            "[similarity] must be [l2_norm] for [element_type] [bit], got"
+            f" [{settings['similarity']}]"
+        )
+    if "deployment_id" in settings:  # almost everything else is taken from the deployment
+        return problems
     if "model_id" not in settings and endpoint.service == "elasticsearch":
         raise IllegalArgument("Error parsing service settings, model_id must be provided")
-    problems = []
     if "num_threads" not in settings:
         problems.append("[service_settings] does not contain the required setting [num_threads]")
     if "num_allocations" not in settings and "adaptive_allocations" not in settings:
@@ -88,11 +93,6 @@ def check(endpoint: Endpoint) -> list[str]:
         problems.append(
             "[long_document_strategy] cannot be [chunk] in this version of the server: set it to"
             " [truncate], and long documents are cut"
-        )
-    if settings.get("element_type") == "bit" and settings.get("similarity", "l2_norm") != "l2_norm":
-        problems.append(
-            "[similarity] must be [l2_norm] for [element_type] [bit], got"
-            f" [{settings['similarity']}]"
         )
     return problems
 

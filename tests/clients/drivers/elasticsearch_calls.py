@@ -30,6 +30,20 @@ def refusal(error):
     return {"status": error.status_code, "type": error.error, "body": error.body}
 
 
+def deployment(ml):
+    """Start the demo model, clear what is kept of its answers, and stop it."""
+    ml.start_trained_model_deployment(
+        model_id=".all-minilm-l6-v2", deployment_id="py-model", wait_for="started", timeout="60s"
+    )
+    seen = {"clear": ml.clear_trained_model_deployment_cache(model_id="py-model").body}
+    seen["stop"] = ml.stop_trained_model_deployment(model_id="py-model").body
+    try:
+        ml.clear_trained_model_deployment_cache(model_id="py-model")
+    except NotFoundError as error:
+        seen["clear again"] = refusal(error)
+    return seen
+
+
 def main():
     client = Elasticsearch(URL, api_key=API_KEY)
     inference = client.inference
@@ -68,6 +82,8 @@ def main():
         inference_id=EMBED, input=["a long text " * 200] * 40
     ).body
     seen["completion"] = inference.completion(inference_id=WRITE, input="hello").body
+
+    seen["deployment"] = deployment(client.ml)
 
     seen["update"] = inference.update(
         inference_id=EMBED, inference_config={"task_settings": {"user": "ada"}}

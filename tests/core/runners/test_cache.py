@@ -21,6 +21,7 @@ from inferry.domain import (
     Usage,
 )
 from inferry.errors import UpstreamError
+from inferry.records import DeploymentRecord, DeploymentSpec, Drop, Put
 from inferry.vectors import FloatVector, JsonVector
 
 ENDPOINT = Endpoint("a", TaskType.TEXT_EMBEDDING, "openai", {}, revision=7)
@@ -129,6 +130,49 @@ async def test_a_new_revision_of_the_endpoint_starts_afresh(provider: Provider) 
     await cached(provider.run, replace(ENDPOINT, revision=8), cache)(request_of("a"))
 
     assert provider.asked == [("a",), ("a",)]
+
+
+def deployed(started_at_ms: int, clearings: int = 0) -> Put:
+    spec = DeploymentSpec("d", "m", num_allocations=1, num_threads=1)
+    return Put(DeploymentRecord(spec, started_at_ms=started_at_ms, clearings=clearings))
+
+
+async def test_what_a_deployment_has_answered_is_kept(provider: Provider) -> None:
+    cache = EmbeddingCache(1_000_000)
+    run = cached(provider.run, ENDPOINT, cache, deployment_id="d")
+    cache.apply([deployed(5)])
+    await run(request_of("a"))
+
+    cache.apply([deployed(5)])  # scaled, for one
+    await run(request_of("a"))
+
+    assert provider.asked == [("a",)]
+
+
+@pytest.mark.parametrize("now", [deployed(5, clearings=1), deployed(6)])
+async def test_a_deployment_that_was_cleared_or_started_anew_computes_again(provider, now):
+    cache = EmbeddingCache(1_000_000)
+    run = cached(provider.run, ENDPOINT, cache, deployment_id="d")
+    cache.apply([deployed(5)])
+    await run(request_of("a"))
+
+    cache.apply([now])
+    await run(request_of("a"))
+
+    assert provider.asked == [("a",), ("a",)]
+
+
+async def test_without_its_deployment_nothing_is_answered_from_what_is_kept(provider) -> None:
+    cache = EmbeddingCache(1_000_000)
+    run = cached(provider.run, ENDPOINT, cache, deployment_id="d")
+    cache.apply([deployed(5)])
+    await run(request_of("a"))
+
+    cache.apply([Drop("deployment", "d")])
+    await run(request_of("a"))
+    await run(request_of("a"))
+
+    assert provider.asked == [("a",)] * 3
 
 
 async def test_a_failure_is_not_kept(run: Run, provider: Provider) -> None:

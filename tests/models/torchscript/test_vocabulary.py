@@ -75,11 +75,6 @@ def test_a_vocabulary_without_a_token_that_it_must_have_is_refused(kind, tokens,
     assert str(refusal.value) == f"stored vocabulary is missing required [{missing}] token"
 
 
-def test_japanese_words_are_refused_with_the_reason():
-    with pytest.raises(UnusableModel, match="dictionary of Japanese words"):
-        build_tokenizer("bert_ja", Vocabulary(WORDS), rules())
-
-
 def test_merges_of_tokens_that_are_not_there_are_refused():
     vocabulary = Vocabulary([*ANGLES, "a", "b"], merges=["a c"])
 

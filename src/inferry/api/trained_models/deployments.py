@@ -22,7 +22,13 @@ from inferry.api.trained_models.deployment_answers import (
     assignment_of,
     stats_row,
 )
-from inferry.commands import FetchStats, StartModel, StopModel, UpdateModel
+from inferry.commands import (
+    ClearDeploymentCache,
+    FetchStats,
+    StartModel,
+    StopModel,
+    UpdateModel,
+)
 from inferry.core.trained_model_catalogue import TrainedModelCatalogue
 from inferry.core.trained_models import model_not_found
 from inferry.deployment_stats import DeploymentStats, HostStats
@@ -33,6 +39,8 @@ from inferry.records import DeploymentRecord
 
 _STATS: Final = "cluster:monitor/xpack/ml/inference/stats/get"
 _DEPLOYMENT: Final = "cluster:admin/xpack/ml/inference/deployment/"
+_EVERY: Final = "/_ml/trained_models"
+_ONE: Final = f"{_EVERY}/{{model_id}}"
 _MAX_HEADER: Final = 1024
 _MAX_BODY_BYTES: Final = 64 * 1024
 _WAIT_FOR: Final = ("starting", "started", "fully_allocated")
@@ -111,13 +119,18 @@ class Stopped(msgspec.Struct, frozen=True):
     stopped: bool
 
 
+class Cleared(msgspec.Struct, frozen=True):
+    """The answer of `cache/_clear`."""
+
+    cleared: bool
+
+
 def deployment_routes(
     catalogue: TrainedModelCatalogue, writer: Writer, *, node: str
 ) -> list[Route]:
     """Give the routes of deployments. node: what this host is called in answers."""
     calls = _Deployments(catalogue, writer, node)
-    every = "/_ml/trained_models"
-    one = f"{every}/{{model_id}}"
+    deployment = f"{_ONE}/deployment"
     verb = partial(
         Route,
         "POST",
@@ -126,21 +139,9 @@ def deployment_routes(
         max_body_bytes=_MAX_BODY_BYTES,
     )
     return [
-        *(
-            Route(
-                "GET",
-                path,
-                calls.show_stats,
-                _STATS,
-                render_error,
-                "Tell what models and their deployments have done",
-                parameters=frozenset({"allow_no_match", "from", "size"}),
-                answer_type=StatsAnswer,
-            )
-            for path in (f"{every}/_stats", f"{one}/_stats")
-        ),
+        *_stats_routes(calls),
         verb(
-            path=f"{one}/deployment/_start",
+            path=f"{deployment}/_start",
             handler=calls.start,
             action=f"{_DEPLOYMENT}start",
             summary="Start a model",
@@ -149,7 +150,7 @@ def deployment_routes(
             answer_type=AssignmentAnswer,
         ),
         verb(
-            path=f"{one}/deployment/_stop",
+            path=f"{deployment}/_stop",
             handler=calls.stop,
             action=f"{_DEPLOYMENT}stop",
             summary="Stop a model",
@@ -158,7 +159,7 @@ def deployment_routes(
             answer_type=Stopped,
         ),
         verb(
-            path=f"{one}/deployment/_update",
+            path=f"{deployment}/_update",
             handler=calls.update,
             action=f"{_DEPLOYMENT}update",
             summary="Change the allocations of a model",
@@ -166,6 +167,31 @@ def deployment_routes(
             body_type=UpdateBody,
             answer_type=AssignmentAnswer,
         ),
+        Route(
+            "POST",
+            f"{deployment}/cache/_clear",
+            calls.clear_cache,
+            f"{_DEPLOYMENT}clear_cache",
+            render_error,
+            "Forget what is kept of the answers of a model",
+            answer_type=Cleared,
+        ),
+    ]
+
+
+def _stats_routes(calls: _Deployments) -> list[Route]:
+    return [
+        Route(
+            "GET",
+            path,
+            calls.show_stats,
+            _STATS,
+            render_error,
+            "Tell what models and their deployments have done",
+            parameters=frozenset({"allow_no_match", "from", "size"}),
+            answer_type=StatsAnswer,
+        )
+        for path in (f"{_EVERY}/_stats", f"{_ONE}/_stats")
     ]
 
 
@@ -214,6 +240,12 @@ class _Deployments:
         deployment_id = request.path_values["model_id"]
         command = UpdateModel(deployment_id, **given, actor=actor_of(request))
         return self._shown(await self._writer.submit(command))
+
+    async def clear_cache(self, request: Request) -> Answer:
+        """Forget the answers of a deployment; there may be none."""
+        command = ClearDeploymentCache(request.path_values["model_id"], actor=actor_of(request))
+        await self._writer.submit(command)
+        return Answer(msgspec.json.encode(Cleared(cleared=True)))
 
     async def show_stats(self, request: Request) -> Answer:
         """Tell what models and deployments have done."""

@@ -51,6 +51,7 @@ _GENERATED: Final = (
     *("created_by", "version", "create_time", "model_size_bytes", "estimated_operations"),
     *("license_level", "location"),
 )
+_OF_PUT: Final = frozenset({"defer_definition_decompression", "timeout", "wait_for_completion"})
 _MOST_SHOWN: Final = 1000
 
 
@@ -142,7 +143,7 @@ def trained_model_routes(
             path=one,
             handler=calls.create,
             summary="Create a model to be uploaded, or download a built-in one",
-            parameters=frozenset({"defer_definition_decompression", "wait_for_completion"}),
+            parameters=_OF_PUT,
             max_body_bytes=_MAX_CONFIG_BYTES,
             body_type=TrainedModelBody,
             answer_type=TrainedModelAnswer,
@@ -190,7 +191,8 @@ class _TrainedModels:
         included = [one for one in query.get("include", "").split(",") if one]
         if unknown := [one for one in included if one not in _INCLUDED]:
             raise IllegalArgument(
-                f"unknown [include] parameter {unknown}. Valid options are {list(_INCLUDED)}"
+                f"unknown [include] parameter [{', '.join(unknown)}]."
+                f" Valid options are [{', '.join(_INCLUDED)}]"
             )
         first, size = parse_number(query, "from", 0), parse_number(query, "size", 100)
         if size > _MOST_SHOWN:
@@ -216,7 +218,15 @@ class _TrainedModels:
         check_model_id(model_id.removeprefix("."))
         body = await request.read(partial(parse_body, shape=TRAINED_MODEL))
         waits = parse_flag(request.query, "wait_for_completion")
-        command = PutTrainedModel(model_id, body, waits, actor_of(request))
+        timeout_s, timeout = parse_timeout(request.query.get("timeout", "-1" if waits else "30s"))
+        command = PutTrainedModel(
+            model_id,
+            body,
+            waits,
+            timeout_s=timeout_s,
+            timeout=timeout,
+            actor=actor_of(request),
+        )
         return Answer(msgspec.json.encode(_shown(await self._writer.submit(command))))
 
     async def put_part(self, request: Request) -> Answer:
@@ -309,7 +319,7 @@ def _decode(content: bytes, body_type: type[T], shape: Shape) -> T:
     """Decode a body; one that is not right is read once more, for the words of its refusal."""
     try:
         return msgspec.convert(decode_json(content), body_type)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         parse_body(content, shape)
         raise UnreadableBody(f"[1:1] [{shape.parser}] {error}") from error
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -23,12 +23,18 @@ from inferry.domain import (
     SparseEmbeddings,
     Usage,
 )
+from inferry.records import Change, DeploymentRecord, Drop, Put
 from inferry.vectors import FloatVector, JsonVector, Vector
 
 Embeddings: TypeAlias = DenseEmbeddings | SparseEmbeddings
 
 _ENTRY_BYTES = 600  # what an entry takes beside its numbers: objects, digest, places in tables
 _WEIGHT_BYTES = 120
+
+Version: TypeAlias = tuple[int, int]
+"""Of what a deployment answers: when it was started, and how often its cache was cleared."""
+
+_HOSTED: Version = (0, 0)
 
 
 class EmbeddingCache:
@@ -40,7 +46,21 @@ class EmbeddingCache:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._kept: OrderedDict[bytes, Embeddings] = OrderedDict()
+        self._versions: dict[str, Version] = {}
         self.size_bytes = 0
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        """Learn of deployments among `changes`; what is kept of a former version is never given."""
+        for change in changes:
+            match change:
+                case Put(record=DeploymentRecord() as one):
+                    self._versions[one.key] = (one.started_at_ms or 0, one.clearings)
+                case Drop(kind="deployment", key=key):
+                    self._versions.pop(key, None)
+
+    def version_of(self, deployment_id: str) -> Version | None:
+        """Give what tells answers of a deployment from earlier ones, None while there is none."""
+        return self._versions.get(deployment_id)
 
     def get(self, key: bytes) -> Embeddings | None:
         """Give what is kept under `key`, which then counts as used last."""
@@ -61,14 +81,20 @@ class EmbeddingCache:
             self.size_bytes -= _size_bytes(oldest)
 
 
-def cached(run: Run, endpoint: Endpoint, cache: EmbeddingCache) -> Run:
+def cached(
+    run: Run, endpoint: Endpoint, cache: EmbeddingCache, *, deployment_id: str | None = None
+) -> Run:
     """Give `run` of an embedding endpoint with the embeddings of this revision kept.
 
-    Usage is that of what is computed now.
+    deployment_id: what runs it, None where that is a provider; nothing is kept while there is no
+    such deployment. Usage is that of what is computed now.
     """
 
     async def run_cached(request: InferenceRequest) -> Result:
-        keys = _keys(endpoint, request)
+        version = _HOSTED if deployment_id is None else cache.version_of(deployment_id)
+        if version is None:
+            return await run(request)
+        keys = _keys(endpoint, version, request)
         found = {key: kept for key in keys if (kept := cache.get(key)) is not None}
         missing = {
             key: one for key, one in zip(keys, request.inputs, strict=True) if key not in found
@@ -88,13 +114,14 @@ def cached(run: Run, endpoint: Endpoint, cache: EmbeddingCache) -> Run:
     return run_cached
 
 
-def _keys(endpoint: Endpoint, request: InferenceRequest) -> list[bytes]:
+def _keys(endpoint: Endpoint, version: Version, request: InferenceRequest) -> list[bytes]:
     """Digest, for each input, everything that its embedding depends on."""
     context = hashlib.blake2b(
         msgspec.msgpack.encode(
             [
                 endpoint.inference_id,
                 endpoint.revision,
+                version,
                 request.input_type,
                 sorted(request.task_settings.items()),
                 sorted(request.extra.items()),

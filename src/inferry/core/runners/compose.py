@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
+from inferry.core.deployment_settings import deployment_of
 from inferry.core.reserve import reserve_ends_at, split_reserve
 from inferry.core.runners.cache import EmbeddingCache, cached
 from inferry.core.runners.limit import Limit
@@ -93,7 +94,8 @@ def compose_local(
     """Give `cache(local)` of an endpoint whose model runs here. start: of models that do not."""
     run = run_local(endpoint, engine, start)
     if cache is not None and endpoint.task_type.is_chunkable:
-        run = cached(run, endpoint, cache)
+        deployment_id = deployment_of(endpoint.inference_id, endpoint.service_settings)
+        run = cached(run, endpoint, cache, deployment_id=deployment_id)
     return Runners(endpoint, service, task, run, None)
 
 

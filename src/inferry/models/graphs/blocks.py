@@ -33,7 +33,7 @@ _PREFIXES = (
 
 Bias: TypeAlias = Callable[[Node, Node, "LayerNames"], Node]
 """Gives what is added to the scores of two tokens: float32[batch, heads, tokens, tokens], of the
-queries and keys of a layer: float32[batch, heads, tokens, width of a head]."""
+queries, scaled already, and the keys of a layer: float32[batch, heads, tokens, width of a head]."""
 
 _HIDDEN = -1e9  # not the least float, which is infinite in bfloat16
 
@@ -128,8 +128,13 @@ class Blocks:
     def linear(self, states: Node, name: str, given: int, wanted: int) -> Node:
         """Multiply by a weight [wanted, given] and add its bias."""
         weight = self.tensor(f"{name}.weight", wanted, given)
-        product = op.matmul(states, weight, transpose_a=False, transpose_b=True)
-        return op.add(product, self.tensor(f"{name}.bias", wanted))
+        return _linear(states, weight, self.tensor(f"{name}.bias", wanted))
+
+    def scaled_linear(self, states: Node, name: str, width: int, scale: float) -> Node:
+        """Do so with a weight [width, width], all of it times `scale` before the graph runs."""
+        factor = np.float32(scale)
+        weight = op.constant(self.numbers(f"{name}.weight", width, width) * factor)
+        return _linear(states, weight, op.constant(self.numbers(f"{name}.bias", width) * factor))
 
     def numbers(self, name: str, *shape: int) -> NDArray[np.float32]:
         """Give a tensor as float32, to compute with it before the graph runs."""
@@ -161,6 +166,8 @@ class Blocks:
         """
         width, inner = self.encoder.width, self.encoder.inner
         last = self.encoder.layers - 1
+        if scale is None:
+            scale = (width // self.encoder.heads) ** -0.5
         for number, layer in enumerate(names):  # which may be said to be a billion
             seen = states
             if number == last and self._needs_first_only and _is_for_all(visible):
@@ -182,7 +189,7 @@ class Blocks:
         seen: Node,
         visible: Node | Bias,
         layer: LayerNames,
-        scale: float | None,
+        scale: float,
     ) -> Node:
         """Mix for each of `states` those of `seen` that it sees.
 
@@ -192,19 +199,16 @@ class Blocks:
         width, heads = self.encoder.width, self.encoder.heads
         split = integers([0, 0, heads, width // heads])
         query, key, value = (
-            op.reshape(self.linear(given, name, width, width), split, special_zero=True)
-            for given, name in ((states, layer.query), (seen, layer.key), (seen, layer.value))
+            op.transpose(op.reshape(mapped, split, special_zero=True), integers([0, 2, 1, 3]))
+            for mapped in (
+                self.scaled_linear(states, layer.query, width, scale),
+                self.linear(seen, layer.key, width, width),
+                self.linear(seen, layer.value, width, width),
+            )
         )
-        query, value = (op.transpose(one, integers([0, 2, 1, 3])) for one in (query, value))
         if callable(visible):
-            visible = visible(query, op.transpose(key, integers([0, 2, 1, 3])), layer)
-        factor = (width // heads) ** -0.5 if scale is None else scale
-        scores = op.matmul(
-            op.multiply(query, op.constant(np.float32(factor))),
-            op.transpose(key, integers([0, 2, 3, 1])),
-            transpose_a=False,
-            transpose_b=False,
-        )
+            visible = visible(query, key, layer)
+        scores = op.matmul(query, key, transpose_a=False, transpose_b=True)
         shares = op.softmax(op.add(scores, visible), -1)
         attended = op.matmul(shares, value, transpose_a=False, transpose_b=False)
         attended = op.transpose(attended, integers([0, 2, 1, 3]))
@@ -213,6 +217,10 @@ class Blocks:
     def tensor(self, name: str, *shape: int) -> Node:
         """Give a tensor of float32."""
         return as_float(constant_of(self._weights.get(self._prefix + name, *shape)))
+
+
+def _linear(states: Node, weight: Node, bias: Node) -> Node:
+    return op.add(op.matmul(states, weight, transpose_a=False, transpose_b=True), bias)
 
 
 def _is_for_all(visible: Node | Bias) -> bool:

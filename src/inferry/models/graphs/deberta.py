@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,23 +52,20 @@ def _distance_bias(
     """Give what computes the part of the scores that depends on distances."""
     tokens = op.gather(op.shape_of(ids), integers(1), integers(0))
     visible = visible_tokens(mask)
-    factor = op.constant(np.float32(scale))
     farthest = blocks.encoder.max_tokens
     table = _embeddings(blocks, distances)[_rows(distances, np.arange(farthest, -farthest - 1, -1))]
 
     def bias(queries: Node, keys: Node, layer: LayerNames) -> Node:
-        parts = []
+        parts = [visible]
         if distances.content_to_position:
             falling = _near(_mapped(blocks, table, layer.key), farthest, tokens)
             parts.append(_skewed(_products(queries, falling), tokens))
         if distances.position_to_content:
-            rising = _near(_mapped(blocks, table[::-1], layer.query), farthest, tokens)
+            mapped = _mapped(blocks, table[::-1], layer.query, scale)
+            rising = _near(mapped, farthest, tokens)
             skewed = _skewed(_products(keys, rising), tokens)
             parts.append(op.transpose(skewed, integers([0, 1, 3, 2])))
-        if not parts:
-            return visible
-        added = parts[0] if len(parts) == 1 else op.add(*parts)
-        return op.add(visible, op.multiply(added, factor))
+        return reduce(op.add, parts)
 
     return bias
 
@@ -98,14 +96,15 @@ def _rows(distances: Distances, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
     return rows
 
 
-def _mapped(blocks: Blocks, table: NDArray[np.float32], name: str) -> Node:
-    """Map each row by a linear map of the layer: [heads, distances, width of a head]."""
+def _mapped(blocks: Blocks, table: NDArray[np.float32], name: str, scale: float = 1.0) -> Node:
+    """Map each row by a linear map of the layer, and scale: [heads, distances, width of a head]."""
     width, heads = blocks.encoder.width, blocks.encoder.heads
     weight, bias = (
         blocks.numbers(f"{name}.weight", width, width),
         blocks.numbers(f"{name}.bias", width),
     )
-    mapped = (table @ weight.T + bias).reshape(len(table), heads, width // heads)
+    mapped = np.float32(scale) * (table @ weight.T + bias)
+    mapped = mapped.reshape(len(table), heads, width // heads)
     return op.constant(np.ascontiguousarray(mapped.transpose(1, 0, 2)))
 
 

@@ -79,7 +79,8 @@ class ModuleModel:
         )
         is_masked = purpose.task == "fill_mask"
         query = PROBES[0] if purpose.task in _PAIRED else None
-        self.probe = parts.encoder.mask_token if is_masked else PROBES[1], query
+        # The shortest: a longer one may be too long for a model that may not cut.
+        self.probe = parts.encoder.mask_token if is_masked else PROBES[0], query
         is_dense = self.task_type is TaskType.TEXT_EMBEDDING
         self.dimensions = parts.verdict.shape[-1] if is_dense else None
         self._parts = parts
@@ -97,9 +98,27 @@ class ModuleModel:
     ) -> list[Encoded]:
         """Put the prefix of `input_type` before each text, tokenize, and cut or lay windows.
 
-        Raises `BadRequest` for a query too much or too little, and for a text that is too long and
-        may not be cut.
+        Raises `BadRequest` for a query too much or too little, for a text that is too long and may
+        not be cut, and for one with a token that the module does not know.
         """
+        encoded = self._encode(texts, input_type, query, config)
+        known = self._parts.verdict.known
+        if known is not None:
+            for ids in (ids for text in encoded for ids in _ids_of(text)):
+                if (last := max(ids, default=0)) >= known:
+                    raise BadRequest(
+                        f"the text has the token [{self._parts.tokens[last]}], which is in the"
+                        f" vocabulary, but the module knows its first [{known}] tokens only"
+                    )
+        return encoded
+
+    def _encode(
+        self,
+        texts: Sequence[str],
+        input_type: InputType,
+        query: str | None,
+        config: Mapping[str, Any] | None,
+    ) -> list[Encoded]:
         purpose = self._parts.purpose if config is None else self._parts.purpose.given(config)
         if query is not None and purpose.task not in _PAIRED:
             raise BadRequest(f"a model of type [{purpose.task}] takes no query")
@@ -122,6 +141,13 @@ class ModuleModel:
             return [encoder.encode(text, settings, prefix=prefix) for text in texts]
         prefixed = [prefix + text for text in texts] if prefix else texts
         return self._parts.tokenizer.encode(prefixed)
+
+    def encode_probes(self) -> list[Encoded]:
+        """Tokenize the probes, cut also where requests may not cut or would cut the query."""
+        tokenizer = self._parts.tokenizer
+        if self.task_type is TaskType.RERANK:
+            return tokenizer.encode_pairs(PROBES[0], PROBES, "second")
+        return tokenizer.encode(PROBES)
 
     def run(self, batch: Sequence[Encoded], *, is_wide: bool = False) -> Sequence[Answer]:
         """Run the texts of `batch`, with all pieces of each; one answer for each text."""
@@ -249,19 +275,20 @@ def load_module(
 
     torchscript: gives PyTorch, which only modules need that are no graph.
     """
-    assert source.module is not None
-    assert options.cache_dir is not None
+    files, cache = source.module, options.cache_dir
+    assert files is not None
+    assert cache is not None
     folder = ModelFolder(source)
     folder.check_digests()
     purpose = read_purpose(folder)
     check_task_of(purpose, source)
-    prepared = source.module.prepared_in(options.cache_dir)
+    prepared = files.found_in(cache) or files.prepared_in(cache)
     verdict = read_verdict(prepared)
     purpose = purpose.cut(verdict.longest)
     parts = _read_parts(folder, source, purpose, verdict)
     splade = _splade_of(parts)
     if parts.verdict.runtime == "torchscript":
-        module = folder.file(source.module.module_file)
+        module = folder.file(files.module_file)
         pytorch = torchscript()
 
         def loaded(chosen: RuntimeOptions) -> Network:
@@ -290,8 +317,7 @@ def load_module(
     kinds = kinds_of(wanted, openvino.fastest())
     if kinds[0] == F32 or purpose.task_type is None:
         return compiled(kinds[-1])  # answers that are no vectors have no cosine to be held by
-    files = source.module
-    kept = KeptRows(options.cache_dir, f"{files.module} {files.vocabulary}")
+    kept = KeptRows(cache, f"{files.module} {files.vocabulary}")
     model, _ = choose(
         kinds,
         probed,
@@ -300,10 +326,18 @@ def load_module(
     return model
 
 
+def _check_width(folder: ModelFolder, asked: int | None, width: int) -> None:
+    """Refuse a width that vectors would have to be cut to. Raises `UnusableModel`."""
+    if asked not in (None, width):
+        problem = f"its vectors have [{width}] dimensions and are not cut, asked for are [{asked}]"
+        raise folder.unusable("", problem)
+
+
 def _read_parts(
     folder: ModelFolder, source: ModelSource, purpose: Purpose, verdict: Verdict
 ) -> Parts:
     assert source.module is not None
+    _check_width(folder, source.dimensions, verdict.shape[-1])
     rules = purpose.settings.tokens
     vocabulary = read_vocabulary(folder, source.module.vocabulary_file)
     fast = build_tokenizer(purpose.kind, vocabulary, rules)
@@ -340,8 +374,7 @@ def _probe(model: ModuleModel) -> Rows:
     """Run the probes one by one: float32[probes, width]."""
     import numpy as np
 
-    query = PROBES[0] if model.task_type is TaskType.RERANK else None
-    probes = [text for text in model.encode(PROBES, InputType.UNSPECIFIED, query) if len(text.ids)]
+    probes = [text for text in model.encode_probes() if len(text.ids)]
     return np.stack([model.rows([probe])[0][0] for probe in probes])
 
 

@@ -3,8 +3,8 @@
     CACHE/module-.../verdict.json    how the module is run
     CACHE/module-.../graph.xml, .bin the converted graph
 
-The folder appears when it is whole. This runs in a worker of its own, which ends then: it takes
-PyTorch, and the weights several times.
+The folder appears when it is whole; what an earlier version made is deleted then. This runs in a
+worker of its own, which ends then: it takes PyTorch, and the weights several times.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import shutil
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from inferry.modeling import Rows
 
 GRAPH_FILE, VERDICT_FILE = "graph.xml", "verdict.json"
+_NO_ROW = "index out of range"  # as PyTorch says it of tables
 _CLOSE = 1e-4  # of f32, for numbers up to 1; for larger ones in proportion
 
 
@@ -42,7 +43,8 @@ class Verdict(msgspec.Struct, frozen=True):
 
     is_batchable: rows do not depend on padding and on the rest of their batch. shape: of what it
     gives for one text, without the batch; tokens: how many that text had. longest: tokens that it
-    takes, where those are fewer than its configuration says.
+    takes, where those are fewer than its configuration says. known: tokens of the vocabulary that
+    it knows, the first ones, where those are not all.
     """
 
     runtime: Literal["openvino", "torchscript"]
@@ -50,6 +52,7 @@ class Verdict(msgspec.Struct, frozen=True):
     shape: tuple[int, ...]
     tokens: int
     longest: int | None = None
+    known: int | None = None
     reason: str | None = None
     difference: float | None = None
 
@@ -64,18 +67,36 @@ def read_verdict(folder: Path) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """Texts to compare with, as token ids; each has one. padding_id: what fills them up."""
+    """Texts to compare with, as token ids; each has one.
+
+    padding_id: what fills them up. tokens: how many the vocabulary has.
+    """
 
     texts: Sequence[Sequence[int]]
     padding_id: int
+    tokens: int
 
     def cut(self, tokens: int) -> _Trial:
         """Give the beginnings of the texts."""
-        return _Trial([text[:tokens] for text in self.texts], self.padding_id)
+        return replace(self, texts=[text[:tokens] for text in self.texts])
 
     def run(self, network: Network) -> list[Rows]:
         """Run each text alone."""
         return [self._run(network, [text]) for text in self.texts]
+
+    def known(self, network: Network) -> int | None:
+        """Tell how many of the tokens a module has a row for, None for all of them."""
+
+        def has_no_row(token: int) -> bool:
+            try:
+                self._run(network, [[token]])
+            except RuntimeError as error:
+                return _NO_ROW in str(error)
+            return False
+
+        if not has_no_row(self.tokens - 1):
+            return None
+        return bisect_left(range(self.tokens), 1, key=has_no_row)
 
     def is_batchable(self, network: Network, alone: Sequence[Rows]) -> bool:
         """Tell whether texts of different length give together what they give `alone`."""
@@ -125,6 +146,7 @@ def prepare_module(
             shape=expected[0].shape[1:],
             tokens=len(trial.texts[0]),
             longest=longest,
+            known=trial.known(network),
         )
         graph = _Graph(module, unfinished / GRAPH_FILE, openvino)
         verdict = graph.try_out(verdict, trial, expected)
@@ -132,6 +154,9 @@ def prepare_module(
         unfinished.replace(target)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+    for former in options.cache_dir.glob("module-*"):  # of earlier versions, or of a crash
+        if former != target:
+            shutil.rmtree(former, ignore_errors=True)
     get_logger().info("module prepared", model_id=source.name, **msgspec.structs.asdict(verdict))
 
 
@@ -174,7 +199,7 @@ def _trial(folder: ModelFolder, files: ModuleFiles) -> _Trial:
     settings = msgspec.structs.replace(purpose.settings, tokenization={purpose.kind: rules})
     encoder = Encoder(build_tokenizer(purpose.kind, vocabulary, rules), purpose.kind)
     texts = [encoder.encode(text, settings).ids for text in PROBES]
-    return _Trial([one for one in texts if one], encoder.padding_id)
+    return _Trial([one for one in texts if one], encoder.padding_id, len(vocabulary.vocabulary))
 
 
 def _fitting(trial: _Trial, network: Network, folder: ModelFolder) -> tuple[_Trial, int | None]:

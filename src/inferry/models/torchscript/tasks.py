@@ -46,6 +46,8 @@ def fill_mask(text: EncodedText, found: Found, task: Task) -> dict[str, Any]:
     ids = list(text.pieces[0].ids)
     if task.mask_id is None or task.mask_id not in ids:
         raise BadRequest("no mask token could be found in the input, or it was cut off")
+    if ids.count(task.mask_id) > 1:
+        raise BadRequest(f"only one {text.mask} token should exist in the input")
     odds = _softmax(_tensor(found[0], 2, "fill_mask")[ids.index(task.mask_id)])
     wanted = len(odds) if settings.num_top_classes == -1 else max(1, settings.num_top_classes)
     best = nlargest(wanted, zip(odds.tolist(), range(len(task.tokens)), strict=False))

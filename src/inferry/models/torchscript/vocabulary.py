@@ -88,17 +88,12 @@ def read_vocabulary(folder: ModelFolder, path: str) -> Vocabulary:
 def build_tokenizer(kind: str, vocabulary: Vocabulary, settings: Tokenization) -> FastTokenizer:
     """Make the tokenizer of an upload. It puts special tokens where `settings` says so.
 
-    Raises `Conflict` for a vocabulary without a token that the kind must have, and `UnusableModel`
-    for a kind that cannot be rebuilt or a vocabulary that does not fit together.
+    kind: one of `inference_configs.TOKENIZATIONS`. Raises `Conflict` for a vocabulary without a
+    token that the kind must have, and `UnusableModel` for one that does not fit together.
     """
     # One thread: it is never the bottleneck, and cores are lent to the models by the supervisor.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    special = SPECIAL_TOKENS.get(kind)
-    if special is None:
-        raise UnusableModel(
-            f"texts cannot be tokenized as [{kind}]: that takes a dictionary of Japanese words, "
-            f"which is not part of this server. It has {list(SPECIAL_TOKENS)}"
-        )
+    special = SPECIAL_TOKENS[kind]
     ids = {token: number for number, token in enumerate(vocabulary.vocabulary)}
     _check_tokens(special, ids, settings)
     try:
