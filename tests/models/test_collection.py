@@ -17,10 +17,10 @@ from inferry.errors import (
     UnreadableReply,
     UnusableModel,
 )
-from inferry.modeling import ModelSource, Progress
+from inferry.modeling import ModelSource, Progress, cache_of_folder
 from inferry.models.collection import Collection, Listed, open_collection
 from inferry.models.library import open_library
-from tests.models.repositories import PackageServer, package_files, serve_packages
+from tests.models.repositories import MODULE, PackageServer, package_files, serve_packages
 
 ELSER = ".elser_model_2"
 COMMIT = "c0ffee" * 6 + "c0ff"
@@ -359,3 +359,42 @@ def test_a_package_that_cannot_be_used_changes_nothing(machine, site):
         machine.pull(ELSER)
 
     assert machine.find(ELSER) == before
+
+
+def test_a_package_of_the_repository_is_listed_under_its_id(machine, site):
+    machine.keys["repository"] = site.url
+    site.files |= package_files("mine")
+
+    source = machine.pull(".mine")
+
+    assert machine.rows()[".mine"].folder == source.folder
+
+
+def test_a_package_that_the_configuration_led_to_is_listed_until_it_is_removed(machine, site):
+    machine.keys["repository"] = site.url
+    source = machine.pull(ELSER)
+    made_of_it = cache_of_folder(machine.top / "data/graphs", source.folder)
+    made_of_it.mkdir(parents=True)
+    del machine.keys["repository"]
+
+    row = machine.rows()[source.folder.name]
+    machine.collection.remove(source.folder.name)
+
+    assert row.folder == source.folder
+    assert row.size_bytes is not None
+    assert row.size_bytes > len(MODULE)
+    assert row.problem == (
+        f"no id leads to it any more; `inferry models remove {source.folder.name}` deletes it"
+    )
+    assert source.folder.name not in machine.rows()
+    assert not source.folder.exists()
+    assert not made_of_it.exists()
+
+
+def test_what_an_id_leads_to_is_not_removed_by_the_name_of_its_folder(machine, site):
+    source = machine.pull(ELSER, site.url)
+
+    with pytest.raises(IllegalArgument):
+        machine.collection.remove(source.folder.name)
+
+    assert machine.find(ELSER) == source

@@ -519,8 +519,16 @@ class Failing(torch.nn.Module):  # type: ignore[misc]  # a class without types
         return ids.reshape(7, 7)
 
 
-def test_a_module_that_fails_is_refused(tmp_path):
-    source = write_upload(tmp_path / "m", saved(torch.jit.script(Failing())))
+class Raising(torch.nn.Module):  # type: ignore[misc]  # a class without types
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        if bool((mask == 1).any()):
+            raise RuntimeError("it will not")
+        return torch.ones(ids.shape[0], 3)
+
+
+@pytest.mark.parametrize("module", [Failing(), Raising()])
+def test_a_module_that_fails_is_refused(module, tmp_path):
+    source = write_upload(tmp_path / "m", saved(torch.jit.script(module)))
 
     with pytest.raises(UnusableModel, match="fails on a text"):
         Trial(source, tmp_path)

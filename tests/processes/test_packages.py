@@ -314,6 +314,26 @@ def test_an_endpoint_whose_model_a_crash_cut_off_goes_on_too(tmp_path):
     assert "is no TorchScript archive" in second.log.read_text()
 
 
+def test_a_package_whose_repository_is_gone_from_the_configuration_is_told_of_and_deleted(tmp_path):
+    with serve_packages(package_files("mine")) as site:
+        environment = {"INFERRY_MODELS__REPOSITORY": site.url}
+        with run_server(tmp_path / "data", environment=environment) as first:
+            assert put(first, "mine", "?wait_for_completion=true").status == 200
+            (name,) = left(first)
+
+    with run_server(tmp_path / "data") as second:
+        kept = left(second)
+        shown = show(second, "mine")
+        deleted = second.call("DELETE", "/_ml/trained_models/.mine")
+
+        assert kept == [name]
+        assert shown["fully_defined"] is True
+        assert deleted.status == 200
+        assert left(second) == []
+    (line,) = [one for one in second.log.read_text().splitlines() if "no id leads to" in one]
+    assert f"`inferry models remove {name}` deletes it" in line
+
+
 def test_a_disk_that_takes_no_more_leaves_nothing_and_the_server_alive(tmp_path):
     """No file may grow above its limit, which is as good as a disk that is full."""
     large = MODULE * 16

@@ -164,4 +164,5 @@ def _size(row: Listed) -> str:
 
 
 def _place(row: Listed) -> str:
-    return str(row.folder or row.problem or "not on this machine")
+    place = str(row.folder) if row.folder else ""
+    return ": ".join(filter(None, (place, row.problem))) or "not on this machine"

@@ -119,21 +119,25 @@ def _encode(call: Infer) -> bytes:
 
 
 def _result(inferred: Inferred) -> LocalResult:
-    """Give what the answers mean; vectors share the memory of the message."""
+    """Give what the answers mean; vectors share the memory of the message.
+
+    Tuples are made of lists. Of an iterator Python makes one of ten places and cuts it, so that it
+    is never taken from the memory of those that ended, of which 2,000 of each length are kept.
+    """
     usage, truncated = Usage(input_tokens=inferred.tokens), tuple(inferred.truncated)
     match inferred.task_type:
         case None:
-            members = tuple(map(_decode_members, inferred.answers))
+            members = tuple([_decode_members(answer) for answer in inferred.answers])
             return TaskAnswers(members, usage, truncated)
         case TaskType.SPARSE_EMBEDDING:
-            items = tuple(map(_decode_weights, inferred.answers))
+            items = tuple([_decode_weights(answer) for answer in inferred.answers])
             return SparseEmbeddings(items, usage, truncated)
         case TaskType.RERANK:
-            documents = tuple(
+            documents = [
                 RankedDocument(index, *_SCORE.unpack(answer))
                 for index, answer in enumerate(inferred.answers)
-            )
-            return Ranking(documents, usage, truncated)
+            ]
+            return Ranking(tuple(documents), usage, truncated)
         case _:
-            vectors = tuple(FloatVector(row, len(row) // 4) for row in inferred.answers)
+            vectors = tuple([FloatVector(row, len(row) // 4) for row in inferred.answers])
             return DenseEmbeddings(vectors, usage=usage, truncated=truncated)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from inferry.config import Config
 from inferry.errors import IllegalArgument, InferenceError, NotFound, StoreFailure
-from inferry.modeling import ModelSource, Progress
+from inferry.modeling import GRAPHS_DIRECTORY, ModelSource, Progress, cache_of_folder
 from inferry.models.aliases import AliasFile
 from inferry.models.built_in import BUILT_IN, without_platform
 from inferry.models.folder import ModelFolder
@@ -53,14 +53,21 @@ class Collection:
         self._hub_folders = HubFolders(places.hub)
         self._packages = PackageFolders(places.packages)
         self._copies = places.copies
+        self._graphs = config.data_dir / GRAPHS_DIRECTORY
 
     def rows(self) -> list[Listed]:
-        """List what is known: aliases, built-in ids, what is below `models.path`, downloads."""
+        """List what is known: aliases, built-in ids, what is below `models.path`, downloads.
+
+        A package that no id leads to any more is listed under the name of its folder.
+        """
         named = {**BUILT_IN, **self._section.aliases, **self._aliases.read()}
-        rows = [self._row(model_id) for model_id in (*named, *self._below_path())]
+        packages = self._library.packages()
+        ids = dict.fromkeys((*named, *filter(None, packages.values()), *self._below_path()))
+        rows = [self._row(model_id) for model_id in ids]
         shown = {row.folder for row in rows}
         downloaded = self._hub_folders.revisions()
         rows += [self._row(str(one)) for one, folder in downloaded.items() if folder not in shown]
+        rows += [self._row_of_remains(name) for name, one in packages.items() if one is None]
         return sorted(rows, key=lambda row: row.model_id)
 
     def pull(
@@ -89,9 +96,16 @@ class Collection:
         return source
 
     def remove(self, model_id: str) -> None:
-        """Forget what a command said of an id, and delete what we downloaded or copied for it."""
+        """Forget what a command said of an id, and delete what we downloaded or copied for it.
+
+        model_id: also the name under which the remains of a package are listed.
+        """
         model_id = without_platform(model_id)
         self._check_name(model_id)
+        packages = self._library.packages()
+        if model_id in packages and packages[model_id] is None:
+            self._remove_package(model_id)
+            return
         text = self._aliases.read().get(model_id)
         if text is not None:
             self._aliases.remove(model_id)
@@ -172,8 +186,16 @@ class Collection:
         if isinstance(source, HubId):
             with self._hub_folders.locked(source):
                 return self._hub_folders.remove(source)
-        with self._packages.locked(source):
-            return self._packages.remove(source)
+        is_there = self._packages.find(source) is not None
+        self._remove_package(source.folder_name)
+        return is_there
+
+    def _remove_package(self, name: str) -> None:
+        """Delete a package with what was made of it."""
+        shutil.rmtree(
+            cache_of_folder(self._graphs, self._packages.folder_of(name)), ignore_errors=True
+        )
+        self._packages.remove(name)
 
     def _check_name(self, model_id: str) -> None:
         """Refuse ids that cannot be given, and those that the configuration gives."""
@@ -202,8 +224,12 @@ class Collection:
         source = str(entry.source or "")
         if found is None:
             return Listed(model_id, source)
-        size_bytes = sum((found.folder / path).stat().st_size for path in _paths_in(found.folder))
-        return Listed(model_id, source, found.folder, size_bytes)
+        return Listed(model_id, source, found.folder, _size_bytes(found.folder))
+
+    def _row_of_remains(self, name: str) -> Listed:
+        folder = self._packages.folder_of(name)
+        problem = f"no id leads to it any more; `inferry models remove {name}` deletes it"
+        return Listed(name, "", folder, _size_bytes(folder), problem)
 
     def _below_path(self) -> Iterator[str]:
         """Name the model folders below `models.path`, as `name` or `organisation/name`."""
@@ -242,6 +268,10 @@ def _package_in(folder: Path, model_id: str) -> Package | None:
 
 def _is_model(folder: Path) -> bool:
     return (folder / "config.json").is_file() or (folder / "modules.json").is_file()
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum((folder / path).stat().st_size for path in _paths_in(folder))
 
 
 def _paths_in(folder: Path) -> set[str]:

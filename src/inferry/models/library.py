@@ -14,7 +14,7 @@ Looking needs no network and never waits for one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -218,12 +218,38 @@ class Library:
             raise NotFound(f"No known trained model with model_id [{model_id}]")
         return found
 
-    def remove_package(self, model_id: str) -> None:
-        """Delete what was downloaded of a package."""
-        source = self.look_up(model_id).source
-        if isinstance(source, Package):
-            with self._packages.locked(source):
-                self._packages.remove(source)
+    def packages(self) -> Mapping[str, str | None]:
+        """Tell of all that was downloaded of packages which id leads to it, None where none does.
+
+        By the name of its folder. The configuration of an earlier server may have had one.
+        """
+        known = {**BUILT_IN, **self._section.aliases, **self._aliases.read()}
+        found: dict[str, str | None] = {}
+        for name in self._packages.names():
+            ids = (f".{name.rpartition('@')[0]}", *known)
+            found[name] = next((one for one in ids if self._leads_to(one, name)), None)
+        return found
+
+    def _leads_to(self, model_id: str, folder_name: str) -> bool:
+        try:
+            source = self.look_up(model_id).source
+        except IllegalArgument:
+            return False
+        return isinstance(source, Package) and source.folder_name == folder_name
+
+    def remove_package(self, model_id: str) -> Sequence[Path]:
+        """Delete what was downloaded of a package, and give the folders that are gone.
+
+        What the configuration of an earlier server led to goes too.
+        """
+        own = model_id.removeprefix(".")
+        folders = []
+        for name, led_by in self.packages().items():
+            is_left = led_by is None and name.rpartition("@")[0] == own
+            if is_left or self._leads_to(model_id, name):
+                folders.append(self._packages.folder_of(name))
+                self._packages.remove(name)
+        return folders
 
     def on_this_machine(self, entry: Entry) -> ModelSource | None:
         """Give the first folder that has the model. Raises `UnusableModel` for a wrong alias."""

@@ -11,7 +11,7 @@ Behind the `@` stands which repository it is from.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,18 +64,30 @@ class PackageFolders:
         """Delete what a download has so far."""
         shutil.rmtree(self._unfinished(package), ignore_errors=True)
 
-    def remove(self, package: Package) -> bool:
-        """Delete a package, and tell whether there was one."""
-        is_there = self.find(package) is not None
-        self.drop_unfinished(package)
-        shutil.rmtree(self._folder(package), ignore_errors=True)
-        return is_there
+    def names(self) -> Sequence[str]:
+        """Give the `folder_name` of all that is here, or on its way."""
+        found = (one for one in self._directory.glob("*@*") if one.is_dir())
+        return sorted({one.name.removesuffix(_UNFINISHED) for one in found})
+
+    def folder_of(self, name: str) -> Path:
+        """Give what is there under a name of `names`."""
+        folder = self._directory / name
+        return folder if folder.is_dir() else self._directory / f"{name}{_UNFINISHED}"
+
+    def remove(self, name: str) -> None:
+        """Delete what is there under a name of `names`; call it outside of `locked`."""
+        with locked_by(self._lock_of(name)):
+            for one in (name, f"{name}{_UNFINISHED}"):
+                shutil.rmtree(self._directory / one, ignore_errors=True)
 
     @contextmanager
     def locked(self, package: Package) -> Iterator[None]:
         """Keep other processes from changing a package; wait for one that does."""
-        with locked_by(self._directory / f"{package.folder_name}.lock"):
+        with locked_by(self._lock_of(package.folder_name)):
             yield
+
+    def _lock_of(self, name: str) -> Path:
+        return self._directory / f"{name}.lock"
 
     def _folder(self, package: Package) -> Path:
         return self._directory / package.folder_name

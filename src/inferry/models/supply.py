@@ -17,6 +17,7 @@ from inferry.errors import InferenceError
 from inferry.modeling import ModelSource, Progress, cache_of_folder
 from inferry.models.library import Library
 from inferry.records import StoredFile, Supplied
+from inferry.telemetry import get_logger
 
 
 @dataclass(slots=True)
@@ -42,6 +43,12 @@ class Supply:
         self._coming: dict[str, _Coming] = {}
 
     async def __aenter__(self) -> Supply:
+        for name in await asyncio.to_thread(self._remains):
+            get_logger().warning(
+                "a package is here that no id leads to any more",
+                folder=name,
+                advice=f"`inferry models remove {name}` deletes it",
+            )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -83,8 +90,7 @@ class Supply:
         if coming is not None:
             coming.stop.set()
             await coming.ended.wait()
-        with suppress(InferenceError):  # the configuration does not know it any more
-            await asyncio.to_thread(self._remove, model_id)
+        await asyncio.to_thread(self._remove, model_id)
 
     async def _fetch(self, model_id: str, coming: _Coming) -> ModelSource:
         loop = asyncio.get_running_loop()
@@ -102,11 +108,15 @@ class Supply:
         finally:
             coming.begun.set()
 
+    def _remains(self) -> list[str]:
+        """Name what was downloaded of packages that the configuration does not lead to."""
+        with suppress(InferenceError):  # of a file of aliases that cannot be read; others tell
+            return [name for name, one in self._library.packages().items() if one is None]
+        return []
+
     def _remove(self, model_id: str) -> None:
-        found = self._library.find(model_id)
-        self._library.remove_package(model_id)
-        if found is not None and not found.folder.exists():
-            shutil.rmtree(cache_of_folder(self._graphs, found.folder), ignore_errors=True)
+        for folder in self._library.remove_package(model_id):
+            shutil.rmtree(cache_of_folder(self._graphs, folder), ignore_errors=True)
 
 
 def _supplied(source: ModelSource) -> Supplied:

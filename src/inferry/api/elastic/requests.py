@@ -134,7 +134,7 @@ def _rerank_ask(given: RerankBody, time_limit: tuple[float, str] | None) -> Ask:
     if problems or given.query is None:
         raise InvalidRequest.of(problems)
     return Ask(
-        inputs=tuple(_content((item,)) for item in inputs if item is not None),
+        inputs=tuple([_content((item,)) for item in inputs if item is not None]),
         query=_content((given.query,)),
         top_n=given.top_n,
         return_documents=given.return_documents,
@@ -153,7 +153,7 @@ def _embedding_ask(
     if not contents or not all(contents):
         raise InvalidRequest.of([_EMPTY.format("inputs")])
     return Ask(
-        inputs=tuple(_content(parts) for parts in contents),
+        inputs=tuple([_content(parts) for parts in contents]),
         input_type=input_type,
         task_settings=given.task_settings or NO_SETTINGS,
         timeout=time_limit,

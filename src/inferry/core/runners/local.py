@@ -106,8 +106,8 @@ def _finishing(endpoint: Endpoint) -> Callable[[LocalResult], Result]:
             )
         if encode is None or not isinstance(result, DenseEmbeddings):
             return result
-        rows = (vector for vector in result.vectors if isinstance(vector, FloatVector))
-        return replace(result, vectors=tuple(map(encode, rows)), element_type=element_type)
+        rows = [encode(one) for one in result.vectors if isinstance(one, FloatVector)]
+        return replace(result, vectors=tuple(rows), element_type=element_type)
 
     return finish
 

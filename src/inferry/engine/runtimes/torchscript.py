@@ -70,12 +70,19 @@ class _Network:
         self._threads = threads
 
     def run(self, ids: Ids, mask: Ids, marks: Ids | None) -> Rows:
-        """Give the first output as float32. Raises `UnusableModel` when it is no tensor."""
+        """Give the first output as float32.
+
+        Raises `UnusableModel` when it is no tensor, and `RuntimeError` where the module fails.
+        """
         torch.set_num_threads(self._threads)  # of the calling thread; others keep theirs
         places = np.broadcast_to(np.arange(ids.shape[1], dtype=np.int64), ids.shape)
         given = (ids, mask, np.zeros_like(ids), places)[: self._inputs]
-        with torch.inference_mode():
-            found = self._module(*(torch.from_numpy(one.astype(np.int64)) for one in given))
+        tensors = [torch.from_numpy(one.astype(np.int64)) for one in given]
+        try:
+            with torch.inference_mode():
+                found = self._module(*tensors)
+        except torch.jit.Error as error:  # what the module itself raises
+            raise RuntimeError(str(error)) from error
         while isinstance(found, tuple | list) and found:
             found = found[0]
         if not isinstance(found, torch.Tensor):

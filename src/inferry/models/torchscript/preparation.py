@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from inferry.modeling import Rows
 
 GRAPH_FILE, VERDICT_FILE = "graph.xml", "verdict.json"
+_NO_ROW = "index out of range"  # as PyTorch says it of tables
 _CLOSE = 1e-4  # of f32, for numbers up to 1; for larger ones in proportion
 
 
@@ -86,16 +87,16 @@ class _Trial:
     def known(self, network: Network) -> int | None:
         """Tell how many of the tokens a module has a row for, None for all of them."""
 
-        def fails(token: int) -> bool:
+        def has_no_row(token: int) -> bool:
             try:
                 self._run(network, [[token]])
-            except RuntimeError:
-                return True
+            except RuntimeError as error:
+                return _NO_ROW in str(error)
             return False
 
-        if fails(0) or not fails(self.tokens - 1):
+        if not has_no_row(self.tokens - 1):
             return None
-        return bisect_left(range(self.tokens), 1, key=fails)
+        return bisect_left(range(self.tokens), 1, key=has_no_row)
 
     def is_batchable(self, network: Network, alone: Sequence[Rows]) -> bool:
         """Tell whether texts of different length give together what they give `alone`."""
