@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,7 @@ class Collection:
         """
         named = {**BUILT_IN, **self._section.aliases, **self._aliases.read()}
         packages = self._library.packages()
-        ids = dict.fromkeys((*named, *filter(None, packages.values()), *self._below_path()))
+        ids = dict.fromkeys((*named, *filter(None, packages.values()), *self._library.below_path()))
         rows = [self._row(model_id) for model_id in ids]
         shown = {row.folder for row in rows}
         downloaded = self._hub_folders.revisions()
@@ -231,16 +231,6 @@ class Collection:
         problem = f"no id leads to it any more; `inferry models remove {name}` deletes it"
         return Listed(name, "", folder, _size_bytes(folder), problem)
 
-    def _below_path(self) -> Iterator[str]:
-        """Name the model folders below `models.path`, as `name` or `organisation/name`."""
-        if self._section.path is None:
-            return
-        top = Path(self._section.path)
-        for folder in sorted(top.glob("*/")):
-            inner = [folder] if _is_model(folder) else sorted(folder.glob("*/"))
-            for one in filter(_is_model, inner):
-                yield one.relative_to(top).as_posix()
-
 
 def open_collection(config: Config, environment: Mapping[str, str]) -> Collection:
     """Make the collection of this machine. environment: of this process."""
@@ -264,10 +254,6 @@ def _package_in(folder: Path, model_id: str) -> Package | None:
     if not any(folder.glob("*.metadata.json")):
         return None
     return parse_package(folder.as_uri(), model_id)
-
-
-def _is_model(folder: Path) -> bool:
-    return (folder / "config.json").is_file() or (folder / "modules.json").is_file()
 
 
 def _size_bytes(folder: Path) -> int:
