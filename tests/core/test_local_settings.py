@@ -100,10 +100,8 @@ async def test_local_row_011_what_is_wrong_with_settings_is_told(house, body, ta
     ],
 )
 async def test_what_is_there_with_a_wrong_value_is_not_called_missing(house, settings, missing):
-    given = {name: value for name, value in settings.items() if value is not None}
-
     with pytest.raises(InvalidSettings) as caught:
-        await house.put("a", bare(model_id="m", **given), task_type=DENSE)
+        await house.put("a", bare(model_id="m", **settings), task_type=DENSE)
 
     assert re.findall(r"does not contain [^\[]*\[([^\]]*)\]", str(caught.value)) == missing
 

@@ -61,7 +61,8 @@ def define_endpoint(
     )
     problems = check_together(service, endpoint)
     if of_service.problems:
-        problems = _without_refused(problems, for_service.keys() - of_service.values.keys())
+        given = {name for name, value in for_service.items() if value is not None}
+        problems = _without_refused(problems, given - of_service.values.keys())
     _raise_problems(problems, of_service.problems)
     _raise_problems(of_task.problems)
     _refuse_unknown(service.name, _left_over(body, resolved), of_service.unknown, of_task.unknown)

@@ -69,7 +69,6 @@ def spec_of_start(command: StartModel) -> DeploymentSpec:
     """
     adaptive, wanted = _adaptive(command), command.number_of_allocations
     threads, capacity = command.threads_per_allocation, command.queue_capacity
-    deployment_id = command.deployment_id or command.model_id
     problems = [
         *allocation_problems(wanted, adaptive),
         *thread_problems(threads),
@@ -85,7 +84,7 @@ def spec_of_start(command: StartModel) -> DeploymentSpec:
     if problems:
         raise InvalidRequest.of(problems)
     return DeploymentSpec(
-        deployment_id,
+        command.deployment_id or command.model_id,
         command.model_id,
         wanted or _first_allocations(adaptive),
         threads,

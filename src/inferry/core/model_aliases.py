@@ -34,8 +34,8 @@ class ModelAliases:
         """Give a model another name. Raises `NotFound`, `BadRequest`, `InvalidRequest`."""
         model_id, alias = command.model_id, command.alias
         _check_alias(alias)
-        locks = self._ledger.locks, self._ledger.model_locks
-        async with locks[0].hold(alias), locks[1].hold(_ALL_ALIASES):
+        ledger = self._ledger
+        async with ledger.locks.hold(alias), ledger.model_locks.hold(_ALL_ALIASES):
             former = self._ledger.model_named(alias)
             if former is not None and former.model_id == alias:
                 raise BadRequest(
