@@ -25,6 +25,7 @@ PEERS = {
     "sentence-transformers openvino": "openvino",
     "openvino-genai": "genai",
     "fastembed": "onnx",
+    "fastembed, untuned": "onnx",
 }
 """Peers in a process, and which of the folders they read; infinity has a server."""
 

@@ -232,7 +232,7 @@ class ShapeLadder:
 
     rows: Sequence[int]
     lengths: Sequence[int]
-    budget: int = 512
+    budget: int = 768
     wide_budget: int = 128
 
     def pad(self, rows: int, longest: int) -> tuple[int, int]:
