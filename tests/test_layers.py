@@ -40,6 +40,7 @@ VENDORS = {
     "huggingface_hub": ("models/hub.py",),
     "icu": ("models/segmentation.py",),
     "msgspec": ("",),
+    "nncf": ("models/graphs/quantized.py",),
     "numpy": ("vectors.py", "modeling.py", "models/", "engine/"),
     "openvino": ("engine/runtimes/", "models/graphs/"),
     "orjson": ("vectors.py",),

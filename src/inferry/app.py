@@ -42,7 +42,7 @@ from inferry.api.trained_models.infer import infer_routes
 from inferry.api.trained_models.models import trained_model_routes
 from inferry.api.watch import Watch
 from inferry.bootstrap import Bootstrap
-from inferry.commands import StartDeployment, WakeDeployment
+from inferry.commands import FetchModels, StartDeployment, WakeDeployment
 from inferry.concurrency import Nursery
 from inferry.config import Config
 from inferry.core.access import Access
@@ -59,6 +59,7 @@ from inferry.engine.client import LocalEngine
 from inferry.errors import InternalError
 from inferry.fleet import BEGIN, DRAIN, LOAD, PUBLISH, SERVE, WARN
 from inferry.ipc import Handler, Peer, RemoteWriter, decode_changes, open_peer
+from inferry.modeling import listed_id
 from inferry.outbound.client import open_client
 from inferry.outbound.limiter import LeasingLimiter
 from inferry.protocols import Writer
@@ -266,6 +267,7 @@ def _task_inference(
         engine,
         wake=partial(_wake_deployment, writer),
         start=partial(_start_deployment, writer),
+        is_listed=partial(_is_listed, writer),
     )
 
 
@@ -317,6 +319,11 @@ async def _start_deployment(writer: Writer, inference_id: str) -> None:
 
 async def _wake_deployment(writer: Writer, deployment_id: str) -> None:
     await writer.submit(WakeDeployment(deployment_id))
+
+
+async def _is_listed(writer: Writer, model_id: str) -> bool:
+    listed = await writer.submit(FetchModels())
+    return any(listed_id(model_id) == one.model_id for one in listed)
 
 
 def _numbers() -> dict[str, Json]:

@@ -155,6 +155,12 @@ class ClearDeploymentCache(Command, frozen=True):
     actor: str | None = None
 
 
+class FetchModels(Command, frozen=True):
+    """List the models of this machine that nobody uploaded, and that are no packages."""
+
+    Reply: ClassVar[Any] = list[TrainedModelRecord]
+
+
 class FetchStats(Command, frozen=True):
     """Tell what every deployment has done, and how far downloads are."""
 

@@ -6,12 +6,11 @@ Hands what reads and runs models to the engine's worker; see `inferry.engine.wor
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 
 from inferry.engine.worker import run_worker
-from inferry.errors import UnusableModel
+from inferry.extras import extra
 from inferry.modeling import ModelSource, Runtime, RuntimeOptions, TextModel
 
 
@@ -45,18 +44,9 @@ def _torchscript(source: ModelSource) -> Runtime:
         return TorchScript()
 
 
-@contextmanager
-def _extra(name: str, source: ModelSource) -> Iterator[None]:
+def _extra(name: str, source: ModelSource) -> AbstractContextManager[None]:
     """Say which extra is missing where an import fails."""
-    # By this package OpenVINO tells Google Analytics what it is used for; it can do without.
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    try:
-        yield
-    except ImportError as error:
-        raise UnusableModel(
-            f"the model [{source.name}] cannot be run, since the extra [{name}] is not installed "
-            f"({error}): pip install 'inferry[{name}]'"
-        ) from error
+    return extra(name, f"the model [{source.name}] cannot be run")
 
 
 def main() -> None:

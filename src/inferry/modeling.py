@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -49,6 +50,18 @@ MODEL_TYPES: Mapping[TaskType, str] = MappingProxyType(
 )
 """What models that do a task are called in their `inference_config`, for the tasks that local
 models do."""
+
+
+_BREAKS = re.compile(r"[\s\\/]")
+_MAX_LISTED_ID = 64
+
+
+def listed_id(model_id: str) -> str:
+    """Give the id under which a model is listed that nobody uploaded, as `eland` makes ids.
+
+    One that has that form already stays as it is.
+    """
+    return _BREAKS.sub("__", model_id).lower()[-_MAX_LISTED_ID:].removeprefix("__")
 
 
 GRAPHS_DIRECTORY = "graphs"

@@ -20,6 +20,7 @@ from inferry.records import (
     Record,
     StoredFile,
     Supplied,
+    TrainedModelRecord,
 )
 from inferry.service import Auth, Framing
 
@@ -214,6 +215,9 @@ class ModelSupply(Protocol):
 
     async def is_package(self, model_id: str) -> bool:
         """Tell whether an id stands for a package of a repository. Raises nothing."""
+
+    async def listed(self) -> list[TrainedModelRecord]:
+        """List the models that are folders of this machine, as `_ml/trained_models` shows them."""
 
     async def bring(
         self, model_id: str, learn: Callable[[dict[str, Json]], Awaitable[None]]

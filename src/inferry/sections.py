@@ -136,7 +136,8 @@ class EngineSection(Section, frozen=True):
         Literal["auto", "f32", "bf16", "int8"],
         Meta(
             description="Arithmetic; `auto` is bf16 where the processor has it and a model stays "
-            "close to f32 with it (cosine 0.999), with sums at f32 where that takes it, else f32."
+            "close to f32 with it (cosine 0.999), with sums at f32 where that takes it, else f32. "
+            "What `inferry models quantize` made is int8 whatever stands here."
         ),
     ] = "auto"
     threads: Annotated[

@@ -136,6 +136,21 @@ def test_a_package_is_pulled_from_a_server_or_a_folder_in_one_command(models, tm
         (("pull", "mine", "--from", "file:///nowhere"), 1, "has no [mine.metadata.json]\n"),
         (("pull", "mine", "--from", "./gone"), 1, "there is no such folder"),
         (("add", "mine", "."), 1, "[config.json] is missing"),
+        (
+            ("quantize", "org/tiny"),
+            2,
+            "name a file with a text per line as --texts FILE; 50 to 300",
+        ),
+        (
+            ("quantize", "org/tiny", "--texts", "config.json"),
+            2,
+            "cannot read the texts [config.json]: No such file",
+        ),
+        (
+            ("quantize", "org/tiny", "--texts", "t", "--task-type", "completion"),
+            2,
+            "is one of [text_embedding], [sparse_embedding], [rerank], not [completion]",
+        ),
         (("remove", "org/tiny"), 3, "is not on this machine"),
         (("remove", "mine"), 2, "does not match any models"),
     ],
@@ -146,6 +161,19 @@ def test_a_failure_says_why_and_ends_with_its_code(models, arguments, exit_code,
     assert ran.exit_code == exit_code
     assert message in ran.err
     assert ran.out == ""
+
+
+def test_what_quantizes_is_an_extra(models, tmp_path, monkeypatch):
+    for package in ("nncf", "openvino_telemetry"):
+        monkeypatch.setitem(sys.modules, package, None)
+    (tmp_path / "texts.txt").write_text("a text\n" * 20)
+    models("pull", "org/tiny")
+
+    ran = models("quantize", "org/tiny", "--texts", "texts.txt")
+
+    assert (ran.exit_code, ran.out) == (1, "")
+    assert "cannot be quantized, since the extra [quantize] is not installed" in ran.err
+    assert ran.err.endswith("pip install 'inferry[quantize]'\n")
 
 
 def test_a_hub_that_cannot_be_reached_has_a_code_of_its_own(models, monkeypatch):

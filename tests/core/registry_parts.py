@@ -55,6 +55,7 @@ from inferry.records import (
     Record,
     StoredFile,
     Supplied,
+    TrainedModelRecord,
 )
 from inferry.service import HttpTask, Service
 from inferry.services import elasticsearch
@@ -405,6 +406,7 @@ class ToldSupply:
 
     def __init__(self) -> None:
         self.packages: set[str] = set()
+        self.folders: list[TrainedModelRecord] = []
         self.asked: list[str] = []
         self.removed: list[str] = []
         self.told: dict[str, str] = {}
@@ -416,6 +418,10 @@ class ToldSupply:
     async def is_package(self, model_id: str) -> bool:
         await asyncio.sleep(0)
         return model_id in self.packages
+
+    async def listed(self) -> list[TrainedModelRecord]:
+        await asyncio.sleep(0)
+        return self.folders
 
     async def bring(
         self, model_id: str, learn: Callable[[dict[str, Any]], Awaitable[None]]

@@ -42,16 +42,21 @@ class Desk:
         self.catalogue, self.snapshot = TrainedModelCatalogue(), Snapshot()
         self.engine = ToldEngine()
         self.woken: list[str] = []
+        self.folders: set[str] = set()
         self.inference = TaskInference(
             self.catalogue,
             self.snapshot,
             self.engine,
             wake=self.wake,
             start=self.engine.start,
+            is_listed=self.is_listed,
         )
 
     async def wake(self, deployment_id: str) -> None:
         self.woken.append(deployment_id)
+
+    async def is_listed(self, model_id: str) -> bool:
+        return model_id in self.folders
 
     def model(self, model_id: str, task: str, **config: Any) -> None:
         settings = complete_inference_config({task: config})
@@ -76,7 +81,7 @@ class Desk:
         )
 
     async def run(self, given: str, docs: Any = DOCS, update: Any = None) -> Any:
-        target = self.inference.find(given)
+        target = await self.inference.find(given)
         deadline = Deadline.after(10, "10s")
         found = await self.inference.run(target, docs, update, deadline)
         return msgspec.json.decode(msgspec.json.encode(found))
@@ -141,6 +146,29 @@ async def test_a_model_that_is_not_deployed_says_what_to_do(desk):
         "Model [m] must be deployed to use. Please deploy with the start trained model deployment"
         " API."
     )
+
+
+async def test_a_model_of_a_folder_that_is_not_deployed_says_what_to_do_too(desk):
+    desk.folders.add("dense")
+
+    with pytest.raises(Conflict, match=r"Model \[dense\] must be deployed to use"):
+        await desk.run("dense")
+
+
+async def test_a_model_that_nobody_uploaded_is_asked_by_the_id_that_it_is_listed_under(desk):
+    desk.deploy("d", "org/Tiny", TaskType.TEXT_EMBEDDING)
+
+    answers = [await desk.run(given) for given in ("org__tiny", "org/Tiny")]
+
+    assert [one[0]["predicted_value"] for one in answers] == [[3.0]] * 2
+
+
+async def test_an_upload_is_not_answered_for_by_a_model_of_nearly_its_id(desk):
+    desk.model("org__tiny", "text_embedding")
+    desk.deploy("d", "org/tiny", TaskType.TEXT_EMBEDDING)
+
+    with pytest.raises(Conflict, match=r"Model \[org__tiny\] must be deployed"):
+        await desk.run("org__tiny")
 
 
 async def test_a_deployment_that_rests_is_woken(desk):

@@ -32,7 +32,9 @@ def house(tmp_path_factory, provider) -> Iterator[Wire]:
         ".multilingual-e5-small": write_model(models / "dense"),
         ".rerank-v1": write_classifier(models / "ranker"),
     }
+    write_model(models / "Nested/dense")
     (models / "broken").mkdir()
+    (models / "broken/config.json").write_text("{}")
     lines = [f'"{model_id}" = "{folder}"' for model_id, folder in aliases.items()]
     config = top / "inferry.toml"
     config.write_text(
@@ -136,7 +138,8 @@ def test_a_start_that_cannot_be_is_refused(house, path, body, status, kind, text
     assert reply.status == status, reply.content
     assert kind in reply.json["error"]["type"]
     assert text in reply.json["error"]["reason"]
-    assert house.get(f"{MODELS}/{model_id}/_stats").status == 404
+    rows = house.get(f"{MODELS}/{model_id}*/_stats").json["trained_model_stats"]
+    assert [row for row in rows if "deployment_stats" in row] == []
 
 
 def test_what_runs_cannot_be_started_again(house, deployed):
@@ -242,7 +245,8 @@ def test_stats_tell_what_was_done(house, deployed):
 def test_stats_are_found_by_model_deployment_and_pattern(house, deployed):
     def ids(expression: str) -> list[str]:
         rows = house.get(f"{MODELS}/{expression}/_stats").json["trained_model_stats"]
-        return [row["deployment_stats"]["deployment_id"] for row in rows]
+        deployed = [row["deployment_stats"] for row in rows if "deployment_stats" in row]
+        return [one["deployment_id"] for one in deployed]
 
     assert ids(deployed) == [deployed]
     assert deployed in ids("dense")
@@ -385,3 +389,38 @@ def test_local_row_003_preconfigured_endpoints_are_reserved_and_come_back(house)
     assert "num_allocations" not in house.get(path).json["service_settings"]
     run = house.post(path, {"input": "hello"})
     assert run.json["sparse_embedding"][0]["embedding"]
+
+
+# --- models that nobody uploaded ----------------------------------------------------------------
+
+
+def test_models_of_folders_are_listed_beside_uploads(house):
+    reply = house.get(f"{MODELS}/nested__*?include=definition_status")
+
+    assert reply.json["count"] == 1
+    (shown,) = reply.json["trained_model_configs"]
+    assert shown["model_id"] == "nested__dense"
+    assert (shown["model_type"], shown["fully_defined"]) == ("pytorch", True)
+    assert shown["model_size_bytes"] > 0
+    assert shown["metadata"] == {"source": "folder"}
+    assert shown["inference_config"]["text_embedding"]["embedding_size"] == 16
+    assert b"broken" not in house.get(MODELS).content
+
+
+def test_a_model_of_a_folder_works_under_the_id_that_it_is_listed_under(house):
+    docs = {"docs": [{"text_field": "hello"}]}
+    unknown = house.post(f"{MODELS}/nested__none/_infer", docs)
+    before = house.post(f"{MODELS}/nested__dense/_infer", docs)
+    (idle,) = house.get(f"{MODELS}/nested__dense/_stats").json["trained_model_stats"]
+
+    started = start(house, "nested__dense")
+    answer = house.post(f"{MODELS}/nested__dense/_infer", docs)
+    (row,) = house.get(f"{MODELS}/nested__dense/_stats").json["trained_model_stats"]
+    stopped = house.post(f"{MODELS}/nested__dense/deployment/_stop")
+
+    assert (unknown.status, before.status) == (404, 409)
+    assert b"Please deploy with the start trained model deployment API" in before.content
+    assert "deployment_stats" not in idle
+    assert [one.status for one in (started, answer, stopped)] == [200] * 3
+    assert len(answer.json["inference_results"][0]["predicted_value"]) == 16
+    assert row["deployment_stats"]["state"] == "started"

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from inferry.commands import PutTrainedModel
+from inferry.commands import FetchModels, PutTrainedModel
 from inferry.concurrency import Nursery, within
 from inferry.core.ledger import Ledger
 from inferry.core.model_configs import check_model_id, config_of
@@ -109,6 +109,11 @@ class BuiltInModels:
         for model_id, record in list(self._ledger.trained_models.items()):
             if record.is_built_in and not record.is_whole:
                 self._begin(model_id, {}, record.created_by)
+
+    async def folders(self, _: FetchModels) -> list[TrainedModelRecord]:
+        """List the models that are folders of this machine, but for ids that are in use."""
+        listed = await self._supply.listed()
+        return [one for one in listed if self._ledger.model_named(one.model_id) is None]
 
     def progress(self) -> dict[str, str]:
         """Tell of each model that comes how far it is."""

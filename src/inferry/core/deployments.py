@@ -47,6 +47,7 @@ from inferry.errors import (
     StartFailed,
     StillStarting,
 )
+from inferry.modeling import listed_id
 from inferry.protocols import Deployments
 from inferry.records import (
     AssignmentRecord,
@@ -327,7 +328,13 @@ class DeploymentWriter:
         found = self._deployments.find(given)
         if found is not None:
             return found
-        of_model = [one for one in self._deployments.records() if one.spec.model_id == given]
+        is_uploaded = given in self._ledger.trained_models
+        listed = (lambda model_id: model_id) if is_uploaded else listed_id
+        of_model = [
+            one
+            for one in self._deployments.records()
+            if given in (one.spec.model_id, listed(one.spec.model_id))
+        ]
         if len(of_model) > 1:
             ids = [one.spec.deployment_id for one in of_model]
             raise BadRequest(

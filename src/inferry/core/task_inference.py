@@ -54,7 +54,11 @@ class Target:
 
 
 class TaskInference:
-    """Answers `_infer`. wake: starts a deployment that rests; start: that of an endpoint."""
+    """Answers `_infer`.
+
+    wake: starts a deployment that rests; start: that of an endpoint. is_listed: tells whether there
+    is a model of an id that nobody uploaded, and that is not deployed.
+    """
 
     def __init__(
         self,
@@ -64,14 +68,16 @@ class TaskInference:
         *,
         wake: Callable[[str], Awaitable[None]],
         start: Callable[[str], Awaitable[None]],
+        is_listed: Callable[[str], Awaitable[bool]],
     ) -> None:
         self._catalogue = catalogue
         self._snapshot = snapshot
         self._engine = engine
         self._wake = wake
         self._start = start
+        self._is_listed = is_listed
 
-    def find(self, given: str) -> Target:
+    async def find(self, given: str) -> Target:
         """Tell what an id means: a deployment, a model or an endpoint. Raises `NotFound`."""
         entry = self._snapshot.get(given)
         if entry is not None and entry.service in LOCAL_SERVICES:
@@ -86,7 +92,7 @@ class TaskInference:
         record = self._catalogue.find(given)
         model_id = given if record is None else record.model_id
         of_model = self._catalogue.deployments_of(model_id)
-        if record is None and not of_model:
+        if record is None and not of_model and not await self._is_listed(given):
             raise model_not_found(given)
         return Target(model_id, of_model[0] if of_model else None, record=record)
 

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 from inferry.core.model_configs import model_named
 from inferry.core.trained_models import model_not_found
+from inferry.modeling import listed_id
 from inferry.records import Change, DeploymentRecord, Drop, Put, TrainedModelRecord
 
 _ALL = ("", "*", "_all")
@@ -41,30 +42,48 @@ class TrainedModelCatalogue:
         return self._deployments.get(deployment_id)
 
     def deployments_of(self, model_id: str) -> Sequence[DeploymentRecord]:
-        """Give the deployments of a model, those that run first."""
-        found = [one for one in self._deployments.values() if one.spec.model_id == model_id]
+        """Give the deployments of a model, those that run first.
+
+        model_id: one that nobody uploaded is also known by the id that it is listed under.
+        """
+        found = [
+            one
+            for one in self._deployments.values()
+            if model_id in (one.spec.model_id, self.listed_id(one.spec.model_id))
+        ]
         return sorted(found, key=lambda one: (one.state != "started", one.key))
 
+    def listed_id(self, model_id: str) -> str:
+        """Give the id that the model of a deployment is listed under."""
+        listed = listed_id(model_id)
+        return model_id if listed in self._models else listed
+
     def select(
-        self, expression: str, *, allow_no_match: bool = True, tags: Collection[str] = ()
+        self,
+        expression: str,
+        *,
+        beside: Iterable[TrainedModelRecord] = (),
+        allow_no_match: bool = True,
+        tags: Collection[str] = (),
     ) -> Sequence[TrainedModelRecord]:
         """Give the models that an expression means, by id.
 
-        expression: ids and patterns with `*` between commas, `_all` or nothing for all. tags: that
-        they must all have. Raises `NotFound` for an id that nobody has, and without
-        `allow_no_match` for a pattern that fits none.
+        expression: ids and patterns with `*` between commas, `_all` or nothing for all. beside:
+        models that nobody uploaded. tags: that they must all have. Raises `NotFound` for an id
+        that nobody has, and without `allow_no_match` for a pattern that fits none.
         """
+        known = {**{one.model_id: one for one in beside}, **self._models}
         wanted: set[str] = set()
         for part in ["*"] if expression in _ALL else expression.split(","):
             found = [
                 model_id
-                for model_id, one in self._models.items()
+                for model_id, one in known.items()
                 if any(_fits(name, part) for name in (model_id, *one.aliases))
             ]
             if not found and (not allow_no_match or "*" not in part):
                 raise model_not_found(part)
             wanted.update(found)
-        models = [self._models[model_id] for model_id in sorted(wanted)]
+        models = [known[model_id] for model_id in sorted(wanted)]
         return [one for one in models if set(tags) <= set(one.config.get("tags", ()))]
 
 

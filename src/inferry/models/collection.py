@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +12,22 @@ from threading import Event
 from urllib.parse import quote
 
 from inferry.config import Config
-from inferry.errors import IllegalArgument, InferenceError, NotFound, StoreFailure
+from inferry.errors import IllegalArgument, InferenceError, NotFound
 from inferry.modeling import GRAPHS_DIRECTORY, ModelSource, Progress, cache_of_folder
 from inferry.models.aliases import AliasFile
 from inferry.models.built_in import BUILT_IN, without_platform
+from inferry.models.closeness import Closeness
+from inferry.models.copying import copy_needed, paths_in, whole_folder
 from inferry.models.folder import ModelFolder
 from inferry.models.hub_folders import HubFolders, cache_of_snapshot
 from inferry.models.library import Entry, Library, Places, open_library
 from inferry.models.package_folders import PackageFolders
+from inferry.models.quantization import Recipe, quantize_folder
+from inferry.models.samples import Sample
 from inferry.models.selection import missing_files
 from inferry.models.sources import Folder, HubId, Package, Source, parse_package, parse_source
 
 _ID = re.compile(r"\.?[A-Za-z0-9](?:[\w./@-]*\w)?", re.ASCII)
-_UNFINISHED = ".part"
 _BUILT_IN_REPOSITORIES = {one.hub_id.repository for one in BUILT_IN.values() if one.hub_id}
 
 
@@ -62,7 +65,7 @@ class Collection:
         """
         named = {**BUILT_IN, **self._section.aliases, **self._aliases.read()}
         packages = self._library.packages()
-        ids = dict.fromkeys((*named, *filter(None, packages.values()), *self._below_path()))
+        ids = dict.fromkeys((*named, *filter(None, packages.values()), *self._library.below_path()))
         rows = [self._row(model_id) for model_id in ids]
         shown = {row.folder for row in rows}
         downloaded = self._hub_folders.revisions()
@@ -91,9 +94,34 @@ class Collection:
         model_id = without_platform(model_id)
         self._check_name(model_id)
         source = ModelSource(model_id, folder, within=cache_of_snapshot(folder))
-        missing_files(ModelFolder(source), _paths_in(folder))
+        missing_files(ModelFolder(source), paths_in(folder))
         self._aliases.put(model_id, str(folder))
         return source
+
+    def quantize(
+        self, model_id: str, new_id: str, sample: Sample, recipe: Recipe
+    ) -> tuple[ModelSource, Closeness]:
+        """Make a model in 8-bit integers of one that is here, and tell how close it is.
+
+        Raises `IllegalArgument`, `NotFound`, `UnusableModel`.
+        """
+        new_id = without_platform(new_id)
+        self._check_name(new_id)
+        if new_id == without_platform(model_id):
+            raise IllegalArgument(
+                f"the model [{model_id}] would take its own place: give another id"
+            )
+        source = self._library.on_this_machine(self._library.look_up(model_id))
+        if source is None:
+            raise NotFound(
+                f"the model [{model_id}] is not on this machine: `inferry models pull {model_id}`"
+                " brings it"
+            )
+        target = self._copy_of(new_id)
+        with whole_folder(target, f"write the model [{new_id}]") as unfinished:
+            closeness = quantize_folder(source, sample, unfinished, recipe)
+        self._aliases.put(new_id, str(target))
+        return ModelSource(new_id, target), closeness
 
     def remove(self, model_id: str) -> None:
         """Forget what a command said of an id, and delete what we downloaded or copied for it.
@@ -155,21 +183,10 @@ class Collection:
 
     def _copy(self, model_id: str, folder: Path) -> Path:
         """Copy what is needed of a folder, and give the place of the copy."""
-        origin = ModelFolder(ModelSource(model_id, folder, within=cache_of_snapshot(folder)))
+        source = ModelSource(model_id, folder, within=cache_of_snapshot(folder))
         target = self._copy_of(model_id)
-        unfinished = target.with_name(target.name + _UNFINISHED)
-        try:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True)
-            copy = ModelFolder(ModelSource(model_id, unfinished))
-            while wanted := missing_files(copy, _paths_in(folder)):
-                for path in wanted:
-                    (unfinished / path).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(origin.file(path), unfinished / path)
-            shutil.rmtree(target, ignore_errors=True)
-            unfinished.replace(target)
-        except OSError as error:
-            raise StoreFailure(f"cannot copy [{folder}] to [{target}]: {error.strerror}") from error
+        with whole_folder(target, f"copy [{folder}]") as unfinished:
+            copy_needed(source, unfinished, paths_in(folder))
         return target
 
     def _ids_of(self, source: HubId | Package) -> list[str]:
@@ -231,16 +248,6 @@ class Collection:
         problem = f"no id leads to it any more; `inferry models remove {name}` deletes it"
         return Listed(name, "", folder, _size_bytes(folder), problem)
 
-    def _below_path(self) -> Iterator[str]:
-        """Name the model folders below `models.path`, as `name` or `organisation/name`."""
-        if self._section.path is None:
-            return
-        top = Path(self._section.path)
-        for folder in sorted(top.glob("*/")):
-            inner = [folder] if _is_model(folder) else sorted(folder.glob("*/"))
-            for one in filter(_is_model, inner):
-                yield one.relative_to(top).as_posix()
-
 
 def open_collection(config: Config, environment: Mapping[str, str]) -> Collection:
     """Make the collection of this machine. environment: of this process."""
@@ -266,13 +273,5 @@ def _package_in(folder: Path, model_id: str) -> Package | None:
     return parse_package(folder.as_uri(), model_id)
 
 
-def _is_model(folder: Path) -> bool:
-    return (folder / "config.json").is_file() or (folder / "modules.json").is_file()
-
-
 def _size_bytes(folder: Path) -> int:
-    return sum((folder / path).stat().st_size for path in _paths_in(folder))
-
-
-def _paths_in(folder: Path) -> set[str]:
-    return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    return sum((folder / path).stat().st_size for path in paths_in(folder))

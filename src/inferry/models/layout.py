@@ -98,15 +98,14 @@ def task_of(folder: ModelFolder, layout: Layout, source: ModelSource) -> TaskTyp
     """
     asked = source.task_type
     kinds = {module.kind for module in layout.modules}
-    config = folder.find_json(layout.encoder.file("config.json"), _Architectures)
-    architecture = ((config and config.architectures) or [""])[0]
+    architecture = _architecture(folder, layout)
     if "SpladePooling" in kinds:
         found = TaskType.SPARSE_EMBEDDING
     elif "Pooling" in kinds:
         found = TaskType.TEXT_EMBEDDING
     elif architecture.endswith("ForSequenceClassification"):
         found = TaskType.RERANK
-    elif architecture.endswith("ForMaskedLM") and asked is TaskType.SPARSE_EMBEDDING:
+    elif is_masked_lm(folder, layout) and asked is TaskType.SPARSE_EMBEDDING:
         found = TaskType.SPARSE_EMBEDDING
     else:
         found = TaskType.TEXT_EMBEDDING
@@ -116,6 +115,16 @@ def task_of(folder: ModelFolder, layout: Layout, source: ModelSource) -> TaskTyp
             f" requested task type [{asked}]"
         )
     return found
+
+
+def is_masked_lm(folder: ModelFolder, layout: Layout) -> bool:
+    """Tell whether the encoder predicts tokens: it may give dense or sparse embeddings."""
+    return _architecture(folder, layout).endswith("ForMaskedLM")
+
+
+def _architecture(folder: ModelFolder, layout: Layout) -> str:
+    config = folder.find_json(layout.encoder.file("config.json"), _Architectures)
+    return ((config and config.architectures) or [""])[0]
 
 
 def _read_routes(folder: ModelFolder, modules: list[Module]) -> Layout:

@@ -8,6 +8,7 @@ The first that knows an id wins:
 4. a folder below `models.path`
 5. a hub id: what we downloaded, else what is in the cache of huggingface_hub, else a download
 6. another id that begins with a dot: the package in `models.repository`
+7. the id under which `_ml/trained_models` lists one of 4 or 5 that is on this machine
 
 Looking needs no network and never waits for one.
 """
@@ -25,7 +26,7 @@ from inferry.bootstrap import environment_of_children
 from inferry.config import Config
 from inferry.domain import Json, TaskType
 from inferry.errors import IllegalArgument, NotFound, UnusableModel
-from inferry.modeling import MODEL_TYPES, ModelSource, Progress
+from inferry.modeling import MODEL_TYPES, ModelSource, Progress, listed_id
 from inferry.models.aliases import AliasFile
 from inferry.models.built_in import BUILT_IN, BuiltInModel, without_platform
 from inferry.models.downloads import Downloads, Site
@@ -195,11 +196,36 @@ class Library:
         package = self._package(model_id) if model_id.startswith(".") else None
         if package is not None:
             return Entry(model_id, "repository", package)
+        for name in self._of_folders():
+            if listed_id(name) == model_id != name:
+                return self.look_up(name)
         raise IllegalArgument(
             "Error parsing request config, model id does not match any models available on this"
             f" platform. Was [{model_id[:_LONGEST_SHOWN]}]. `inferry models list` shows those on"
             " this machine, and a hub id (organisation/name) any other"
         )
+
+    def names(self) -> list[str]:
+        """Name what may be a folder of this machine: aliases, folders, downloads.
+
+        Not ids that begin with a dot, which are put before they are listed.
+        """
+        named = (*self._section.aliases, *self._aliases.read(), *self._of_folders())
+        return list(dict.fromkeys(one for one in named if not one.startswith(".")))
+
+    def _of_folders(self) -> Iterator[str]:
+        yield from self.below_path()
+        yield from map(str, self._folders.revisions())
+
+    def below_path(self) -> Iterator[str]:
+        """Name the model folders below `models.path`, as `name` or `organisation/name`."""
+        if self._section.path is None:
+            return
+        top = Path(self._section.path)
+        for folder in sorted(top.glob("*/")):
+            inner = [folder] if _is_model(folder) else sorted(folder.glob("*/"))
+            for one in filter(_is_model, inner):
+                yield one.relative_to(top).as_posix()
 
     def is_package(self, model_id: str) -> bool:
         """Tell whether an id stands for a package of a repository. Raises as `look_up`."""
@@ -253,15 +279,13 @@ class Library:
 
     def on_this_machine(self, entry: Entry) -> ModelSource | None:
         """Give the first folder that has the model. Raises `UnusableModel` for a wrong alias."""
-        if isinstance(entry.source, Folder):
-            source = self._source(entry, entry.source.path)
-            ModelFolder(source)
-            return source
         if isinstance(entry.source, Package):
             here = self._packages.find(entry.source)
             return package_source(entry.model_id, here) if here else None
-        for folder in self._folders_of(entry):
-            source = self._source(entry, folder)
+        for source in self.folders_of(entry):
+            if isinstance(entry.source, Folder):
+                ModelFolder(source)
+                return source
             try:
                 ModelFolder(source).check_digests()
             except UnusableModel:
@@ -349,8 +373,14 @@ class Library:
             raise IllegalArgument(f"there is no folder [{model_id}] below [models.path]")
         return folder if is_there else None
 
-    def _folders_of(self, entry: Entry) -> Iterator[Path]:
-        """Give the places where the model of a hub id may be on this machine."""
+    def folders_of(self, entry: Entry) -> Iterator[ModelSource]:
+        """Give the folders where a model is on this machine, unread; a package is in none."""
+        for place in self._places_of(entry):
+            yield self._source(entry, place)
+
+    def _places_of(self, entry: Entry) -> Iterator[Path]:
+        if isinstance(entry.source, Folder):
+            yield entry.source.path
         if isinstance(entry.source, HubId):
             downloaded = self._folders.find(entry.source)
             if downloaded:
@@ -373,6 +403,10 @@ class Library:
             truncation=entry.built_in.truncation,
             checksums=entry.checksums,
         )
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or (folder / "modules.json").is_file()
 
 
 def open_library(config: Config, environment: Mapping[str, str]) -> Library:

@@ -28,6 +28,7 @@ from inferry.models.sparse import SpladeHead, read_splade_head
 
 AnyHead: TypeAlias = Head | SpladeHead | ScoreHead
 
+SETTINGS_FILE = "config_sentence_transformers.json"
 _LIMIT_FILES = tuple(
     f"sentence_{family}_config.json"
     for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
@@ -118,7 +119,7 @@ def read_pipeline(folder: ModelFolder, source: ModelSource) -> Pipeline:
     width = encoder.width if encoder else measures.hidden_size or measures.dim or measures.n_embd
     if width is None:
         raise folder.unusable(config, "does not tell the width of the encoder [hidden_size]")
-    settings = folder.find_json("config_sentence_transformers.json", _SentenceTransformers)
+    settings = folder.find_json(SETTINGS_FILE, _SentenceTransformers)
     settings = settings or _SentenceTransformers()
     limits = _read_limits(folder, transformer)
     positions = encoder.max_tokens if encoder else measures.max_position_embeddings

@@ -30,6 +30,9 @@ class Arithmetic:
 F32 = Arithmetic("f32")
 
 
+INT8 = Arithmetic("int8")
+
+
 def kinds_of(wanted: Precision | Literal["auto"], fastest: Precision) -> tuple[Arithmetic, ...]:
     """Give what is tried in turn; the last is taken, however far it is from f32."""
     if wanted != "auto":
@@ -51,11 +54,12 @@ Model = TypeVar("Model", bound=Measured)
 def choose(
     kinds: Sequence[Arithmetic],
     compiled: Callable[[Arithmetic], tuple[Model, Rows]],
-    reference: Callable[[], Rows],
+    reference: Callable[[], Rows | None],
 ) -> tuple[Model, Rows]:
     """Compile one kind after the other until one is close enough; give the model and its rows.
 
-    compiled: also runs the probes. reference: gives the rows that they have at f32.
+    compiled: also runs the probes. reference: gives the rows that they have at f32, None where
+    nobody knows them, which can be so of a single kind.
     """
     expected = None if kinds[0] == F32 else reference()
     for kind in kinds[:-1]:

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from inferry.models.folder import ModelFolder
+
 if TYPE_CHECKING:
     from inferry.modeling import Rows
 
@@ -36,6 +38,30 @@ PROBES = (
         for number in range(1, 40)
     ),
 )
+
+
+ROWS_FILE = f"f32_rows_{hashlib.sha256(repr(PROBES).encode()).hexdigest()[:16]}.npy"
+"""Beside a graph in 8-bit integers: the rows of the probes at f32, float32[probes, width]. Named by
+the probes, so that those of others are not taken for them."""
+
+
+def rows_beside(folder: ModelFolder, path: str, width: int) -> Rows | None:
+    """Read the rows that a folder brings, cut to `width`; None where it has none.
+
+    Raises `UnusableModel` for something else.
+    """
+    import numpy as np
+
+    if not folder.has(path):
+        return None
+    try:  # mapped, so that a header that lies costs no memory
+        rows = np.load(folder.file(path), mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise folder.unusable(path, f"cannot be read: {error}") from error
+    is_table = rows.ndim == 2 and rows.dtype == np.float32 and len(rows) == len(PROBES)
+    if not is_table or rows.shape[1] < width:
+        raise folder.unusable(path, f"is no float32 of [{len(PROBES)}] rows of [{width}]")
+    return np.array(rows[:, :width])
 
 
 def least_cosine(rows: Rows, reference: Rows) -> float:

@@ -13,9 +13,21 @@ from pathlib import PurePosixPath
 from inferry.models.encoders import read_encoder
 from inferry.models.folder import PICKLES, ModelFolder
 from inferry.models.layout import Module, read_layout
+from inferry.models.probes import ROWS_FILE
 
 GRAPHS = ("openvino/openvino_model.xml", "openvino_model.xml", "onnx/model.onnx", "model.onnx")
 """Graphs that a folder may bring ready made, the best one first."""
+
+QUANTIZED = (
+    "openvino/openvino_model_qint8_quantized.xml",
+    "openvino_model_qint8_quantized.xml",
+    "onnx/model_qint8_avx512_vnni.onnx",
+    "onnx/model_qint8_avx512.onnx",
+    "onnx/model_quint8_avx2.onnx",
+    "onnx/model_int8.onnx",
+    "onnx/model_quantized.onnx",
+)
+"""The same in 8-bit integers."""
 
 _DESCRIPTION = re.compile(
     r"config|modules|tokenizer|tokenizer_config|router_config|config_sentence_transformers"
@@ -64,7 +76,10 @@ def _weights(folder: ModelFolder, transformer: Module, listing: Collection[str])
     """Give the files of the encoder: safetensors, or a graph with what belongs to it."""
     weights = transformer.file("model.safetensors")
     shards = [path for path in listing if _is_shard(path, transformer)]
-    graph = next((path for path in map(transformer.file, GRAPHS) if path in listing), None)
+    graph, quantized = (
+        next((path for path in map(transformer.file, names) if path in listing), None)
+        for names in (GRAPHS, QUANTIZED)
+    )
     config = transformer.file("config.json")
     is_built = config not in listing or read_encoder(folder, config) is not None
     if is_built and shards and weights not in listing:
@@ -73,18 +88,39 @@ def _weights(folder: ModelFolder, transformer: Module, listing: Collection[str])
             raise folder.unusable(weights, f"has [{len(shards)}] of its [{count}] parts")
         yield f"{weights}.index.json"
         yield from shards
-    elif graph and not (is_built and weights in listing):
-        yield graph
-        if graph.endswith(".xml"):
-            yield graph.removesuffix("xml") + "bin"
-        else:
-            yield from (path for path in listing if path in (f"{graph}_data", f"{graph}.data"))
+    elif is_built and weights in listing:
+        yield weights
+    elif graph:
+        yield from _graph_files(graph, listing)
+    elif quantized:
+        yield from _graph_files(quantized, listing)
+        yield from (path for path in listing if path == transformer.file(ROWS_FILE))
     elif is_built:
         yield weights
     else:
         raise folder.unusable(
             config, "is of a family that is not built here, and there is no [openvino/] or [onnx/]"
         )
+
+
+def _graph_files(graph: str, listing: Collection[str]) -> Iterator[str]:
+    """Give a graph and the files that belong to it."""
+    yield graph
+    if graph.endswith(".xml"):
+        yield graph.removesuffix("xml") + "bin"
+    else:
+        yield from (path for path in listing if path in (f"{graph}_data", f"{graph}.data"))
+
+
+def is_float(path: str, transformer: Module) -> bool:
+    """Tell whether a file has weights of the encoder, or its graph, in floating point."""
+    weights = transformer.file("model.safetensors")
+    graphs = [
+        part for name in GRAPHS for part in (name, f"{PurePosixPath(name).with_suffix('.bin')}")
+    ]
+    return path in (weights, f"{weights}.index.json", *map(transformer.file, graphs)) or _is_shard(
+        path, transformer
+    )
 
 
 def _is_shard(path: str, transformer: Module) -> bool:

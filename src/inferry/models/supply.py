@@ -16,7 +16,8 @@ from inferry.domain import Json
 from inferry.errors import InferenceError
 from inferry.modeling import ModelSource, Progress, cache_of_folder
 from inferry.models.library import Library
-from inferry.records import StoredFile, Supplied
+from inferry.models.listing import list_folders
+from inferry.records import StoredFile, Supplied, TrainedModelRecord
 from inferry.telemetry import get_logger
 
 
@@ -62,6 +63,10 @@ class Supply:
             return await asyncio.to_thread(self._library.is_package, model_id)
         except InferenceError:
             return False
+
+    async def listed(self) -> list[TrainedModelRecord]:
+        """List the models of this machine that are folders; see `protocols.ModelSupply`."""
+        return await asyncio.to_thread(list_folders, self._library)
 
     async def bring(
         self, model_id: str, learn: Callable[[dict[str, Json]], Awaitable[None]]

@@ -25,8 +25,8 @@ from inferry.models.layout import Module
 from inferry.models.networks import Networks, compile_networks
 from inferry.models.packing import pack_scores, pack_vectors, pack_weights, wire_tokens
 from inferry.models.pipeline import Pipeline, max_tokens, read_pipeline
-from inferry.models.precision import F32, Arithmetic, choose, kinds_of
-from inferry.models.probes import PROBES, KeptRows
+from inferry.models.precision import F32, INT8, Arithmetic, choose, kinds_of
+from inferry.models.probes import PROBES, ROWS_FILE, KeptRows, rows_beside
 from inferry.models.shapes import ROW_STEPS, Warming, length_steps
 from inferry.models.sparse import TokenTable
 from inferry.models.tokenizers import Tokenizer, read_tokenizer
@@ -240,10 +240,13 @@ def _compile(  # noqa: PLR0917 - what is known by then
     options: RuntimeOptions,
     runtime: Runtime,
 ) -> FolderModel:
-    """Compile at the arithmetic that is wanted, or the fastest that is close. See `precision`."""
+    """Compile at the arithmetic that is wanted, or the fastest that is close. See `precision`.
+
+    A folder that has a graph in 8-bit integers and nothing else runs that, whatever is wanted.
+    """
     import numpy as np
 
-    from inferry.models.graphs.build import build_graph
+    from inferry.models.graphs.build import build_graph, has_int8_only
     from inferry.models.graphs.exact import keep_sums_exact
 
     def compiled(
@@ -264,23 +267,28 @@ def _compile(  # noqa: PLR0917 - what is known by then
             table=table,
         )
         model.rows([Encoded([pipeline.padding_id], 1)], is_wide=True)
-        rows = _probe(model)
+        rows = probe_rows(model)
         if graph.weights:  # the first runs packed most of them, which are not read again
             graph.weights.forget()
         return model, rows
 
     kept = KeptRows(options.cache_dir, folder.fingerprint())
-    model, rows = choose(
-        kinds_of(options.precision, runtime.fastest()),
-        compiled,
-        lambda: kept.get(pipeline.head.width, lambda: compiled(F32, options.narrow)[1]),
-    )
+    width = pipeline.head.width
+    if has_int8_only(folder, pipeline):
+        beside = pipeline.transformer.file(ROWS_FILE)
+        model, rows = choose((INT8,), compiled, lambda: rows_beside(folder, beside, width))
+    else:
+        model, rows = choose(
+            kinds_of(options.precision, runtime.fastest()),
+            compiled,
+            lambda: kept.get(width, lambda: compiled(F32, options.narrow)[1]),
+        )
     if not np.isfinite(rows).all():
         raise folder.unusable("", f"at [{model.precision}] it gives numbers that are not finite")
     return model
 
 
-def _probe(model: FolderModel) -> Rows:
+def probe_rows(model: FolderModel) -> Rows:
     """Run the probes one by one: float32[probes, width]."""
     import numpy as np
 

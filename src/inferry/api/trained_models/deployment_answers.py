@@ -101,8 +101,8 @@ def assignment_of(record: DeploymentRecord, memory: Memory, node: str) -> Assign
     return AssignmentAnswer(shown)
 
 
-def stats_row(stats: DeploymentStats, memory: Memory, node: str) -> StatsItem:
-    """Show what a deployment has done."""
+def stats_row(stats: DeploymentStats, model_id: str, memory: Memory, node: str) -> StatsItem:
+    """Show what a deployment has done. model_id: that its model is listed under."""
     record, totals = stats.deployment, stats.totals
     spec = record.spec
     shown: dict[str, Json] = {
@@ -132,7 +132,7 @@ def stats_row(stats: DeploymentStats, memory: Memory, node: str) -> StatsItem:
         "missing_all_fields_count": 0,
         "timestamp": totals.last_access_ms or record.started_at_ms or 0,
     }
-    return StatsItem(spec.model_id, memory.sizes(spec.num_allocations), 0, inference, shown)
+    return StatsItem(model_id, memory.sizes(spec.num_allocations), 0, inference, shown)
 
 
 def _node(stats: DeploymentStats, node: str) -> dict[str, Json]:

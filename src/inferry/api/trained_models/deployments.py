@@ -24,6 +24,7 @@ from inferry.api.trained_models.deployment_answers import (
 )
 from inferry.commands import (
     ClearDeploymentCache,
+    FetchModels,
     FetchStats,
     StartModel,
     StopModel,
@@ -35,7 +36,7 @@ from inferry.deployment_stats import DeploymentStats, HostStats
 from inferry.domain import Json
 from inferry.errors import IllegalArgument
 from inferry.protocols import Writer
-from inferry.records import DeploymentRecord
+from inferry.records import DeploymentRecord, TrainedModelRecord
 
 _STATS: Final = "cluster:monitor/xpack/ml/inference/stats/get"
 _DEPLOYMENT: Final = "cluster:admin/xpack/ml/inference/deployment/"
@@ -253,8 +254,9 @@ class _Deployments:
         first, size = parse_number(query, "from", 0), parse_number(query, "size", 100)
         is_lenient = "allow_no_match" not in query or parse_flag(query, "allow_no_match")
         stats: HostStats = await self._writer.submit(FetchStats())
+        models = self._catalogue.select("_all", beside=await self._writer.submit(FetchModels()))
         expression = request.path_values.get("model_id", "_all")
-        rows = self._rows(stats.deployments, expression, allow_no_match=is_lenient)
+        rows = self._rows(stats.deployments, models, expression, allow_no_match=is_lenient)
         shown = rows[first : first + size]
         return Answer(
             msgspec.json.encode(StatsAnswer(len(rows), shown)),
@@ -262,7 +264,12 @@ class _Deployments:
         )
 
     def _rows(
-        self, stats: Iterable[DeploymentStats], expression: str, *, allow_no_match: bool
+        self,
+        stats: Iterable[DeploymentStats],
+        models: Iterable[TrainedModelRecord],
+        expression: str,
+        *,
+        allow_no_match: bool,
     ) -> list[StatsItem]:
         """Give a row per deployment, and one per model that has none, in the order of the ids.
 
@@ -271,12 +278,13 @@ class _Deployments:
         rows: dict[tuple[str, str], StatsItem] = {}
         for one in stats:
             spec = one.deployment.spec
-            memory = self._memory(spec.model_id, one.deployment.model_bytes)
-            rows[spec.model_id, spec.deployment_id] = stats_row(one, memory, self._node)
+            memory = _memory(self._catalogue.find(spec.model_id), one.deployment.model_bytes)
+            model_id = self._catalogue.listed_id(spec.model_id)
+            rows[model_id, spec.deployment_id] = stats_row(one, model_id, memory, self._node)
         deployed = {model_id for model_id, _ in rows}
-        for record in self._catalogue.select("_all"):
+        for record in models:
             if record.model_id not in deployed:
-                sizes = self._memory(record.model_id).sizes()
+                sizes = _memory(record).sizes()
                 rows[record.model_id, ""] = StatsItem(record.model_id, sizes, 0)
         chosen: set[tuple[str, str]] = set()
         for part in expression.split(","):
@@ -293,24 +301,22 @@ class _Deployments:
         names = (*key, *(record.aliases if record else ()))
         return any(fnmatchcase(one, pattern) for one in names if one)
 
-    def _memory(self, model_id: str, model_bytes: int = 0) -> Memory:
-        """Tell what a model takes: what its uploader says, else the size of its folder."""
-        uploaded = self._catalogue.find(model_id)
-        if uploaded is None:
-            return Memory(model_bytes)
-        size = uploaded.definition.size_bytes if uploaded.definition else 0
-        metadata = uploaded.config.get("metadata")
-        said = metadata if isinstance(metadata, dict) else {}
-        names = ("per_deployment_memory_bytes", "per_allocation_memory_bytes")
-        return Memory(
-            size, *(one if isinstance(one := said.get(name), int) else 0 for name in names)
-        )
-
     def _shown(self, record: DeploymentRecord) -> Answer:
         """Answer a verb with the deployment as it is then."""
-        memory = self._memory(record.spec.model_id, record.model_bytes)
+        memory = _memory(self._catalogue.find(record.spec.model_id), record.model_bytes)
         shown = assignment_of(record, memory, self._node)
         return Answer(msgspec.json.encode(shown))
+
+
+def _memory(record: TrainedModelRecord | None, model_bytes: int = 0) -> Memory:
+    """Tell what a model takes: what its uploader says, else the size of its folder."""
+    if record is None:
+        return Memory(model_bytes)
+    size = record.definition.size_bytes if record.definition else 0
+    metadata = record.config.get("metadata")
+    said = metadata if isinstance(metadata, dict) else {}
+    names = ("per_deployment_memory_bytes", "per_allocation_memory_bytes")
+    return Memory(size, *(one if isinstance(one := said.get(name), int) else 0 for name in names))
 
 
 async def _given(request: Request, shape: Shape) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def infer_routes(inference: TaskInference, gate: Gate) -> list[Route]:
         await _check_config(request, asked)
         if not asked.docs:
             raise InvalidRequest.of(["[docs] must not be empty"])
-        target = inference.find(request.path_values["model_id"])
+        target = await inference.find(request.path_values["model_id"])
         gate.authorize(request.principal, _ENDPOINT if target.inference_id else _MODEL)
         results = await inference.run(target, asked.docs, asked.inference_config, deadline)
         return Answer(msgspec.json.encode(InferAnswer(results)))

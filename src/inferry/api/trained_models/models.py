@@ -17,6 +17,7 @@ from inferry.api.parameters import parse_flag, parse_number, parse_timeout
 from inferry.api.trained_models.shapes import DEFINITION_PART, TRAINED_MODEL, VOCABULARY
 from inferry.commands import (
     DeleteTrainedModel,
+    FetchModels,
     PutDefinitionPart,
     PutTrainedModel,
     PutVocabulary,
@@ -130,7 +131,7 @@ def trained_model_routes(
                 calls.list_models,
                 _READ,
                 render_error,
-                "Show uploaded models",
+                "Show models",
                 parameters=frozenset(
                     {"allow_no_match", "decompress_definition", "exclude_generated"}
                     | {"from", "include", "include_model_definition", "size", "tags"}
@@ -185,7 +186,7 @@ class _TrainedModels:
         self._writer = writer
         self._incoming = incoming
 
-    def list_models(self, request: Request) -> Answer:
+    async def list_models(self, request: Request) -> Answer:
         """Show those that are asked for."""
         query = request.query
         included = [one for one in query.get("include", "").split(",") if one]
@@ -199,6 +200,7 @@ class _TrainedModels:
             raise IllegalArgument(f"Parameter [size] cannot be > {_MOST_SHOWN}")
         found = self._catalogue.select(
             request.path_values.get("model_id", ""),
+            beside=await self._writer.submit(FetchModels()),
             allow_no_match="allow_no_match" not in query or parse_flag(query, "allow_no_match"),
             tags=[tag for tag in query.get("tags", "").split(",") if tag],
         )

@@ -15,13 +15,13 @@ import openvino as ov
 from openvino import Node
 from openvino import opset15 as op
 
-from inferry.models.encoders import Family
+from inferry.models.encoders import Encoder, Family
 from inferry.models.folder import ModelFolder
 from inferry.models.graphs.bert import build_bert
 from inferry.models.graphs.blocks import Blocks, as_float
 from inferry.models.graphs.deberta import build_deberta
 from inferry.models.graphs.distilbert import build_distilbert
-from inferry.models.graphs.files import find_graph, read_graph
+from inferry.models.graphs.files import LOGITS, STATES, find_graph, read_graph
 from inferry.models.graphs.head import build_head, finish
 from inferry.models.graphs.masked_lm import build_token_logits, pool_splade
 from inferry.models.graphs.mpnet import build_mpnet
@@ -73,6 +73,46 @@ def build_graph(folder: ModelFolder, pipeline: Pipeline, *, quantized: bool = Fa
     return BuiltGraph(ov.Model([rows], inputs.given(), "text"), weights)
 
 
+def build_body(folder: ModelFolder, pipeline: Pipeline) -> BuiltGraph:
+    """Build of our own graph what `read_graph` takes: without what is done behind the encoder.
+
+    The inputs are `input_ids`, `attention_mask` and, where pairs are told apart by them,
+    `token_type_ids`. The output is float32[batch, tokens, width] of states or, of a masked language
+    model, logits; of a classifier float32[batch, labels]. Raises `UnusableModel`.
+    """
+    encoder, head = pipeline.encoder, pipeline.head
+    if encoder is None:
+        path = pipeline.transformer.file("config.json")
+        raise folder.unusable(path, "is of a family that is not built here")
+    has_types = isinstance(head, ScoreHead) and encoder.token_types > 1
+    inputs = _Inputs(
+        _named("input_ids"),
+        _named("attention_mask"),
+        _named("token_type_ids") if has_types else None,
+    )
+    weights = Weights(folder, pipeline.transformer.file("model.safetensors"))
+    blocks, states = _build_encoder(encoder, pipeline, weights, inputs)
+    match head:
+        case Head():
+            output, name = states, STATES
+        case SpladeHead():
+            output, name = build_token_logits(blocks, states).output(0), LOGITS
+        case ScoreHead():
+            output, name = build_label_logits(blocks, states, head.labels).output(0), LOGITS
+        case _:
+            assert_never(head)
+    output.get_tensor().set_names({name})
+    return BuiltGraph(ov.Model([output], inputs.given(), "body"), weights)
+
+
+def has_int8_only(folder: ModelFolder, pipeline: Pipeline) -> bool:
+    """Tell whether the only graph that a folder can run is one in 8-bit integers."""
+    has_float = find_graph(folder, pipeline.transformer, quantized=False) or (
+        pipeline.encoder and _has_weights(folder, pipeline)
+    )
+    return not has_float and bool(find_graph(folder, pipeline.transformer, quantized=True))
+
+
 @dataclass(frozen=True, slots=True)
 class _Inputs:
     """What a graph is given. types: of pairs. pooled: the tokens that count, None for all."""
@@ -93,14 +133,11 @@ def _build(
 ) -> tuple[Node, Weights | None]:
     """Choose the graph: our own where we know the family, else a file's."""
     transformer, encoder = pipeline.transformer, pipeline.encoder
-    path = transformer.file("model.safetensors")
-    is_there = folder.has(path) or folder.has(f"{path}.index.json")
+    is_there = _has_weights(folder, pipeline)
     graph = find_graph(folder, transformer, quantized=quantized)
     if encoder and not quantized and (is_there or graph is None):
-        weights = Weights(folder, path)
-        first_only = pipeline.head.needs_first_only
-        blocks = Blocks(encoder, weights, inputs.types, needs_first_only=first_only)
-        states = _FAMILIES[encoder.family](blocks, inputs.ids, inputs.mask).output(0)
+        weights = Weights(folder, transformer.file("model.safetensors"))
+        blocks, states = _build_encoder(encoder, pipeline, weights, inputs)
         return _build_head(blocks, pipeline, states, inputs), weights
     if graph is None:
         kind = "int8 graph" if quantized else "graph"
@@ -115,6 +152,20 @@ def _build(
         )
     found = read_graph(folder, graph, inputs.ids, inputs.mask, inputs.types)
     return _finish(folder, pipeline, found, inputs), None
+
+
+def _has_weights(folder: ModelFolder, pipeline: Pipeline) -> bool:
+    path = pipeline.transformer.file("model.safetensors")
+    return folder.has(path) or folder.has(f"{path}.index.json")
+
+
+def _build_encoder(
+    encoder: Encoder, pipeline: Pipeline, weights: Weights, inputs: _Inputs
+) -> tuple[Blocks, ov.Output]:
+    """Give what builds the parts of a model, and its states of tokens for `build_head`."""
+    first_only = pipeline.head.needs_first_only
+    blocks = Blocks(encoder, weights, inputs.types, needs_first_only=first_only)
+    return blocks, _FAMILIES[encoder.family](blocks, inputs.ids, inputs.mask).output(0)
 
 
 def _build_head(blocks: Blocks, pipeline: Pipeline, states: ov.Output, inputs: _Inputs) -> Node:
@@ -157,3 +208,10 @@ def _check_width(folder: ModelFolder, found: ov.Output, expected: int, what: str
 
 def _parameter(name: str) -> Node:
     return op.parameter([-1, -1], ov.Type.i32, name)
+
+
+def _named(name: str) -> Node:
+    """Give an input that has its name also in files."""
+    parameter = _parameter(name)
+    parameter.output(0).get_tensor().set_names({name})
+    return parameter

@@ -15,24 +15,18 @@ from openvino import opset15 as op
 from inferry.models.folder import ModelFolder
 from inferry.models.graphs.blocks import integers
 from inferry.models.layout import Module
-from inferry.models.selection import GRAPHS
+from inferry.models.selection import GRAPHS, QUANTIZED
 
-_QUANTIZED = (
-    "openvino/openvino_model_qint8_quantized.xml",
-    "openvino_model_qint8_quantized.xml",
-    "onnx/model_qint8_avx512_vnni.onnx",
-    "onnx/model_qint8_avx512.onnx",
-    "onnx/model_quint8_avx2.onnx",
-    "onnx/model_int8.onnx",
-    "onnx/model_quantized.onnx",
-)
-_OUTPUTS = ("last_hidden_state", "token_embeddings", "logits")
+STATES, LOGITS = "last_hidden_state", "logits"
+"""What outputs of such graphs are called."""
+
+_OUTPUTS = (STATES, "token_embeddings", LOGITS)
 _VECTOR = "sentence_embedding"
 
 
 def find_graph(folder: ModelFolder, transformer: Module, *, quantized: bool) -> str | None:
     """Give the path of a graph, None when there is none."""
-    paths = (transformer.file(name) for name in (_QUANTIZED if quantized else GRAPHS))
+    paths = (transformer.file(name) for name in (QUANTIZED if quantized else GRAPHS))
     return next((path for path in paths if folder.has(path)), None)
 
 
