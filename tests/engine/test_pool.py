@@ -380,12 +380,12 @@ async def test_two_deployments_under_load_take_no_more_cores_than_there_are(tmp_
 
 async def test_two_deployments_run_at_once_on_two_cores(yard) -> None:
     names = ("one", "two")
-    gates = [yard.library.root / "m" / name for name in names]
+    gates = [yard.library.root / "m" / name.ljust(58, "-") for name in names]
     await run_all(yard.pool.start(spec(name, num_threads=2)) for name in names)
     async with Nursery() as callers:
         for name, gate in zip(names, gates, strict=True):
             os.mkfifo(gate)
-            texts = [f"hold {name}", *["a" * 60] * 3]  # more than what runs on all cores
+            texts = [f"hold {gate.name}", *["a" * 60] * 3]  # more than what runs on all cores
             callers.start(yard.embed(*texts, deployment_id=name))
 
         held = [await hold_open(gate) for gate in gates]
