@@ -198,9 +198,9 @@ def ours(data_dir: Path, *, precision: str) -> Iterator[Served]:
 
 
 @contextmanager
-def our_ranker(data_dir: Path, *, precision: str) -> Iterator[Served]:
-    """Run our server with an endpoint on the folder `ranker`; a request has all documents."""
-    with _with_endpoint(data_dir, "rerank", "ranker", precision) as server:
+def our_ranker(data_dir: Path, *, precision: str, model_id: str = "ranker") -> Iterator[Served]:
+    """Run our server with an endpoint on a folder that ranks; a request has all documents."""
+    with _with_endpoint(data_dir, "rerank", model_id, precision) as server:
         path = f"/_inference/rerank/{ENDPOINT}"
         headers = {"Authorization": server.authorization}
         extra = {"query": QUERY, "return_documents": False}

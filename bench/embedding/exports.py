@@ -1,7 +1,6 @@
 """Make what the peers read of a model folder: `exports.py SOURCE TARGET`, in their environment.
 
-TARGET/ranker is a cross-encoder in its shape, and a graph of it in 8-bit integers, with folders for
-the same runtimes beside it.
+TARGET/ranker is a cross-encoder in its shape, with folders for the same runtimes beside it.
 TARGET/onnx is a folder for ONNX Runtime, TARGET/openvino one for OpenVINO, TARGET/genai the same
 with a tokenizer as openvino-genai takes it. It takes about half a minute and needs no network.
 """
@@ -12,17 +11,12 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
-import nncf
 import openvino
 import torch
-from corpora import documents_of
 from openvino_tokenizers import convert_tokenizer
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-_QUERY = "Which parts of a model are told about here?"
 
 
 def main() -> None:
@@ -56,26 +50,6 @@ def _make_rankers(source: Path, target: Path) -> None:
         folder = target / f"ranker-{backend}"
         if not folder.exists():
             CrossEncoder(str(plain), backend=backend, device="cpu").save_pretrained(str(folder))
-    _quantize(target / "ranker-openvino", plain / "openvino")
-
-
-def _quantize(folder: Path, quantized: Path) -> None:
-    """Quantize a ranker by what it computes of some documents, unless it has been done."""
-    file = quantized / "openvino_model_qint8_quantized.xml"
-    if file.exists():
-        return
-    graph = openvino.Core().read_model(folder / "openvino/openvino_model.xml")
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    names = [one.get_any_name() for one in graph.inputs]
-
-    def inputs(document: str) -> dict[str, Any]:
-        given = tokenizer(_QUERY, document, truncation=True, max_length=512, return_tensors="np")
-        return {name: given[name] for name in names}
-
-    documents = nncf.Dataset(documents_of(folder / "tokenizer.json", 50, 160), inputs)
-    quantized.mkdir(exist_ok=True)
-    made = nncf.quantize(graph, documents, model_type=nncf.ModelType.TRANSFORMER, subset_size=50)
-    openvino.save_model(made, file)
 
 
 def _lift_limit(file: Path) -> None:

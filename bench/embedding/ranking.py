@@ -47,7 +47,9 @@ def _candidates(folder: Path) -> dict[str, AbstractContextManager[Candidate]]:
         _OURS_F32: our_ranker(folder / "ranker-f32", precision="f32"),
     }
     if QUANTIZED.exists():
-        found[_OURS_INT8] = our_ranker(folder / "ranker-int8", precision="int8")
+        found[_OURS_INT8] = our_ranker(
+            folder / "ranker-int8", precision="auto", model_id=QUANTIZED.name
+        )
     if python := python_of_peers():
         found |= {name: peer(python, name) for name in RANKERS}
     return found
