@@ -177,6 +177,19 @@ def test_cores_that_rest_share_what_waits() -> None:
     assert [len(batch) for batch in batches] == [16] * 4
 
 
+def test_the_last_texts_are_parted_between_a_core_that_rests_and_one_in_the_middle_of_a_batch():
+    line = Line(cores=2)
+    line.put(*[128] * 12)
+    first, second = line.take(), line.take()
+
+    line.run(first)
+    last = [line.take()]
+    line.run(second)
+    last.append(line.take())
+
+    assert [len(batch) for batch in (first, second, *last)] == [4, 4, 3, 1]
+
+
 def test_a_small_batch_that_finds_everything_at_rest_may_take_all_cores() -> None:
     line = Line(cores=2)
     line.put(16, 16)

@@ -20,7 +20,7 @@ from inferry.modeling import Answer, Encoded, ShapeLadder
 
 _AHEAD_BATCHES = 16
 _SLACK = 1.2
-"""By how much a share is larger than what waits over the cores that rest, for padding."""
+"""By how much a share is larger than what waits and runs over the cores, for padding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,8 @@ class Batcher:
         self._threads = threads
         self._narrow = dict.fromkeys(Lane, 0)  # batches that run
         self._wide = dict.fromkeys(Lane, 0)
+        self._running_tokens = 0  # padded, of the narrow ones
+        self._left_tokens = 0.0  # of those what is likely left to compute
         self._ladder = ladder
         self._limits = limits
         self._lanes = {lane: _Waiting() for lane in Lane}
@@ -204,6 +206,9 @@ class Batcher:
             batch = [item for item in chosen if not self._is_late(item.job, now)]
             if batch:
                 self._count_running(turn, 1, is_wide=is_wide)
+                if not is_wide:
+                    self._running_tokens += self._cost(batch)
+                    self._left_tokens += self._cost(batch)
                 return batch
         return []
 
@@ -211,6 +216,9 @@ class Batcher:
         """Take back the cores of a batch that has run."""
         lane = batch[0].job.lane
         self._count_running(lane, -1, is_wide=is_wide)
+        if not is_wide:
+            self._running_tokens -= self._cost(batch)
+            self._left_tokens = self._running_tokens / 2  # who knows when they began
         self._account(lane, batch)
 
     def finish(self, batch: Sequence[Item], answers: Sequence[Answer]) -> None:
@@ -291,9 +299,8 @@ class Batcher:
         return self._ladder.tokens(rows + 1, longest) <= budget
 
     def _budget(self, lane: _Waiting) -> int:
-        """Give how many padded tokens a batch may have: its share where cores rest."""
-        running = sum(self._narrow.values())
-        share = _SLACK * lane.ready_tokens / max(1, self.cores - running)
+        """Give how many padded tokens a batch may have: a share, so that cores end together."""
+        share = _SLACK * (lane.ready_tokens + self._left_tokens) / self.cores
         return min(self._ladder.budget, max(self._ladder.wide_budget, int(share)))
 
     def _cost(self, batch: Sequence[Item]) -> int:
