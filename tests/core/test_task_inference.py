@@ -242,6 +242,18 @@ async def test_an_update_that_does_not_fit_is_refused(desk, update, problem):
         await desk.run("m", update=update)
 
 
+@pytest.mark.parametrize("name", ["is_truncated", "warning", "top_classes", ""])
+async def test_a_result_is_not_called_as_another_member(desk, name):
+    desk.model("m", "text_embedding")
+    desk.deploy("d", "m")
+    desk.deploy("folder", "folder", TaskType.TEXT_EMBEDDING)
+    update = {"text_embedding": {"results_field": name}}
+
+    for given in ("m", "folder"):
+        with pytest.raises(IllegalArgument, match=r"\[results_field\] must not be"):
+            await desk.run(given, update=update)
+
+
 async def test_as_many_labels_are_given_as_the_model_has(desk):
     desk.model("m", "text_classification")
     desk.deploy("d", "m")

@@ -30,7 +30,12 @@ from inferry.domain import (
     TaskAnswers,
 )
 from inferry.errors import BadRequest, Conflict, NotDeployed
-from inferry.inference_configs import RESULTS_FIELD, only_entry, update_inference_config
+from inferry.inference_configs import (
+    RESULTS_FIELD,
+    check_results_field,
+    only_entry,
+    update_inference_config,
+)
 from inferry.modeling import MODEL_TYPES
 from inferry.protocols import Engine
 from inferry.records import DeploymentRecord, TrainedModelRecord
@@ -206,7 +211,9 @@ class _Asked:
             )
         if unknown := sorted(settings.keys() - {_QUERY, "results_field"}):
             raise BadRequest(f"[{unknown[0]}] cannot be changed for a model of this kind")
-        field = str(settings.get("results_field") or RESULTS_FIELD)
+        given = settings.get("results_field")
+        field = RESULTS_FIELD if given is None else str(given)
+        check_results_field(field)
         return cls(_TEXT_FIELD, field, _query(name, settings), None)
 
     def answer(self, result: LocalResult) -> dict[str, Any]:
