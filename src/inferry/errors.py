@@ -13,6 +13,7 @@ dialect renders the tree in its own way.
     │   ├── UnacceptableMediaType   headers about media types that contradict or miss each other
     │   ├── UnsupportedMediaType    a body or an answer in a form that we do not speak
     │   ├── UnusableModel           a model folder that is missing, damaged, hostile or unknown
+    │   ├── NoSuchPackage           a repository of models has none of this name
     │   └── NoHandler               no such path
     ├── NotFound                    no such endpoint, policy, ...
     │   └── NotDeployed             a local model that does not run
@@ -126,6 +127,11 @@ class UnsupportedMediaType(BadRequest):
 @dataclass(eq=False)
 class UnusableModel(BadRequest):
     """A model's files cannot be run: missing, damaged, hostile, or of a kind unknown to us."""
+
+
+@dataclass(eq=False)
+class NoSuchPackage(BadRequest):
+    """A repository of model packages has none of this name."""
 
 
 @dataclass(eq=False)

@@ -21,6 +21,7 @@ from inferry.errors import (
     Conflict,
     IllegalArgument,
     InvalidRequest,
+    NoSuchPackage,
     NotDeployed,
     NotFound,
     StartFailed,
@@ -191,6 +192,22 @@ async def test_a_start_that_fails_is_told_with_its_reason_and_forgotten(house) -
     )
     assert house.store.rows == {}
     assert house.deployments.running == {}
+
+
+async def test_a_package_that_no_repository_has_is_not_found(house) -> None:
+    house.deployments.fails = NoSuchPackage("Failed to find package [m]: [file:///x] has none")
+
+    with pytest.raises(NotFound, match=r"^No known trained model with model_id \[m\]: Failed to"):
+        await start(house)
+    assert house.store.rows == {}
+
+
+async def test_a_vocabulary_that_lacks_a_token_is_a_conflict(house) -> None:
+    house.deployments.fails = Conflict("stored vocabulary is missing required [[PAD]] token")
+
+    with pytest.raises(Conflict, match=r"^stored vocabulary is missing required"):
+        await start(house)
+    assert house.store.rows == {}
 
 
 async def test_local_row_007_a_start_that_takes_too_long_goes_on(house) -> None:

@@ -264,6 +264,29 @@ async def test_a_similarity_needs_the_text_to_compare_with(desk):
     assert desk.engine.queries == ["a question"]
 
 
+@pytest.mark.parametrize(
+    ("task", "config", "required"),
+    [
+        ("question_answering", {}, {"question": "who?"}),
+        (
+            "zero_shot_classification",
+            {"classification_labels": ["entailment", "neutral", "contradiction"]},
+            {"labels": ["a", "b"]},
+        ),
+    ],
+)
+async def test_what_a_task_asks_of_every_text_is_required_once(desk, task, config, required):
+    desk.model("m", task, **config)
+    desk.deploy("d", "m")
+    desk.engine.result = TaskAnswers(({"predicted_value": "x"},))
+
+    found = await desk.run("m", update={task: required})
+    with pytest.raises(BadRequest, match=rf"\[{next(iter(required))}\] is required by the task"):
+        await desk.run("m")
+
+    assert found == [{"predicted_value": "x"}]
+
+
 async def test_weights_and_other_answers_are_written_as_they_are(desk):
     desk.model("m", "fill_mask")
     desk.deploy("d", "m")

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from inferry.errors import (
     BadRequest,
     InferenceError,
+    NoSuchPackage,
     StoreFailure,
     UnreadableReply,
     UnusableModel,
@@ -244,7 +245,7 @@ def test_local_row_010_a_package_that_is_not_there_says_so(anywhere, site):
     for name in ("m.metadata.json", "m.vocab.json", "m.pt"):
         change(anywhere, site, name, None)
 
-    said = anywhere.refused(BadRequest)
+    said = anywhere.refused(NoSuchPackage)
 
     assert said.startswith(f"Failed to find package [m]: [{anywhere.repository}] has no ")
     assert anywhere.left() == []

@@ -15,6 +15,7 @@ from tests.server import run_server
 LIMITS = {"do_lower_case": True, "max_sequence_length": 64}
 TEXT = "she was in the house with him, and they were new"
 NLI = ["contradiction", "neutral", "entailment"]
+ONE = {"docs": [{"text_field": TEXT}]}
 CLOSE = 1e-5
 
 
@@ -119,7 +120,7 @@ def test_labels_of_the_request_are_told_apart(server, tokenizer, multi_label):
 
     asked = {"zero_shot_classification": {"labels": labels, "multi_label": multi_label}}
     (found,) = infer(server, model_id, TEXT, config=asked)
-    (refused,) = infer(server, model_id, TEXT)
+    refused = server.call("POST", f"/_ml/trained_models/{model_id}/_infer", ONE)
 
     rows = [logits_of(model, tokenizer, TEXT, f"this is {one}")[0].logits[0] for one in labels]
     if multi_label:
@@ -129,7 +130,8 @@ def test_labels_of_the_request_are_told_apart(server, tokenizer, multi_label):
     shown = {one["class_name"]: one["class_probability"] for one in found["top_classes"]}
     assert shown == pytest.approx(dict(zip(labels, odds, strict=True)), abs=CLOSE)
     assert found["predicted_value"] == labels[int(np.argmax(odds))]
-    assert "[labels] is required" in refused["warning"]
+    assert refused.status == 400
+    assert "[labels] is required" in refused.json["error"]["reason"]
 
 
 def test_names_are_found_and_written_into_the_text(server, tokenizer):

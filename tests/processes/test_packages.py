@@ -239,6 +239,9 @@ def test_a_package_that_is_not_there_is_refused(server, site):
 
     assert answer["status"] == 400
     assert answer["error"]["reason"].startswith("Failed to find package [nowhere]: ")
+    reply = server.call("POST", "/_ml/trained_models/.nowhere/deployment/_start")
+    assert (reply.status, reply.json["error"]["type"]) == (404, "resource_not_found_exception")
+    assert "No known trained model with model_id [.nowhere]" in reply.json["error"]["reason"]
 
 
 @pytest.mark.parametrize("status", [401, 500])

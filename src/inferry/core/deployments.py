@@ -33,6 +33,7 @@ from inferry.core.deployment_settings import (
 from inferry.core.ledger import Ledger
 from inferry.core.model_configs import id_problems
 from inferry.core.preconfigured import RESERVED_IDS
+from inferry.core.trained_models import model_not_found
 from inferry.deployment_stats import HostStats
 from inferry.domain import Deadline, Json
 from inferry.errors import (
@@ -42,6 +43,7 @@ from inferry.errors import (
     IllegalArgument,
     InferenceError,
     InvalidRequest,
+    NoSuchPackage,
     NotDeployed,
     NotFound,
     StartFailed,
@@ -213,7 +215,7 @@ class DeploymentWriter:
                 raise Conflict(
                     f"The deployment [{spec.deployment_id}] was stopped while it started"
                 ) from error
-            raise self._failed(error) from error
+            raise self._failed(spec, error) from error
         await self._replace(record, msgspec.structs.replace(record, is_starting=False))
         return started
 
@@ -228,9 +230,14 @@ class DeploymentWriter:
                 deployment_id=spec.deployment_id,
                 reason=str(error),
             )
-            raise self._failed(error) from error
+            raise self._failed(spec, error) from error
 
-    def _failed(self, error: InferenceError) -> StartFailed:
+    def _failed(self, spec: DeploymentSpec, error: InferenceError) -> InferenceError:
+        """Say why a start failed: there is no such model, it does not fit together, or else."""
+        if isinstance(error, NoSuchPackage):
+            return NotFound(f"{model_not_found(spec.model_id)}: {error}")
+        if isinstance(error, Conflict):
+            return error
         return StartFailed(
             "Could not start trained model deployment, the following nodes failed with errors "
             f"[{{{self._node}={error}}}]"
@@ -276,7 +283,7 @@ class DeploymentWriter:
         try:
             await self._deployments.check(model_id)
         except IllegalArgument as error:
-            raise NotFound(f"No known trained model with model_id [{model_id}]") from error
+            raise model_not_found(model_id) from error
         is_endpoint = deployment_id in RESERVED_IDS or self._ledger.endpoint(deployment_id)
         is_other_model = deployment_id != model_id and (
             deployment_id.startswith(".") or self._ledger.model_named(deployment_id) is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -38,6 +39,14 @@ from inferry.vectors import vectors_to_json
 _MOST_AT_ONCE = 128  # several batches of short texts; longer ones fill them sooner
 _TEXT_FIELD = "text_field"
 _QUERY = "text"
+_REQUIRED: Mapping[str, str] = MappingProxyType(
+    {
+        "text_similarity": _QUERY,
+        "question_answering": "question",
+        "zero_shot_classification": "labels",
+    }
+)
+"""What a task asks of its texts, which the model or the call has to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +198,7 @@ class _Asked:
         task_type = target.deployment.task_type if target.deployment else None
         expected = MODEL_TYPES.get(task_type) if task_type else None
         if update is None:
-            if expected == "text_similarity":
-                raise BadRequest(f"[{_QUERY}] is required by the task of this model")
-            return cls(_TEXT_FIELD, RESULTS_FIELD, None, None)
+            return cls(_TEXT_FIELD, RESULTS_FIELD, _query(expected or "", {}), None)
         name, settings = only_entry(update, "inference_config")
         if expected is not None and name != expected:
             raise BadRequest(
@@ -220,13 +227,15 @@ class _Asked:
 
 
 def _query(name: str, settings: Mapping[str, Json]) -> str | None:
-    """Give what documents are compared with. Raises `BadRequest` where it is missing."""
-    if name != "text_similarity":
-        return None
-    text = settings.get(_QUERY)
-    if not isinstance(text, str):
-        raise BadRequest(f"[{_QUERY}] is required by the task of this model")
-    return text
+    """Give what documents are compared with, where that is one text.
+
+    Raises `BadRequest` where the task cannot be done for any document without what is missing.
+    """
+    required = _REQUIRED.get(name)
+    asked = settings.get(required) if required else None
+    if required and asked is None:
+        raise BadRequest(f"[{required}] is required by the task of this model")
+    return asked if required == _QUERY and isinstance(asked, str) else None
 
 
 def _not_deployed(model_id: str) -> Conflict:

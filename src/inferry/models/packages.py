@@ -24,8 +24,8 @@ from typing import BinaryIO
 import msgspec
 
 from inferry.errors import (
-    BadRequest,
     InferenceError,
+    NoSuchPackage,
     StoreFailure,
     UnreadableReply,
     UpstreamUnreachable,
@@ -219,7 +219,7 @@ def _write(file: Path, content: bytes) -> None:
 def _told(order: PackageOrder, folders: PackageFolders) -> Iterator[None]:
     """Say of what a failure is, and leave only what the next download can go on with.
 
-    Raises `BadRequest` where there is no such package, `UpstreamUnreachable`, `StoreFailure`.
+    Raises `NoSuchPackage`, `UpstreamUnreachable`, `StoreFailure`.
     """
     package = order.package
     place = f"package [{package.name}] of [{package.repository}]"
@@ -227,7 +227,7 @@ def _told(order: PackageOrder, folders: PackageFolders) -> Iterator[None]:
         yield
     except Missing as error:
         status = f" (status [{error.status}])" if error.status else ""
-        raise BadRequest(
+        raise NoSuchPackage(
             f"Failed to find package [{package.name}]: [{package.repository}] has no"
             f" [{package.name}.metadata.json]{status}"
         ) from None  # it says no more than this

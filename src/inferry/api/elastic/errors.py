@@ -42,6 +42,7 @@ RENDERINGS: Final[dict[type[InferenceError], Rendering]] = {
     errors.UnacceptableMediaType: Rendering(400, "media_type_header_exception"),
     errors.UnsupportedMediaType: Rendering(406, None),
     errors.UnusableModel: Rendering(400, "status_exception"),
+    errors.NoSuchPackage: Rendering(400, "status_exception"),
     errors.NoHandler: Rendering(400, None),
     errors.NotFound: Rendering(404, "resource_not_found_exception"),
     errors.NotDeployed: Rendering(404, "resource_not_found_exception"),

@@ -44,6 +44,7 @@ WORDS: Mapping[type[InferenceError], Words] = MappingProxyType(
         errors.UnacceptableMediaType: Words(400, "invalid_request_error", "invalid_media_type"),
         errors.UnsupportedMediaType: Words(415, "invalid_request_error", "invalid_media_type"),
         errors.UnusableModel: Words(500, "server_error", "model_unusable"),
+        errors.NoSuchPackage: Words(404, "invalid_request_error", "model_not_found"),
         errors.NoHandler: Words(404, "invalid_request_error", "unknown_url"),
         errors.MethodNotAllowed: Words(405, "invalid_request_error", "method_not_allowed"),
         errors.NotFound: Words(404, "invalid_request_error", "model_not_found"),
