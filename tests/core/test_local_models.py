@@ -124,7 +124,7 @@ async def test_what_is_wrong_with_a_model_is_told_where_nothing_says_its_task(
 ) -> None:
     house.deployments.absent = {"absent"}
     house.deployments.tasks = {"masks": None}
-    config = {"inference_config": {"fill_mask": {}}}
+    config: dict[str, Any] = {"inference_config": {"fill_mask": {}}}
     house.registry.load([TrainedModelRecord("masks", config, 1)])
 
     with pytest.raises(error, match=words):
