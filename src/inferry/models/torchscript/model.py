@@ -286,6 +286,7 @@ def load_module(
     verdict = read_verdict(prepared)
     purpose = purpose.cut(verdict.longest)
     parts = _read_parts(folder, source, purpose, verdict)
+    _warn_of_words_without_weights(parts)
     splade = _splade_of(parts)
     if parts.verdict.runtime == "torchscript":
         module = folder.file(files.module_file)
@@ -368,6 +369,17 @@ def _splade_of(parts: Parts) -> SpladeHead | None:
     if purpose.settings.expansion_type != "splade":
         get_logger().warning("the module gives logits of tokens: they are pooled as SPLADE does")
     return SpladeHead(verdict.shape[-1])
+
+
+def _warn_of_words_without_weights(parts: Parts) -> None:
+    """Tell of a sparse module that gives fewer weights than there are words: it knows no others."""
+    words, weights = len(parts.tokens), parts.verdict.shape[-1]
+    if parts.purpose.task_type is TaskType.SPARSE_EMBEDDING and weights < words:
+        get_logger().warning(
+            "the module gives no weights to the last words of its vocabulary",
+            words=words,
+            weights=weights,
+        )
 
 
 def _probe(model: ModuleModel) -> Rows:
