@@ -58,9 +58,9 @@ class Desk:
     async def is_listed(self, model_id: str) -> bool:
         return model_id in self.folders
 
-    def model(self, model_id: str, task: str, **config: Any) -> None:
+    def model(self, model_id: str, task: str, field: str = "text_field", **config: Any) -> None:
         settings = complete_inference_config({task: config})
-        stored = {"inference_config": settings, "input": {"field_names": ["text_field"]}}
+        stored = {"inference_config": settings, "input": {"field_names": [field]}}
         self.catalogue.apply([Put(TrainedModelRecord(model_id, stored, 1))])
 
     def deploy(self, deployment_id: str, model_id: str, task_type: TaskType | None = None) -> None:
@@ -199,6 +199,22 @@ async def test_a_document_without_the_field_gets_a_warning_and_the_others_an_ans
     assert [next(iter(one)) for one in found] == ["warning", "predicted_value", "warning"]
     assert "could not find field [text_field]" in found[0]["warning"]
     assert found[2] == {"warning": "the field [text_field] of the document is not a text"}
+
+
+async def test_a_field_may_be_within_objects(desk):
+    desk.model("m", "text_embedding", field="page.title.raw")
+    desk.deploy("d", "m")
+    docs = [
+        {"page": {"title": {"raw": "abc"}}},
+        {"page": {"title.raw": "abcd"}},
+        {"page.title.raw": "abcde"},
+        {"page": {"title": "abc"}},
+    ]
+
+    *found, missing = await desk.run("m", docs)
+
+    assert [one["predicted_value"] for one in found] == [[3.0], [4.0], [5.0]]
+    assert missing == {"warning": "could not find field [page.title.raw] in the document"}
 
 
 async def test_a_document_that_the_model_refuses_gets_the_reason(desk):

@@ -128,7 +128,7 @@ class TaskInference:
         asked = _Asked.of(target, update)
 
         async def answer(doc: Mapping[str, Json]) -> dict[str, Any]:
-            text = doc.get(asked.field)
+            text = _value_at(doc, asked.field)
             if text is None:
                 return {"warning": f"could not find field [{asked.field}] in the document"}
             if not isinstance(text, str):
@@ -231,6 +231,15 @@ class _Asked:
         if result.truncated:
             members["is_truncated"] = True
         return members
+
+
+def _value_at(doc: Mapping[str, Json], field: str) -> Json:
+    """Give what is in a field of a document, which may be in an object: `a.b`. None without it."""
+    if field in doc:
+        return doc[field]
+    outer, _, inner = field.partition(".")
+    nested = doc.get(outer) if inner else None
+    return _value_at(nested, inner) if isinstance(nested, dict) else None
 
 
 def _query(name: str, settings: Mapping[str, Json]) -> str | None:
