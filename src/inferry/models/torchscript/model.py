@@ -286,7 +286,6 @@ def load_module(
     verdict = read_verdict(prepared)
     purpose = purpose.cut(verdict.longest)
     parts = _read_parts(folder, source, purpose, verdict)
-    _warn_of_words_without_weights(parts)
     splade = _splade_of(parts)
     if parts.verdict.runtime == "torchscript":
         module = folder.file(files.module_file)
@@ -352,7 +351,9 @@ def _read_parts(
             f" [{specials}] special tokens",
         )
     encoder = Encoder(fast, purpose.kind)
-    return Parts(purpose, tokenizer, encoder, vocabulary.vocabulary, verdict)
+    parts = Parts(purpose, tokenizer, encoder, vocabulary.vocabulary, verdict)
+    _warn_of_words_without_weights(parts)
+    return parts
 
 
 def _splade_of(parts: Parts) -> SpladeHead | None:
