@@ -16,6 +16,10 @@ TOKENIZATIONS = ("bert", "mpnet", "roberta", "xlm_roberta", "deberta_v2")
 """Blocks below `tokenization` of models that can be run."""
 
 RESULTS_FIELD = "predicted_value"
+_OTHER_MEMBERS = (
+    *("is_truncated", "warning", "top_classes", "prediction_probability", "entities"),
+    *("start_offset", "end_offset"),
+)
 _TRUNCATIONS = ("first", "second", "none", "balanced")
 _NLI_LABELS = ("entailment", "neutral", "contradiction")
 _NER_LABELS = (*("O", "B_MISC", "I_MISC", "B_PER", "I_PER", "B_ORG", "I_ORG", "B_LOC", "I_LOC"),)
@@ -186,8 +190,15 @@ def check_values(name: str, config: Mapping[str, Json]) -> None:
     check = _CHECKS.get(name)
     if check is not None:
         check(config)
-    if config["results_field"] == "":
+    check_results_field(config["results_field"])
+
+
+def check_results_field(name: Json) -> None:
+    """Refuse a name of the result that is none, or another member's. Raises `IllegalArgument`."""
+    if name == "":
         raise IllegalArgument("[results_field] must not be empty")
+    if name in _OTHER_MEMBERS:
+        raise IllegalArgument(f"[results_field] must not be [{name}], which has another meaning")
 
 
 def _check_embedding(config: Mapping[str, Json]) -> None:

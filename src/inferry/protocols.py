@@ -197,7 +197,8 @@ class ModelFiles(Protocol):
     ) -> StoredFile | None:
         """Take over a part; give the definition when it was the last one that was missing.
 
-        Raises `AlreadyExists` when there is another part of this number.
+        Raises `AlreadyExists` when there is another part of this number, and `InvalidRequest` for
+        the last one when all together are not as long as announced.
         """
 
     def drop_parts(self, model_id: str) -> None:

@@ -37,6 +37,7 @@ from inferry.errors import (
     AlreadyExists,
     BadRequest,
     InferenceError,
+    InvalidRequest,
     NotDeployed,
     NotFound,
     SecretsUnreadable,
@@ -375,13 +376,15 @@ class MemoryFiles:
             raise self.fails
         parts = self.models[model_id]["parts"]
         content = self.received.pop(staged.name)
-        if parts.setdefault(part, content) != content:
+        if parts.get(part, content) != content:
             raise AlreadyExists(f"chunked doc [{model_id}][{part}] already exists")
-        whole = b"".join(parts[number] for number in sorted(parts))
-        if (len(parts), len(whole)) != (
-            announced.total_parts,
-            announced.total_definition_length,
-        ):
+        taken = parts | {part: content}
+        whole = b"".join(taken[number] for number in sorted(taken))
+        is_last = len(taken) == announced.total_parts
+        if is_last and len(whole) != announced.total_definition_length:
+            raise InvalidRequest(f"they have [{len(whole)}] bytes together")
+        parts[part] = content
+        if not is_last:
             return None
         self.models[model_id]["model"] = whole
         return StoredFile(hashlib.sha256(whole).hexdigest(), len(whole))

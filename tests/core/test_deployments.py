@@ -27,6 +27,7 @@ from inferry.errors import (
     StartFailed,
     StillStarting,
     UnusableModel,
+    error_to_wire,
 )
 from inferry.records import (
     Announced,
@@ -205,8 +206,10 @@ async def test_a_package_that_no_repository_has_is_not_found(house) -> None:
 async def test_a_vocabulary_that_lacks_a_token_is_a_conflict(house) -> None:
     house.deployments.fails = Conflict("stored vocabulary is missing required [[PAD]] token")
 
-    with pytest.raises(Conflict, match=r"^stored vocabulary is missing required"):
+    with pytest.raises(Conflict, match=r"^stored vocabulary is missing required") as caught:
         await start(house)
+    assert caught.value.__cause__ is house.deployments.fails
+    assert "cause" in error_to_wire(caught.value)
     assert house.store.rows == {}
 
 

@@ -24,7 +24,7 @@ from inferry.errors import (
     StillStarting,
     UnusableModel,
 )
-from inferry.records import DeploymentSpec, EndpointRecord
+from inferry.records import DeploymentSpec, EndpointRecord, TrainedModelRecord
 from tests.core.registry_parts import WIDTH, House, let_others_come_in, local, open_house
 
 DENSE = "text_embedding"
@@ -107,6 +107,28 @@ async def test_a_model_that_is_not_here_is_refused_before_anything_is_stored(hou
 async def test_settings_that_no_deployment_can_have_are_refused(house, body, error, words) -> None:
     with pytest.raises(error, match=words):
         await put(house, body=body)
+
+    assert house.store.rows == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        ({"model_id": "absent"}, NotFound, "not here"),
+        ({"deployment_id": "none"}, NotFound, r"^Cannot find deployment \[none\]$"),
+        ({"model_id": "masks"}, BadRequest, r"\[masks\] has type \[fill_mask\] which does not map"),
+    ],
+)
+async def test_what_is_wrong_with_a_model_is_told_where_nothing_says_its_task(
+    house, settings, error, words
+) -> None:
+    house.deployments.absent = {"absent"}
+    house.deployments.tasks = {"masks": None}
+    config: dict[str, Any] = {"inference_config": {"fill_mask": {}}}
+    house.registry.load([TrainedModelRecord("masks", config, 1)])
+
+    with pytest.raises(error, match=words):
+        await house.put("a", local(**settings), task_type=None)
 
     assert house.store.rows == {}
 

@@ -58,9 +58,9 @@ class Desk:
     async def is_listed(self, model_id: str) -> bool:
         return model_id in self.folders
 
-    def model(self, model_id: str, task: str, **config: Any) -> None:
+    def model(self, model_id: str, task: str, field: str = "text_field", **config: Any) -> None:
         settings = complete_inference_config({task: config})
-        stored = {"inference_config": settings, "input": {"field_names": ["text_field"]}}
+        stored = {"inference_config": settings, "input": {"field_names": [field]}}
         self.catalogue.apply([Put(TrainedModelRecord(model_id, stored, 1))])
 
     def deploy(self, deployment_id: str, model_id: str, task_type: TaskType | None = None) -> None:
@@ -201,6 +201,22 @@ async def test_a_document_without_the_field_gets_a_warning_and_the_others_an_ans
     assert found[2] == {"warning": "the field [text_field] of the document is not a text"}
 
 
+async def test_a_field_may_be_within_objects(desk):
+    desk.model("m", "text_embedding", field="page.title.raw")
+    desk.deploy("d", "m")
+    docs = [
+        {"page": {"title": {"raw": "abc"}}},
+        {"page": {"title.raw": "abcd"}},
+        {"page.title.raw": "abcde"},
+        {"page": {"title": "abc"}},
+    ]
+
+    *found, missing = await desk.run("m", docs)
+
+    assert [one["predicted_value"] for one in found] == [[3.0], [4.0], [5.0]]
+    assert missing == {"warning": "could not find field [page.title.raw] in the document"}
+
+
 async def test_a_document_that_the_model_refuses_gets_the_reason(desk):
     desk.model("m", "text_embedding")
     desk.deploy("d", "m")
@@ -240,6 +256,18 @@ async def test_an_update_that_does_not_fit_is_refused(desk, update, problem):
 
     with pytest.raises(BadRequest, match=problem):
         await desk.run("m", update=update)
+
+
+@pytest.mark.parametrize("name", ["is_truncated", "warning", "top_classes", ""])
+async def test_a_result_is_not_called_as_another_member(desk, name):
+    desk.model("m", "text_embedding")
+    desk.deploy("d", "m")
+    desk.deploy("folder", "folder", TaskType.TEXT_EMBEDDING)
+    update = {"text_embedding": {"results_field": name}}
+
+    for given in ("m", "folder"):
+        with pytest.raises(IllegalArgument, match=r"\[results_field\] must not be"):
+            await desk.run(given, update=update)
 
 
 async def test_as_many_labels_are_given_as_the_model_has(desk):

@@ -147,12 +147,14 @@ async def test_the_same_part_may_come_twice_and_another_may_not():
     assert house.files.received == {}
 
 
-async def test_a_definition_of_another_length_than_announced_stays_incomplete():
+async def test_the_last_part_of_another_length_than_announced_is_refused():
     async with open_house() as house:
         await create(house)
-        await put_part(house, b"ab", length=3)
+        with pytest.raises(InvalidRequest, match=r"\[2\] bytes together"):
+            await put_part(house, b"ab", length=3)
 
     assert stored(house).definition is None
+    assert house.files.received == {}
 
 
 @pytest.mark.parametrize(

@@ -77,11 +77,9 @@ class Asking:
         return str(caught.value)
 
     def left(self) -> list[str]:
-        """List what is in the directory, but for locks."""
+        """List what is in the directory."""
         return sorted(
-            one.relative_to(self.directory).as_posix()
-            for one in self.directory.rglob("*")
-            if one.suffix != ".lock"
+            one.relative_to(self.directory).as_posix() for one in self.directory.rglob("*")
         )
 
 

@@ -248,7 +248,11 @@ def test_it_can_be_pulled_and_added_elsewhere(machine, recipe, tmp_path):
     assert files_in(pulled.folder) == files_in(source.folder)
 
 
-@pytest.mark.parametrize("failure", [UnusableModel("not today"), OSError(28, "the disk is full")])
+@pytest.mark.parametrize(
+    "failure",
+    [UnusableModel("not today"), OSError(28, "the disk is full"), KeyboardInterrupt("not today")],
+    ids=type,
+)
 def test_what_fails_leaves_nothing_behind_and_what_was_there_before(machine, recipe, failure):
     before, _ = machine.collection.quantize("org/mine", "small", SAMPLE, recipe)
 
@@ -256,7 +260,9 @@ def test_what_fails_leaves_nothing_behind_and_what_was_there_before(machine, rec
         raise failure
 
     for new_id in ("small", "other"):
-        with pytest.raises((UnusableModel, StoreFailure), match=r"not today|the disk is full"):
+        with pytest.raises(
+            (UnusableModel, StoreFailure, KeyboardInterrupt), match=r"not today|the disk is full"
+        ):
             machine.collection.quantize("org/mine", new_id, SAMPLE, Recipe(fail, OpenVino()))
 
     assert [*machine.copies.iterdir()] == [before.folder]

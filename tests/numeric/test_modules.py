@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from structlog.testing import capture_logs
 
 from inferry.domain import InputType
 from inferry.engine.runtimes.openvino import OpenVino
@@ -307,6 +308,22 @@ def test_local_row_001_weights_of_tokens_are_those_of_the_module(kind, tmp_path)
         assert list(answer.values()) == sorted(answer.values(), reverse=True)
         for token, weight in answer.items():
             assert weight == pytest.approx(expected[token], abs=CLOSE)
+
+
+def test_words_that_a_module_gives_no_weights_are_told_of(tmp_path):
+    model = random_model(
+        transformers.BertForMaskedLM, transformers.BertConfig, len(BERT["vocabulary"])
+    )
+    module = trace(model, inputs=4, pick=lambda found: torch.relu(found[0]).amax(dim=1)[:, :-2])
+    source = write_upload(
+        tmp_path / "m", module, task="text_expansion", vocabulary=BERT, max_sequence_length=32
+    )
+
+    with capture_logs() as lines:
+        Trial(source, tmp_path)
+
+    (told,) = (line for line in lines if "gives no weights" in line["event"])
+    assert told["words"] - told["weights"] == 2
 
 
 @pytest.mark.parametrize("kind", ["bert", "deberta_v2"])

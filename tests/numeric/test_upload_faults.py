@@ -67,8 +67,9 @@ class Upload:
         }
         return server.call("PUT", f"{self.path}/definition/{number}", body)
 
-    def put_vocabulary(self, server: Server) -> Any:
-        return server.call("PUT", f"{self.path}/vocabulary", BERT)
+    def put_vocabulary(self, server: Server, without: str = "") -> Any:
+        words = [word for word in BERT["vocabulary"] if word != without]
+        return server.call("PUT", f"{self.path}/vocabulary", {"vocabulary": words})
 
     def put_all(self, server: Server) -> None:
         for number in range(len(self.parts)):
@@ -110,6 +111,23 @@ def left_behind(server: Server) -> list[str]:
         for file in (server.data_dir / place).rglob("*")
         if file.is_file()
     ]
+
+
+# --- uploads that do not fit together ----------------------------------------------------------
+
+
+def test_a_start_names_the_token_that_a_vocabulary_lacks(server, module):
+    upload = Upload("lacking", module)
+    upload.create(server)
+    for number in range(len(upload.parts)):
+        upload.put_part(server, number)
+    upload.put_vocabulary(server, without="[PAD]")
+
+    refused = upload.start(server)
+
+    assert refused.status == 409, refused.content
+    assert "stored vocabulary is missing required [[PAD]] token" in refused.json["error"]["reason"]
+    upload.delete(server)
 
 
 # --- uploads that break off --------------------------------------------------------------------

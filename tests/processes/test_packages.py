@@ -51,7 +51,7 @@ def is_whole(server: Server, name: str) -> Callable[[], bool]:
 def left(server: Server) -> list[str]:
     """List what lies in the directory of packages, but for locks."""
     top = server.data_dir / "models/packages"
-    return sorted(one.name for one in top.glob("*") if one.suffix != ".lock")
+    return sorted(one.name for one in top.glob("*"))
 
 
 def endpoint_on(model_id: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from inferry.errors import AlreadyExists, StoreFailure
+from inferry.errors import AlreadyExists, InvalidRequest, StoreFailure
 from inferry.modeling import cache_of_folder
 from inferry.records import Announced, StoredFile
 from inferry.store.blobs import Incoming, Uploads
@@ -109,11 +109,19 @@ def test_what_workers_made_of_a_model_goes_with_it(disk):
     assert disk.files() == []
 
 
-def test_parts_of_another_length_than_announced_stay_parts(disk):
-    results = [disk.put(0), disk.put(1), disk.put(2, b"longer than announced")]
+def test_a_last_part_of_another_length_than_announced_is_refused_and_the_right_one_taken(disk):
+    disk.put(0)
+    disk.put(1)
 
-    assert results == [None, None, None]
+    with pytest.raises(InvalidRequest) as refusal:
+        disk.put(2, b"longer than announced")
+
+    assert str(refusal.value) == (
+        "[total_definition_length] is [11], but all [3] model definition parts have [27] bytes"
+        " together"
+    )
     assert not list(disk.uploads.folder("m").glob("*.pt"))
+    assert disk.put(2) is not None
 
 
 def test_a_start_sweeps_away_what_belongs_to_no_model(disk):

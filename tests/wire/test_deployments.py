@@ -257,6 +257,8 @@ def test_stats_are_found_by_model_deployment_and_pattern(house, deployed):
     assert every["count"] == len(every["trained_model_stats"]) >= 1
     assert house.get(f"{MODELS}/none*/_stats?allow_no_match=false").status == 404
     assert house.get(f"{MODELS}/nothing/_stats").status == 404
+    assert house.get(f"{MODELS}/_stats?size=1000").status == 200
+    assert house.get(f"{MODELS}/_stats?size=1001").status == 400
 
 
 def test_local_row_007_what_is_more_than_the_queue_takes_is_refused(house):

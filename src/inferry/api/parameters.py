@@ -12,6 +12,7 @@ from inferry.errors import IllegalArgument
 EVERYWHERE: Final = frozenset({"pretty", "human", "error_trace", "filter_path", "format"})
 _DURATION = re.compile(r"(-1|0|[0-9]{1,18}(?=[a-z]))(nanos|micros|ms|s|m|h|d)?")
 _SECONDS = {"nanos": 1e-9, "micros": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PAGE, _MOST_SHOWN = 100, 1000
 _LONGEST_NAME = 64
 _DAY_S = 86_400.0
 _LONGEST_S = 366 * _DAY_S  # event loops count milliseconds in a bounded integer
@@ -51,6 +52,14 @@ def parse_number(
     if at_least is not None and number < at_least:
         raise IllegalArgument(f"Parameter [{name}] cannot be < {at_least}")
     return number
+
+
+def parse_page(query: Mapping[str, str]) -> tuple[int, int]:
+    """Read `from` and `size`. Raises `IllegalArgument`."""
+    first, size = parse_number(query, "from", 0), parse_number(query, "size", _PAGE)
+    if size > _MOST_SHOWN:
+        raise IllegalArgument(f"Parameter [size] cannot be > {_MOST_SHOWN}")
+    return first, size
 
 
 def parse_timeout(text: str, name: str = "timeout") -> tuple[float, str]:

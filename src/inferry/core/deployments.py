@@ -237,7 +237,7 @@ class DeploymentWriter:
         if isinstance(error, NoSuchPackage):
             return NotFound(f"{model_not_found(spec.model_id)}: {error}")
         if isinstance(error, Conflict):
-            return error
+            return Conflict(str(error))
         return StartFailed(
             "Could not start trained model deployment, the following nodes failed with errors "
             f"[{{{self._node}={error}}}]"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 
 import msgspec
 
@@ -80,7 +79,11 @@ class LocalModels:
             )
 
     async def task_type_of(self, body: Mapping[str, Json]) -> TaskType | None:
-        """Give what the model does that the body of a PUT names, as far as that is known."""
+        """Give what the model does that the body of a PUT names, as far as that is known.
+
+        Raises `NotFound`, `IllegalArgument`, `UnusableModel`, `BadRequest` where there is no such
+        model, or it runs no endpoint.
+        """
         settings = body.get("service_settings")
         service = body.get("service")
         if not isinstance(service, str) or not isinstance(settings, dict):
@@ -92,12 +95,15 @@ class LocalModels:
         deployment_id, model_id = settings.get("deployment_id"), settings.get("model_id")
         if isinstance(deployment_id, str):
             found = self._deployments.find(deployment_id)
-            return None if found is None else found.task_type
+            if found is None:
+                raise _no_deployment(deployment_id)
+            self._check_task(found.spec.model_id, found.task_type)
+            return found.task_type
         if not isinstance(model_id, str):
             return None
-        with suppress(InferenceError):  # what is wrong with it is told later, with all the rest
-            return await self._deployments.check(model_id)
-        return None
+        task_type = await self._deployments.check(model_id)
+        self._check_task(model_id, task_type)
+        return task_type
 
     async def check_new(self, record: EndpointRecord) -> EndpointRecord:
         """Refuse an endpoint whose model cannot run here; give it with its settings complete.
@@ -294,13 +300,25 @@ class LocalModels:
         spec_of(record)
         await self._deployments.check(model_of(record), TaskType(record.task_type))
 
+    def _check_task(self, model_id: str, task_type: TaskType | None) -> None:
+        """Refuse an upload that no endpoint runs. task_type: what it does, if that is known."""
+        uploaded = self._ledger.trained_models.get(model_id)
+        if uploaded is None or task_type is not None:
+            return
+        kind, _ = inference_config_of(uploaded)
+        if kind not in MODEL_TYPES.values():
+            raise BadRequest(
+                f"Deployed model [{model_id}] has type [{kind}] which does not map to any supported"
+                " task types"
+            )
+
     def _deployment_to_attach(self, record: EndpointRecord) -> DeploymentRecord:
         """Find the deployment that a new endpoint names. Raises `NotFound`, `BadRequest`."""
         settings: Mapping[str, Json] = record.service_settings
         deployment_id = deployment_of(record.inference_id, settings)
         found = self._deployments.find(deployment_id)
         if found is None:
-            raise NotFound(f"Cannot find deployment [{deployment_id}]")
+            raise _no_deployment(deployment_id)
         model_id = settings.get("model_id", found.spec.model_id)
         if model_id != found.spec.model_id:
             raise BadRequest(
@@ -308,17 +326,14 @@ class LocalModels:
                 f"match the model [{model_id}]"
             )
         task_type = found.task_type or found.spec.task_type
-        uploaded = self._ledger.trained_models.get(found.spec.model_id)
-        if uploaded is not None and task_type is None:
-            kind, _ = inference_config_of(uploaded)
-            if kind not in MODEL_TYPES.values():
-                raise BadRequest(
-                    f"Deployed model [{found.spec.model_id}] has type [{kind}] which does not map "
-                    "to any supported task types"
-                )
+        self._check_task(found.spec.model_id, task_type)
         if task_type is not None and task_type != record.task_type:
             raise BadRequest(
                 f"Deployed model [{found.spec.model_id}] with type [{MODEL_TYPES[task_type]}] "
                 f"does not match the requested task type [{record.task_type}]"
             )
         return found
+
+
+def _no_deployment(deployment_id: str) -> NotFound:
+    return NotFound(f"Cannot find deployment [{deployment_id}]")

@@ -30,7 +30,12 @@ from inferry.domain import (
     TaskAnswers,
 )
 from inferry.errors import BadRequest, Conflict, NotDeployed
-from inferry.inference_configs import RESULTS_FIELD, only_entry, update_inference_config
+from inferry.inference_configs import (
+    RESULTS_FIELD,
+    check_results_field,
+    only_entry,
+    update_inference_config,
+)
 from inferry.modeling import MODEL_TYPES
 from inferry.protocols import Engine
 from inferry.records import DeploymentRecord, TrainedModelRecord
@@ -123,7 +128,7 @@ class TaskInference:
         asked = _Asked.of(target, update)
 
         async def answer(doc: Mapping[str, Json]) -> dict[str, Any]:
-            text = doc.get(asked.field)
+            text = _value_at(doc, asked.field)
             if text is None:
                 return {"warning": f"could not find field [{asked.field}] in the document"}
             if not isinstance(text, str):
@@ -206,7 +211,9 @@ class _Asked:
             )
         if unknown := sorted(settings.keys() - {_QUERY, "results_field"}):
             raise BadRequest(f"[{unknown[0]}] cannot be changed for a model of this kind")
-        field = str(settings.get("results_field") or RESULTS_FIELD)
+        given = settings.get("results_field")
+        field = RESULTS_FIELD if given is None else str(given)
+        check_results_field(field)
         return cls(_TEXT_FIELD, field, _query(name, settings), None)
 
     def answer(self, result: LocalResult) -> dict[str, Any]:
@@ -224,6 +231,15 @@ class _Asked:
         if result.truncated:
             members["is_truncated"] = True
         return members
+
+
+def _value_at(doc: Mapping[str, Json], field: str) -> Json:
+    """Give what is in a field of a document, which may be in an object: `a.b`. None without it."""
+    if field in doc:
+        return doc[field]
+    outer, _, inner = field.partition(".")
+    nested = doc.get(outer) if inner else None
+    return _value_at(nested, inner) if isinstance(nested, dict) else None
 
 
 def _query(name: str, settings: Mapping[str, Json]) -> str | None:

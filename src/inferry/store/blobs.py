@@ -25,7 +25,7 @@ import msgspec
 from inferry.commands import StagedFile
 from inferry.config import Config
 from inferry.domain import Json
-from inferry.errors import AlreadyExists, StoreFailure
+from inferry.errors import AlreadyExists, InvalidRequest, StoreFailure
 from inferry.modeling import GRAPHS_DIRECTORY, METADATA_FILE, cache_of_folder
 from inferry.records import Announced, StoredFile
 
@@ -104,9 +104,9 @@ class Uploads:
     ) -> StoredFile | None:
         """Take over a part; give the definition when it was the last one that was missing.
 
-        The same part once more changes nothing. None as well where all parts together are not as
-        long as was announced. Raises `AlreadyExists` for another part of this number, and
-        `StoreFailure`, after which the parts are as they were before.
+        The same part once more changes nothing. Raises `AlreadyExists` for another part of this
+        number, `InvalidRequest` for the last one where all together are not as long as announced,
+        and `StoreFailure`; the parts are as they were before then.
         """
         parts = self.folder(model_id) / _PARTS
         present = _parts_in(parts)
@@ -115,14 +115,12 @@ class Uploads:
             raise AlreadyExists(
                 f"Trained machine learning model chunked doc [{model_id}][{part}] already exists"
             )
+        _check_length(present, part, staged, announced)
         path = present.setdefault(part, parts / name)
         with _explained(path):
             self._incoming.path(staged).replace(path)
             _sync_folder(parts)
         if len(present) < announced.total_parts:
-            return None
-        total = sum(one.stat().st_size for one in present.values())
-        if total != announced.total_definition_length:
             return None
         return self._join(model_id, [present[number] for number in sorted(present)])
 
@@ -178,6 +176,19 @@ def uploads_of(config: Config) -> Uploads:
 
 def _name_of(part: int, sha256: str) -> str:
     return f"{part:05}-{sha256}"
+
+
+def _check_length(
+    present: Mapping[int, Path], part: int, staged: StagedFile, announced: Announced
+) -> None:
+    """Refuse the part that completes a definition of another length than was announced."""
+    others = [path for number, path in present.items() if number != part]
+    total = sum(one.stat().st_size for one in others) + staged.size_bytes
+    if len(others) + 1 == announced.total_parts and total != announced.total_definition_length:
+        raise InvalidRequest(
+            f"[total_definition_length] is [{announced.total_definition_length}], but all"
+            f" [{announced.total_parts}] model definition parts have [{total}] bytes together"
+        )
 
 
 def _parts_in(folder: Path) -> dict[int, Path]:

@@ -13,7 +13,7 @@ from inferry.api.elastic.body_shapes import Kind, Shape, parse_body
 from inferry.api.elastic.endpoints import actor_of
 from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
-from inferry.api.parameters import parse_flag, parse_number, parse_timeout
+from inferry.api.parameters import parse_flag, parse_number, parse_page, parse_timeout
 from inferry.api.trained_models.deployment_answers import (
     AssignmentAnswer,
     Memory,
@@ -251,7 +251,7 @@ class _Deployments:
     async def show_stats(self, request: Request) -> Answer:
         """Tell what models and deployments have done."""
         query = request.query
-        first, size = parse_number(query, "from", 0), parse_number(query, "size", 100)
+        first, size = parse_page(query)
         is_lenient = "allow_no_match" not in query or parse_flag(query, "allow_no_match")
         stats: HostStats = await self._writer.submit(FetchStats())
         models = self._catalogue.select("_all", beside=await self._writer.submit(FetchModels()))

@@ -13,7 +13,7 @@ from inferry.api.elastic.endpoints import ACKNOWLEDGED, Acknowledged, actor_of
 from inferry.api.elastic.errors import render_error
 from inferry.api.exchange import Answer, Request, Route
 from inferry.api.fast_json import decode_json
-from inferry.api.parameters import parse_flag, parse_number, parse_timeout
+from inferry.api.parameters import parse_flag, parse_page, parse_timeout
 from inferry.api.trained_models.shapes import DEFINITION_PART, TRAINED_MODEL, VOCABULARY
 from inferry.commands import (
     DeleteTrainedModel,
@@ -53,7 +53,6 @@ _GENERATED: Final = (
     *("license_level", "location"),
 )
 _OF_PUT: Final = frozenset({"defer_definition_decompression", "timeout", "wait_for_completion"})
-_MOST_SHOWN: Final = 1000
 
 
 class TrainedModelBody(msgspec.Struct, frozen=True):
@@ -195,9 +194,7 @@ class _TrainedModels:
                 f"unknown [include] parameter [{', '.join(unknown)}]."
                 f" Valid options are [{', '.join(_INCLUDED)}]"
             )
-        first, size = parse_number(query, "from", 0), parse_number(query, "size", 100)
-        if size > _MOST_SHOWN:
-            raise IllegalArgument(f"Parameter [size] cannot be > {_MOST_SHOWN}")
+        first, size = parse_page(query)
         found = self._catalogue.select(
             request.path_values.get("model_id", ""),
             beside=await self._writer.submit(FetchModels()),

@@ -351,7 +351,9 @@ def _read_parts(
             f" [{specials}] special tokens",
         )
     encoder = Encoder(fast, purpose.kind)
-    return Parts(purpose, tokenizer, encoder, vocabulary.vocabulary, verdict)
+    parts = Parts(purpose, tokenizer, encoder, vocabulary.vocabulary, verdict)
+    _warn_of_words_without_weights(parts)
+    return parts
 
 
 def _splade_of(parts: Parts) -> SpladeHead | None:
@@ -368,6 +370,17 @@ def _splade_of(parts: Parts) -> SpladeHead | None:
     if purpose.settings.expansion_type != "splade":
         get_logger().warning("the module gives logits of tokens: they are pooled as SPLADE does")
     return SpladeHead(verdict.shape[-1])
+
+
+def _warn_of_words_without_weights(parts: Parts) -> None:
+    """Tell of a sparse module that gives fewer weights than there are words: it knows no others."""
+    words, weights = len(parts.tokens), parts.verdict.shape[-1]
+    if parts.purpose.task_type is TaskType.SPARSE_EMBEDDING and weights < words:
+        get_logger().warning(
+            "the module gives no weights to the last words of its vocabulary",
+            words=words,
+            weights=weights,
+        )
 
 
 def _probe(model: ModuleModel) -> Rows:
