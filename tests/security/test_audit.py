@@ -48,6 +48,7 @@ UNAUDITED = {
     "FetchKeyUsage",
     "SpendKeyTokens",
     "FetchSecrets",
+    "FetchModels",
     "FetchStats",
     "NoteFailedLogin",
     "NoteRefusals",
