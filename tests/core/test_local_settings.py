@@ -14,6 +14,7 @@ from inferry.errors import (
     IllegalArgument,
     InvalidRequest,
     InvalidSettings,
+    NotFound,
     UnusableModel,
 )
 from tests.core.registry_parts import House, local
@@ -225,11 +226,18 @@ async def test_the_older_service_is_sparse(house):
     assert (await house.put("a", body, task_type=None))["task_type"] == SPARSE
 
 
-@pytest.mark.parametrize("body", [bare(), local("gone"), attached("gone")])
-async def test_a_model_that_nobody_knows_tells_nothing(house, body):
+@pytest.mark.parametrize(
+    ("body", "error", "words"),
+    [
+        (bare(), BadRequest, r"missing required setting \[task_type\]"),
+        (local("gone"), NotFound, r"the model \[gone\] is not here"),
+        (attached("gone"), NotFound, r"Cannot find deployment \[gone\]"),
+    ],
+)
+async def test_a_model_that_nobody_knows_is_told_of_before_its_task(house, body, error, words):
     house.deployments.absent = {"gone"}
 
-    with pytest.raises(BadRequest, match=r"missing required setting \[task_type\]"):
+    with pytest.raises(error, match=words):
         await house.put("a", body, task_type=None)
 
 

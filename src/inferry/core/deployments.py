@@ -336,11 +336,11 @@ class DeploymentWriter:
         if found is not None:
             return found
         is_uploaded = given in self._ledger.trained_models
-        listed = (lambda model_id: model_id) if is_uploaded else listed_id
         of_model = [
             one
             for one in self._deployments.records()
-            if given in (one.spec.model_id, listed(one.spec.model_id))
+            if one.spec.model_id == given
+            or (not is_uploaded and listed_id(one.spec.model_id) == given)
         ]
         if len(of_model) > 1:
             ids = [one.spec.deployment_id for one in of_model]

@@ -235,11 +235,13 @@ class _Asked:
 
 def _value_at(doc: Mapping[str, Json], field: str) -> Json:
     """Give what is in a field of a document, which may be in an object: `a.b`. None without it."""
-    if field in doc:
-        return doc[field]
-    outer, _, inner = field.partition(".")
-    nested = doc.get(outer) if inner else None
-    return _value_at(nested, inner) if isinstance(nested, dict) else None
+    while field not in doc:
+        outer, _, field = field.partition(".")
+        nested = doc.get(outer)
+        if not field or not isinstance(nested, dict):
+            return None
+        doc = nested
+    return doc[field]
 
 
 def _query(name: str, settings: Mapping[str, Json]) -> str | None:
