@@ -36,7 +36,10 @@ class Child:
             self.process.kill()
 
     async def end(self) -> None:
-        """Close the channel, upon which the process ends by itself, else end it."""
+        """Close the channel, upon which the process ends by itself, else end it.
+
+        It has ended then, also where nobody waits so long.
+        """
         self.peer.close()
         try:
             async with asyncio.timeout(_EXIT_S):
@@ -44,6 +47,10 @@ class Child:
         except TimeoutError:
             self.kill()
             await self.process.wait()
+        except asyncio.CancelledError:
+            self.kill()
+            await self.process.wait()
+            raise
 
 
 async def start_child(
@@ -72,7 +79,12 @@ async def start_child(
             stdout=DEVNULL if is_stranger else None,  # it could fill a disk with what it prints
             start_new_session=True,  # Ctrl-C in a terminal is for us alone
         )
-    peer = await open_peer(ours, handlers, nursery=nursery, is_stranger=is_stranger)
+    try:
+        peer = await open_peer(ours, handlers, nursery=nursery, is_stranger=is_stranger)
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
     return Child(process, peer, time.monotonic())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -267,3 +268,15 @@ async def test_it_can_gain_no_privilege_and_leaves_no_core_dump(worker) -> None:
     assert "NoNewPrivs:\t1" in status
     assert worker.process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
     assert set(worker.process.environ()) <= {"PATH", "PYTHONPATH", "LC_CTYPE"}
+
+
+async def test_a_worker_is_gone_where_nobody_waits_for_its_end_any_more(worker):
+    worker.process.suspend()
+    async with Nursery() as callers:
+        ending = callers.start(worker.child.end())
+        await worker.child.peer.closed()
+        ending.cancel()
+        await asyncio.wait([ending])
+
+    assert ending.cancelled()
+    assert worker.child.process.returncode == -signal.SIGKILL
