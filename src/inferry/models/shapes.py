@@ -12,7 +12,7 @@ ROW_STEPS = (*range(1, 13), 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 _UNIT = 16
 """The numbers of a register. A token costs up to a tenth more in texts that are no multiple of it
 long, so that shortly before a multiple nothing is gained by padding to less."""
-_BETWEEN = {32: (2, 4, 6, 8, 10, 12), 64: (4, 8), 128: (4,)}
+_BETWEEN = ((32, (2, 4, 6, 8, 10, 12)), (64, (4, 8)), (128, (4,)))
 """By how much a step may be above a multiple, for steps below each of these."""
 _FINENESS = 64
 
@@ -28,7 +28,7 @@ def length_steps(max_tokens: int) -> list[int]:
 def _is_step(length: int) -> bool:
     coarsest = 1 << (length // _FINENESS).bit_length() >> 1
     above = length % max(_UNIT, coarsest)
-    between = next((few for end, few in _BETWEEN.items() if length < end), ())
+    between = next((few for end, few in _BETWEEN if length < end), ())
     return above == 0 or above in between
 
 

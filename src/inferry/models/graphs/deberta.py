@@ -61,8 +61,7 @@ def _distance_bias(
             falling = _near(_mapped(blocks, table, layer.key), farthest, tokens)
             parts.append(_skewed(_products(queries, falling), tokens))
         if distances.position_to_content:
-            mapped = _mapped(blocks, table[::-1], layer.query, scale)
-            rising = _near(mapped, farthest, tokens)
+            rising = _near(_mapped(blocks, table[::-1], layer.query, scale), farthest, tokens)
             skewed = _skewed(_products(keys, rising), tokens)
             parts.append(op.transpose(skewed, integers([0, 1, 3, 2])))
         return reduce(op.add, parts)
