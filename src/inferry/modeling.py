@@ -184,6 +184,17 @@ class RuntimeOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """How a graph is computed. has_exact_sums: its sums are kept at f32 all the same."""
+
+    precision: Precision
+    has_exact_sums: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.precision} with sums at f32" if self.has_exact_sums else self.precision
+
+
+@dataclass(frozen=True, slots=True)
 class Protection:
     """How far a worker is held to its own model. missing: what is not, and why; empty if all is."""
 
@@ -294,8 +305,8 @@ class TextModel(Protocol):
         """What the model says its vectors are compared with, in words of the wire, if it does."""
 
     @property
-    def precision(self) -> Precision:
-        """The arithmetic in use."""
+    def arithmetic(self) -> Arithmetic:
+        """How its graph is computed."""
 
     @property
     def cosine(self) -> float | None:

@@ -92,7 +92,7 @@ def test_it_gives_the_same_vectors_at_any_setting_of_precision(tmp_path, target,
     expected = load(source, "f32")
     for precision in ("auto", "f32", "bf16", "int8"):
         model = load(target, precision)
-        assert model.precision == "int8"
+        assert model.arithmetic.precision == "int8"
         assert model.cosine > 0.999
         for input_type in (InputType.SEARCH, InputType.INGEST):
             texts = model.encode(["abc d"], input_type)
@@ -144,7 +144,7 @@ def test_without_the_rows_at_f32_nobody_knows_how_close_it_is(tmp_path, target, 
 
     model = load(target)
 
-    assert (model.precision, model.cosine) == ("int8", None)
+    assert (model.arithmetic.precision, model.cosine) == ("int8", None)
 
 
 @pytest.mark.parametrize("rows", [b"", b"\x93NUMPY", np.zeros((14, 4), np.float32)])
@@ -165,8 +165,8 @@ def test_a_folder_with_weights_beside_chooses_as_always(tmp_path, target, recipe
     quantize_folder(ModelSource("m", source), SAMPLE, target, recipe)
     (target / "model.safetensors").write_bytes((source / "model.safetensors").read_bytes())
 
-    assert load(target, "f32").precision == "f32"
-    assert load(target, "int8").precision == "int8"
+    assert load(target, "f32").arithmetic.precision == "f32"
+    assert load(target, "int8").arithmetic.precision == "int8"
 
 
 # --- what cannot be quantized -------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_a_masked_lm_without_modules_wants_to_know_its_task(tmp_path, target, re
 
     sparse = replace(recipe, task_type=TaskType.SPARSE_EMBEDDING)
     assert str(quantize_folder(source, SAMPLE, target, sparse)).startswith("cosine to f32: least")
-    assert load(target, task_type=TaskType.SPARSE_EMBEDDING).precision == "int8"
+    assert load(target, task_type=TaskType.SPARSE_EMBEDDING).arithmetic.precision == "int8"
 
 
 def test_a_task_that_it_does_not_do_is_refused(tmp_path, target, recipe):
@@ -230,7 +230,7 @@ def test_it_is_a_model_of_its_own_that_can_be_removed(machine, recipe):
     source, _ = machine.collection.quantize("org/mine", "org/mine-int8", SAMPLE, recipe)
 
     assert machine.find("org/mine-int8") == source
-    assert load(source.folder).precision == "int8"
+    assert load(source.folder).arithmetic.precision == "int8"
     machine.collection.remove("org/mine-int8")
     assert [*machine.copies.iterdir()] == []
     assert machine.find("org/mine") is not None
@@ -266,7 +266,7 @@ def test_what_fails_leaves_nothing_behind_and_what_was_there_before(machine, rec
             machine.collection.quantize("org/mine", new_id, SAMPLE, Recipe(fail, OpenVino()))
 
     assert [*machine.copies.iterdir()] == [before.folder]
-    assert load(before.folder).precision == "int8"
+    assert load(before.folder).arithmetic.precision == "int8"
     with pytest.raises(IllegalArgument):
         machine.find("other")
 

@@ -74,7 +74,7 @@ def test_embeddings_stay_close(tmp_path, task_type):
     closeness, exact, made = quantized(task_type, tmp_path)
 
     assert isinstance(closeness, VectorCloseness)
-    assert (made.precision, closeness.texts) == ("int8", 5)
+    assert (made.arithmetic.precision, closeness.texts) == ("int8", 5)
     assert min(made.cosine, closeness.least) >= LEAST_COSINE
     (expected,) = exact.rows(exact.encode(["How are returned goods refunded?"], InputType.SEARCH))
     (found,) = made.rows(made.encode(["How are returned goods refunded?"], InputType.SEARCH))
@@ -122,6 +122,6 @@ print(type(telemetry).__name__, [one for one in told if one.startswith(("socket.
 
     folder, nothing = ran.stdout.splitlines()
     assert nothing == "MagicMock []"  # what stands in where nothing may be sent
-    assert load(Path(folder), None, "f32").precision == "int8"
+    assert load(Path(folder), None, "f32").arithmetic.precision == "int8"
     assert "m-int8 is on this machine; cosine to f32: least 0.9" in ran.stderr
     assert not (tmp_path / "home").exists()
