@@ -37,7 +37,7 @@ def test_each_says_what_it_is_for(library, tmp_path):
     write_splade(tmp_path / "models/sparse")
     write_classifier(tmp_path / "models/ranker")
 
-    listed = {one.model_id: one for one in list_folders(library)}
+    listed = {one.model_id: one for one in list_folders(library.ids, library.inventory)}
 
     tasks = {name: next(iter(one.config["inference_config"])) for name, one in listed.items()}
     assert {name: tasks.get(name) for name in ("dense", "sparse", "ranker")} == {
@@ -54,7 +54,9 @@ def test_a_download_has_the_id_that_eland_would_give_it_and_works_under_it(libra
     (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
     download(tmp_path, folder)
 
-    (record,) = (one for one in list_folders(library) if one.model_id == "org__tiny")
+    (record,) = (
+        one for one in list_folders(library.ids, library.inventory) if one.model_id == "org__tiny"
+    )
 
     assert record.config["metadata"] == {"source": "Org/Tiny", "revision": COMMIT}
     assert record.config["prefix_strings"] == {"search": "query: "}
@@ -69,7 +71,7 @@ def test_what_cannot_run_is_left_out(library, tmp_path):
     (tmp_path / "models/broken").mkdir()
     (tmp_path / "models/broken/config.json").write_text("{}")
 
-    listed = [one.model_id for one in list_folders(library)]
+    listed = [one.model_id for one in list_folders(library.ids, library.inventory)]
 
     assert "dense" in listed
     assert "broken" not in listed

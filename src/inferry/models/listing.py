@@ -18,7 +18,8 @@ from inferry.inference_configs import complete_inference_config
 from inferry.modeling import MODEL_TYPES, ModelSource, listed_id
 from inferry.models.folder import ModelFolder
 from inferry.models.heads import Head
-from inferry.models.library import Entry, Library
+from inferry.models.inventory import Inventory
+from inferry.models.model_ids import Entry, ModelIds
 from inferry.models.pipeline import Pipeline, read_pipeline
 from inferry.models.sources import HubId
 from inferry.records import StoredFile, TrainedModelRecord
@@ -45,13 +46,13 @@ class _Casing(msgspec.Struct):
     do_lower_case: bool = False
 
 
-def list_folders(library: Library) -> list[TrainedModelRecord]:
+def list_folders(ids: ModelIds, inventory: Inventory) -> list[TrainedModelRecord]:
     """List the models of this machine that are folders, by each id; not those that cannot run."""
     found: dict[str, TrainedModelRecord] = {}
-    for name in library.names():
+    for name in ids.of_folders():
         with suppress(InferenceError, OSError):  # `inferry models list` tells what is wrong with it
-            entry = library.look_up(name)
-            source = next(library.folders_of(entry), None)
+            entry = ids.look_up(name)
+            source = next(inventory.folders_of(entry), None)
             if source is not None:
                 record = _listed(name, entry, source)
                 found.setdefault(record.model_id, record)
