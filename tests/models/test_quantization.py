@@ -271,6 +271,44 @@ def test_what_fails_leaves_nothing_behind_and_what_was_there_before(machine, rec
         machine.find("other")
 
 
+def test_a_model_whose_id_cannot_be_written_down_does_not_stay(machine, recipe):
+    aliases = machine.copies.parent / "aliases.json"
+    (machine.copies.parent / "aliases.part").mkdir()
+
+    with pytest.raises(StoreFailure, match=r"cannot write \[.*aliases.json\]: Is a directory"):
+        machine.collection.quantize("org/mine", "small", SAMPLE, recipe)
+
+    assert [*machine.copies.iterdir()] == []
+    assert json.loads(aliases.read_text()).keys() == {"org/mine"}
+
+
+def test_a_graph_that_cannot_be_written_is_told_and_does_not_stay(machine, recipe, tmp_path):
+    def make_no_room(body, inputs) -> object:
+        (file,) = machine.copies.glob("small.part/openvino")
+        (file / "openvino_model_qint8_quantized.bin").mkdir()
+        return body
+
+    with pytest.raises(StoreFailure, match=r"cannot write the graph \[.*xml\], is the disk full"):
+        machine.collection.quantize("org/mine", "small", SAMPLE, Recipe(make_no_room, OpenVino()))
+
+    assert [*machine.copies.iterdir()] == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError, TypeError])
+def test_what_a_library_chokes_on_is_told_in_its_words(machine, error):
+    def choke(body, inputs):
+        raise error("no such operation")
+
+    with pytest.raises(UnusableModel) as raised:
+        machine.collection.quantize("org/mine", "small", SAMPLE, Recipe(choke, OpenVino()))
+
+    message = str(raised.value)
+    assert message.startswith(f"the model [org/mine] cannot be quantized, [{error.__name__}]: ")
+    assert "no such operation" in message
+    assert "[telemetry.log_level] at [debug]" in message
+    assert isinstance(raised.value.__cause__, error)
+
+
 def test_a_model_does_not_take_its_own_place(machine, recipe):
     with pytest.raises(IllegalArgument, match="would take its own place: give another id"):
         machine.collection.quantize("org/mine", "org/mine", SAMPLE, recipe)

@@ -12,7 +12,7 @@ from threading import Event
 from urllib.parse import quote
 
 from inferry.config import Config
-from inferry.errors import IllegalArgument, InferenceError, NotFound
+from inferry.errors import IllegalArgument, InferenceError, NotFound, StoreFailure
 from inferry.modeling import ModelSource, Progress
 from inferry.models.aliases import AliasFile
 from inferry.models.built_in import BUILT_IN, without_platform
@@ -120,7 +120,7 @@ class Collection:
         target = self._copy_of(new_id)
         with whole_folder(target, f"write the model [{new_id}]") as unfinished:
             closeness = quantize_folder(source, sample, unfinished, recipe)
-        self._aliases.put(new_id, str(target))
+        self._write_down(new_id, Folder(target))
         return ModelSource(new_id, target), closeness
 
     def remove(self, model_id: str) -> None:
@@ -168,7 +168,7 @@ class Collection:
         else:
             name = str(source) if isinstance(source, HubId) else model_id
             self._bring(Entry(name, "hub", source), report, stop)
-        self._aliases.put(model_id, str(source))
+        self._write_down(model_id, source)
         found = self._library.find(model_id)
         assert found is not None
         return found
@@ -188,6 +188,15 @@ class Collection:
         with whole_folder(target, f"copy [{folder}]") as unfinished:
             copy_needed(source, unfinished, paths_in(folder))
         return target
+
+    def _write_down(self, model_id: str, source: Source) -> None:
+        """Let an id stand for a source; a copy that nothing leads to does not stay."""
+        try:
+            self._aliases.put(model_id, str(source))
+        except StoreFailure:
+            if isinstance(source, Folder) and self._aliases.read().get(model_id) != str(source):
+                shutil.rmtree(source.path, ignore_errors=True)
+            raise
 
     def _ids_of(self, source: HubId | Package) -> list[str]:
         """List the aliases that stand for a repository of the hub, or for a package."""
