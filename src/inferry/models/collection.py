@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from inferry.config import Config
 from inferry.errors import IllegalArgument, InferenceError, NotFound, StoreFailure
-from inferry.modeling import GRAPHS_DIRECTORY, ModelSource, Progress, cache_of_folder
+from inferry.modeling import ModelSource, Progress
 from inferry.models.aliases import AliasFile
 from inferry.models.built_in import BUILT_IN, without_platform
 from inferry.models.closeness import Closeness
@@ -57,7 +57,6 @@ class Collection:
         self._section = config.models
         self._aliases = AliasFile(places.aliases)
         self._copies = places.copies
-        self._graphs = config.data_dir / GRAPHS_DIRECTORY
 
     def rows(self) -> list[Listed]:
         """List what is known: aliases, built-in ids, what is below `models.path`, downloads.
@@ -133,7 +132,7 @@ class Collection:
         self._check_name(model_id)
         packages = self._inventory.ids_of_packages()
         if model_id in packages and packages[model_id] is None:
-            self._remove_package(model_id)
+            self._inventory.remove_package(model_id)
             return
         text = self._aliases.read().get(model_id)
         if text is not None:
@@ -214,16 +213,8 @@ class Collection:
             with self._inventory.hub.locked(source):
                 return self._inventory.hub.remove(source)
         is_there = self._inventory.packages.find(source) is not None
-        self._remove_package(source.folder_name)
+        self._inventory.remove_package(source.folder_name)
         return is_there
-
-    def _remove_package(self, name: str) -> None:
-        """Delete a package with what was made of it."""
-        shutil.rmtree(
-            cache_of_folder(self._graphs, self._inventory.packages.folder_of(name)),
-            ignore_errors=True,
-        )
-        self._inventory.packages.remove(name)
 
     def _check_name(self, model_id: str) -> None:
         """Refuse ids that cannot be given, and those that the configuration gives."""

@@ -6,13 +6,14 @@ else what an installed Python package carries.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from inferry.domain import Json
 from inferry.errors import NotFound, UnusableModel
-from inferry.modeling import ModelSource
+from inferry.modeling import ModelSource, cache_of_folder
 from inferry.models.folder import ModelFolder
 from inferry.models.hub_folders import HubFolders, cache_of_snapshot, find_in_shared_cache
 from inferry.models.model_ids import Entry, ModelIds
@@ -23,7 +24,10 @@ from inferry.models.uploads import package_source
 
 
 class Inventory:
-    """The models of this machine, but for uploads. shared_cache: that of huggingface_hub."""
+    """The models of this machine, but for uploads.
+
+    shared_cache: that of huggingface_hub. graphs: where workers keep what they made of models.
+    """
 
     def __init__(
         self,
@@ -33,12 +37,14 @@ class Inventory:
         hub: HubFolders,
         packages: PackageFolders,
         shared_cache: Path,
+        graphs: Path,
     ) -> None:
         self._ids = ids
         self.path = path
         self.hub = hub
         self.packages = packages
         self._shared_cache = shared_cache
+        self._graphs = graphs
 
     def find(self, entry: Entry) -> ModelSource | None:
         """Give the first folder that has the model. Raises `UnusableModel` for a wrong alias."""
@@ -97,19 +103,24 @@ class Inventory:
             found[name] = next((one for one in ids if self._ids.leads_to(one, name)), None)
         return found
 
-    def remove_package(self, model_id: str) -> Sequence[Path]:
-        """Delete what was downloaded of a package, and give the folders that are gone.
+    def packages_of(self, model_id: str) -> Sequence[str]:
+        """Name the folders of packages that an id leads to, and of those it led to once.
 
-        What the configuration of an earlier server led to goes too.
+        That is: of those with its name, to which no id leads any more.
         """
         own = model_id.removeprefix(".")
-        folders = []
-        for name, led_by in self.ids_of_packages().items():
-            is_left = led_by is None and name.rpartition("@")[0] == own
-            if is_left or self._ids.leads_to(model_id, name):
-                folders.append(self.packages.folder_of(name))
-                self.packages.remove(name)
-        return folders
+        return [
+            name
+            for name, led_by in self.ids_of_packages().items()
+            if (led_by is None and name.rpartition("@")[0] == own)
+            or self._ids.leads_to(model_id, name)
+        ]
+
+    def remove_package(self, name: str) -> None:
+        """Delete a package with what was made of it. name: of its folder, which may be gone."""
+        made_of_it = cache_of_folder(self._graphs, self.packages.folder_of(name))
+        self.packages.remove(name)
+        shutil.rmtree(made_of_it, ignore_errors=True)
 
     def _places_of(self, entry: Entry) -> Iterator[Path]:
         if isinstance(entry.source, Folder):

@@ -14,7 +14,7 @@ from inferry.bootstrap import environment_of_children
 from inferry.config import Config
 from inferry.domain import TaskType
 from inferry.errors import IllegalArgument, NotFound
-from inferry.modeling import MODEL_TYPES, ModelSource, Progress
+from inferry.modeling import GRAPHS_DIRECTORY, MODEL_TYPES, ModelSource, Progress
 from inferry.models.aliases import AliasFile
 from inferry.models.built_in import BUILT_IN
 from inferry.models.downloads import Downloads, Site
@@ -165,6 +165,7 @@ def open_library(config: Config, environment: Mapping[str, str]) -> Library:
             hub=hub,
             packages=PackageFolders(places.packages),
             shared_cache=shared_cache(environment),
+            graphs=config.data_dir / GRAPHS_DIRECTORY,
         ),
         uploads=UploadFolders(places.uploads),
         downloads=Downloads(

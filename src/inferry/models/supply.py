@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from inferry.concurrency import Nursery, in_own_thread
 from inferry.domain import Json
 from inferry.errors import InferenceError
-from inferry.modeling import ModelSource, Progress, cache_of_folder
+from inferry.modeling import ModelSource, Progress
 from inferry.models.library import Library
 from inferry.models.listing import list_folders
 from inferry.models.sources import Package
@@ -33,14 +31,10 @@ class _Coming:
 
 
 class Supply:
-    """Implements `protocols.ModelSupply`. Use as an async context manager; leaving stops it all.
+    """Implements `protocols.ModelSupply`. Use as an async context manager; leaving stops it all."""
 
-    graphs: where workers keep what they made of models, which goes with them.
-    """
-
-    def __init__(self, library: Library, graphs: Path) -> None:
+    def __init__(self, library: Library) -> None:
         self._library = library
-        self._graphs = graphs
         self._nursery = Nursery()
         self._coming: dict[str, _Coming] = {}
 
@@ -129,8 +123,9 @@ class Supply:
         return []
 
     def _remove(self, model_id: str) -> None:
-        for folder in self._library.inventory.remove_package(model_id):
-            shutil.rmtree(cache_of_folder(self._graphs, folder), ignore_errors=True)
+        inventory = self._library.inventory
+        for name in inventory.packages_of(model_id):
+            inventory.remove_package(name)
 
 
 def _supplied(source: ModelSource) -> Supplied:
