@@ -123,7 +123,8 @@ class ModelSource:
     dimensions: a Matryoshka width, None for the whole vector.
     prompts: what stands before texts, by the names of `prompts` in the model's own configuration
     (`query`, `document`, ...), which they replace; None leaves the model's own.
-    truncation: of pairs. checksums: SHA-256 that files must have, by their path in the folder.
+    truncation: of pairs, None leaves the model's own.
+    checksums: SHA-256 that files must have, by their path in the folder.
     module: where the folder has a TorchScript module, None for other layouts.
     is_program: it can do what a program can, as TorchScript does, and not only hold numbers.
     """
@@ -134,7 +135,7 @@ class ModelSource:
     task_type: TaskType | None = None
     dimensions: int | None = None
     prompts: Mapping[str, str] | None = None
-    truncation: Truncation = "second"
+    truncation: Truncation | None = None
     checksums: Mapping[str, str] = field(default_factory=dict)
     module: ModuleFiles | None = None
     is_program: bool = False

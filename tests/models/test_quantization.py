@@ -236,6 +236,20 @@ def test_it_is_a_model_of_its_own_that_can_be_removed(machine, recipe):
     assert machine.find("org/mine") is not None
 
 
+def test_a_copy_of_a_built_in_model_cuts_pairs_as_that_does(machine, recipe, tmp_path):
+    machine.collection.add(".rerank-v1", write_classifier(tmp_path / "ranker"))
+
+    made, _ = machine.collection.quantize(".rerank-v1", ".rerank-v1-int8", SAMPLE, recipe)
+
+    def cut(model_id: str, **other_place: Any) -> Any:
+        source = replace(machine.find(model_id), **other_place)
+        model = load_model(source, RuntimeOptions(precision="auto"), runtime=OpenVino())
+        return model.encode(["b " * 50, "b"], InputType.UNSPECIFIED, "a " * 50)
+
+    assert all(one.is_truncated for one in cut(".rerank-v1"))  # the query, which others refuse
+    assert cut(".rerank-v1-int8") == cut(".rerank-v1") == cut(".rerank-v1", folder=made.folder)
+
+
 def test_it_can_be_pulled_and_added_elsewhere(machine, recipe, tmp_path):
     source, _ = machine.collection.quantize("org/mine", "small", SAMPLE, recipe)
     other = Machine(tmp_path / "other")

@@ -152,10 +152,11 @@ def _copy_rest(source: ModelSource, transformer: Module, target: Path) -> None:
     """Copy what else the model needs, but not its weights, and write down what its id promises."""
     listing = {path for path in paths_in(source.folder) if not is_float(path, transformer)}
     copy_needed(source, target, listing | paths_in(target))
-    if source.prompts is not None:
+    promised = {"prompts": source.prompts, "inferry_truncation": source.truncation}
+    if kept := {name: value for name, value in promised.items() if value is not None}:
         file = target / SETTINGS_FILE
         settings = msgspec.json.decode(file.read_bytes()) if file.exists() else {}
-        file.write_bytes(msgspec.json.encode({**settings, "prompts": source.prompts}))
+        file.write_bytes(msgspec.json.encode({**settings, **kept}))
 
 
 def _rows(model: FolderModel, texts: Sequence[Encoded]) -> Rows:
