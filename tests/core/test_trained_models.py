@@ -157,6 +157,17 @@ async def test_the_last_part_of_another_length_than_announced_is_refused():
     assert house.files.received == {}
 
 
+async def test_a_first_part_that_is_refused_binds_no_other_to_what_it_announced():
+    async with open_house() as house:
+        await create(house)
+        with pytest.raises(InvalidRequest):
+            await put_part(house, b"abc", length=4)
+        assert stored(house).announced is None
+        await put_part(house, b"abc")
+
+    assert stored(house).definition is not None
+
+
 @pytest.mark.parametrize(
     ("part", "of", "length", "problem"),
     [

@@ -26,6 +26,7 @@ from inferry.errors import (
     AlreadyExists,
     BadRequest,
     Conflict,
+    InferenceError,
     InvalidRequest,
     NotFound,
 )
@@ -90,11 +91,17 @@ class TrainedModelWriter:
                         f"Trained machine learning model chunked doc [{model_id}][{command.part}]"
                         " already exists"
                     )
-                if record != self._ledger.trained_models[model_id]:
+                is_first = record != self._ledger.trained_models[model_id]
+                if is_first:
                     record = await self._commit(record)
-                whole = await asyncio.to_thread(
-                    self._files.take_part, model_id, command.part, staged, announced
-                )
+                try:
+                    whole = await asyncio.to_thread(
+                        self._files.take_part, model_id, command.part, staged, announced
+                    )
+                except InferenceError:
+                    if is_first:  # nothing is here yet that a right announcement would contradict
+                        await self._commit(msgspec.structs.replace(record, announced=None))
+                    raise
                 if whole is not None:
                     await self._commit(msgspec.structs.replace(record, definition=whole))
                     await asyncio.to_thread(self._files.drop_parts, model_id)
