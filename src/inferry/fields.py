@@ -55,6 +55,30 @@ class Field:
     shown_default: Json = None
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The problem that a setting is not there, or that none of several is.
+
+    names: of those one of which has to be there. text: of the wire.
+    """
+
+    names: tuple[str, ...]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Problem: TypeAlias = str | Missing
+"""What is wrong with settings, as `str` gives it in the words of the wire."""
+
+
+def missing(scope: str, *names: str) -> Missing:
+    """Give the usual problem of one of `names` that has to be in `scope`."""
+    required = "the required setting" if len(names) == 1 else "one of the required settings"
+    return Missing(names, f"[{scope}] does not contain {required} [{', '.join(names)}]")
+
+
 class Purpose(StrEnum):
     """Why settings are parsed: what is required and what may be given depends on it."""
 
@@ -69,12 +93,14 @@ class Parsed:
 
     values: typed and with defaults filled in (CREATE only), in field order. secrets: split off.
     unknown: left over, in the caller's order. problems: texts of the wire, in field order.
+    refused: the names that they are about.
     """
 
     values: Settings
     secrets: dict[str, str] = member(repr=False)
     unknown: Settings = member(repr=False)
     problems: list[str]
+    refused: frozenset[str] = frozenset()
 
 
 _ALWAYS_UPDATABLE = frozenset({"task_settings", "rate_limit"})
@@ -105,6 +131,7 @@ def parse_settings(
     values: dict[str, Json] = {}
     secrets: dict[str, str] = {}
     problems: list[str] = []
+    refused: set[str] = set()
     known: set[str] = set()
     for field in fields:
         name, dot, _ = field.name.partition(".")
@@ -114,6 +141,7 @@ def parse_settings(
         if dot:
             inner = _parse_nested(name, fields, given.get(name), scope=scope, purpose=purpose)
             problems += inner.problems
+            refused |= {name} if inner.problems else set()
             secrets |= inner.secrets
             if inner.values:
                 values[name] = dict(inner.values)
@@ -122,6 +150,7 @@ def parse_settings(
             value = _read(field, given.get(name), scope=scope, purpose=purpose)
         except ValueError as refusal:
             problems.append(str(refusal))
+            refused.add(name)
             continue
         if isinstance(value, str) and field.secret:
             secrets[name] = value
@@ -129,7 +158,7 @@ def parse_settings(
             values[name] = value
     keep_unknown = purpose is not Purpose.REQUEST
     unknown = {name: given[name] for name in given if keep_unknown and name not in known}
-    return Parsed(values, secrets, unknown, problems)
+    return Parsed(values, secrets, unknown, problems, frozenset(refused))
 
 
 def _parse_nested(
@@ -162,7 +191,7 @@ def _read(field: Field, given: Json, *, scope: str, purpose: Purpose) -> Json:
         if field.derived or purpose is not Purpose.CREATE:
             return None
         if field.required and field.default is None:
-            raise ValueError(f"[{scope}] does not contain the required setting [{field.name}]")
+            raise ValueError(missing(scope, field.name))
         return field.default
     if field.derived:
         raise ValueError(f"[{scope}] does not allow the setting [{field.name}]")

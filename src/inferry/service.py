@@ -7,7 +7,7 @@ those once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -22,7 +22,7 @@ from inferry.domain import (
     TaskType,
 )
 from inferry.errors import Retry
-from inferry.fields import Field
+from inferry.fields import Field, Problem
 
 Build: TypeAlias = Callable[[InferenceRequest], HttpCall]
 Parse: TypeAlias = Callable[[HttpReply, InferenceRequest], Result]
@@ -106,8 +106,8 @@ class Service:
     endpoints of one account share a bucket (a digest stands for a secret).
     error_message: the provider's message in an error body, or None. The code, param and kind of an
     OpenAI-like error body come along.
-    check: problems that no single field shows, of an endpoint whose fields were parsed (what could
-    not be parsed is missing); reported before those of the fields.
+    check: problems that no single field shows, of an endpoint whose fields were parsed; reported
+    before those of the fields. What was refused is not there; a `Missing` of it is not reported.
     adopt: moves what older clients put elsewhere; called with (service_settings, task_settings) as
     the caller gave them, before they are parsed.
     requests_per_minute: default of `rate_limit`, unless the task has its own.
@@ -121,7 +121,7 @@ class Service:
     errors: tuple[ErrorRow, ...] = ()
     error_message: Callable[[HttpReply], ProviderError] | None = None
     group: Callable[[Endpoint], str] | None = None
-    check: Callable[[Endpoint], list[str]] | None = None
+    check: Callable[[Endpoint], Sequence[Problem]] | None = None
     adopt: Adopt | None = None
     requests_per_minute: int | None = None
     listed: bool = True

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from inferry.calls import Event, HttpReply
-from inferry.domain import Deadline, Endpoint, InferenceRequest, Settings, TaskType
-from inferry.errors import Retry, UnreadableReply, UpstreamError
+from inferry.core.definition import define_endpoint
+from inferry.domain import Deadline, Endpoint, InferenceRequest, Json, Settings, TaskType
+from inferry.errors import InvalidSettings, Retry, UnreadableReply, UpstreamError
 from inferry.fields import Purpose, parse_settings
 from inferry.service import HttpTask
 from inferry.services.cohere import (
@@ -42,10 +43,23 @@ def reply(body) -> HttpReply:
 
 
 def test_a_missing_model_is_told_in_the_words_of_the_wire():
-    assert check(replace(ENDPOINT, service_settings={})) == [
+    (problem,) = check(replace(ENDPOINT, service_settings={}))
+
+    assert str(problem) == (
         "The [service_settings.model_id] field is required for the Cohere V2 API."
-    ]
+    )
     assert check(ENDPOINT) == []
+
+
+def test_a_model_that_is_refused_is_not_called_missing():
+    settings: dict[str, Json] = {"model_id": "", "api_key": "k"}
+    body: dict[str, Json] = {"service": "cohere", "service_settings": settings}
+
+    with pytest.raises(InvalidSettings) as caught:
+        define_endpoint("e", body, {"cohere": SERVICE}, task_type="rerank")
+
+    assert "[model_id] must be a non-empty string" in str(caught.value)
+    assert "is required" not in str(caught.value)
 
 
 def test_the_model_may_have_its_older_name():

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from inferry.domain import Json
 from inferry.errors import IllegalArgument, InvalidSettings
+from inferry.fields import missing
 from inferry.java_text import java_text
 
 _SCOPE = "chunking_settings"
@@ -181,7 +182,7 @@ def _group(value: Json, problems: list[str]) -> list[Json]:
 
 
 def _missing(name: str) -> str:
-    return f"[{_SCOPE}] does not contain the required setting [{name}]"
+    return str(missing(_SCOPE, name))
 
 
 def _too_small(name: str, value: int, at_least: int) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from inferry.core.chunking import resolve_chunking
@@ -11,7 +10,7 @@ from inferry.core.deployment_settings import with_allocations
 from inferry.core.lookup import parse_task_type, resolve_task_type
 from inferry.domain import Endpoint, Json, Settings, TaskType
 from inferry.errors import BadRequest, InvalidSettings
-from inferry.fields import Field, Parsed, Purpose, parse_settings
+from inferry.fields import Field, Missing, Parsed, Problem, Purpose, parse_settings
 from inferry.java_text import MASK, java_text, java_text_of_settings, without_secrets
 from inferry.records import EndpointRecord
 from inferry.service import HttpTask, LocalTask, Service, Task
@@ -20,7 +19,6 @@ _SERVICE, _TASK_TYPE = "service", "task_type"
 _SERVICE_SETTINGS, _TASK_SETTINGS = "service_settings", "task_settings"
 _CHUNKING = "chunking_settings"
 _RATE_LIMIT = "rate_limit"
-_MISSING = re.compile(r" does not contain .*\[([^\[\]]+)\]$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +57,7 @@ def define_endpoint(
         dimensions_set_by_user="dimensions" in of_service.values,
         secrets=of_service.secrets,
     )
-    problems = check_together(service, endpoint)
-    if of_service.problems:
-        given = {name for name, value in for_service.items() if value is not None}
-        problems = _without_refused(problems, given - of_service.values.keys())
+    problems = _without_refused(check_together(service, endpoint), of_service.refused)
     _raise_problems(problems, of_service.problems)
     _raise_problems(of_task.problems)
     _refuse_unknown(service.name, _left_over(body, resolved), of_service.unknown, of_task.unknown)
@@ -129,16 +124,17 @@ def check_update_target(
             raise BadRequest("Task type must match the task type of the existing endpoint")
 
 
-def check_together(service: Service, endpoint: Endpoint) -> list[str]:
+def check_together(service: Service, endpoint: Endpoint) -> Sequence[Problem]:
     """Give the problems that no single setting shows."""
     return service.check(endpoint) if service.check is not None else []
 
 
-def _without_refused(problems: list[str], refused: Collection[str]) -> list[str]:
+def _without_refused(problems: Iterable[Problem], refused: Collection[str]) -> list[str]:
     """Leave out that settings are missing which are there: they are refused for their values."""
-    matches = [(one, _MISSING.search(one)) for one in problems]
     return [
-        one for one, match in matches if match is None or not {*match[1].split(", ")} & {*refused}
+        str(one)
+        for one in problems
+        if not (isinstance(one, Missing) and any(name in refused for name in one.names))
     ]
 
 

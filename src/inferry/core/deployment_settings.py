@@ -14,6 +14,7 @@ from inferry.commands import StartModel, UpdateModel
 from inferry.core.preconfigured import ELSER_MODEL_ID
 from inferry.domain import ElementType, Json, Settings, TaskType
 from inferry.errors import BadRequest, InvalidRequest, InvalidSettings, UnusableModel
+from inferry.fields import missing
 from inferry.records import DeploymentRecord, DeploymentSpec, EndpointRecord
 
 LOCAL_SERVICES = frozenset({"elasticsearch", "elser"})
@@ -194,8 +195,7 @@ def with_allocations(stored: Settings, given: Settings) -> dict[str, Json]:
         problem = (
             f"[{_ALLOCATIONS}] cannot be set if [{_ADAPTIVE}] is set"
             if named
-            else "[service_settings] does not contain one of the required settings"
-            f" [{_ALLOCATIONS}, {_ADAPTIVE}]"
+            else str(missing("service_settings", _ALLOCATIONS, _ADAPTIVE))
         )
         raise InvalidSettings.of([problem])
     kept = {name: value for name, value in stored.items() if name not in (_ALLOCATIONS, _ADAPTIVE)}

@@ -217,7 +217,7 @@ class EndpointWriter:
         endpoint = replace(endpoint, secrets=secrets)
         problems = check_together(service, endpoint)
         if problems:
-            raise InvalidSettings.of(problems)
+            raise InvalidSettings.of(list(map(str, problems)))
         self._check_region(endpoint)
         if isinstance(task, HttpTask) and not self._rules.skip_validation:
             endpoint = await probed(endpoint, task, self._probe, deadline)

@@ -29,7 +29,7 @@ from inferry.domain import (
     Usage,
 )
 from inferry.errors import UnreadableReply, UpstreamError
-from inferry.fields import Field
+from inferry.fields import Field, Missing, Problem
 from inferry.service import ErrorRow, HttpTask, Reduce, Service
 from inferry.services.auth import bearer
 from inferry.services.error_rows import (
@@ -273,11 +273,12 @@ def _usage(usage: _Usage | None) -> Usage | None:
 # --- settings ----------------------------------------------------------------------------------
 
 
-def check(endpoint: Endpoint) -> list[str]:
+def check(endpoint: Endpoint) -> list[Problem]:
     """Find a missing model."""
     if "model_id" in endpoint.service_settings:
         return []
-    return ["The [service_settings.model_id] field is required for the Cohere V2 API."]
+    text = "The [service_settings.model_id] field is required for the Cohere V2 API."
+    return [Missing(("model_id",), text)]
 
 
 def group(endpoint: Endpoint) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from inferry.allocations import adaptive_problems
 from inferry.domain import Endpoint, TaskType
 from inferry.errors import IllegalArgument
-from inferry.fields import Field
+from inferry.fields import Field, Problem, missing
 from inferry.service import LocalTask, Service
 
 _ALLOCATIONS = (
@@ -63,10 +63,10 @@ _RERANK = (
 _RETURN_DOCUMENTS = Field("return_documents", "bool", default=True, updatable=True, listed=False)
 
 
-def check(endpoint: Endpoint) -> list[str]:
+def check(endpoint: Endpoint) -> list[Problem]:
     """Find settings that do not go together. Raises `IllegalArgument` without a model."""
     settings = endpoint.service_settings
-    problems = []
+    problems: list[Problem] = []
     if settings.get("element_type") == "bit" and settings.get("similarity", "l2_norm") != "l2_norm":
         problems.append(
             "[similarity] must be [l2_norm] for [element_type] [bit], got"
@@ -77,12 +77,9 @@ def check(endpoint: Endpoint) -> list[str]:
     if "model_id" not in settings and endpoint.service == "elasticsearch":
         raise IllegalArgument("Error parsing service settings, model_id must be provided")
     if "num_threads" not in settings:
-        problems.append("[service_settings] does not contain the required setting [num_threads]")
+        problems.append(missing("service_settings", "num_threads"))
     if "num_allocations" not in settings and "adaptive_allocations" not in settings:
-        problems.append(
-            "[service_settings] does not contain one of the required settings"
-            " [num_allocations, adaptive_allocations]"
-        )
+        problems.append(missing("service_settings", "num_allocations", "adaptive_allocations"))
     problems += adaptive_problems(settings.get("adaptive_allocations"))
     if "max_chunks_per_doc" in settings and settings.get("long_document_strategy") != "chunk":
         problems.append(

@@ -16,7 +16,7 @@ import msgspec
 
 from inferry.calls import Credential, HttpCall, HttpReply
 from inferry.domain import Endpoint, InferenceRequest, Settings, TaskType
-from inferry.fields import Field
+from inferry.fields import Field, Problem, missing
 from inferry.service import HttpTask, Service
 from inferry.services.auth import bearer, oauth2_client_credentials
 from inferry.services.inputs import texts_of
@@ -169,7 +169,7 @@ def sign(
     return oauth2_client_credentials(call, endpoint, now)
 
 
-def check(endpoint: Endpoint) -> list[str]:
+def check(endpoint: Endpoint) -> list[Problem]:
     """Find problems of credentials and of what goes into headers."""
     problems = _credential_problems(endpoint)
     organization = endpoint.service_settings.get("organization_id")
@@ -178,7 +178,7 @@ def check(endpoint: Endpoint) -> list[str]:
             f"[service_settings] Invalid value [{organization!a}]."
             " [organization_id] must be printable ASCII, since it travels in an HTTP header"
         )
-    return problems + header_problems(endpoint.task_settings.get("headers"))
+    return [*problems, *header_problems(endpoint.task_settings.get("headers"))]
 
 
 def group(endpoint: Endpoint) -> str:
@@ -199,16 +199,16 @@ def move_model(service_settings: Settings, task_settings: Settings) -> tuple[Set
     return {**service_settings, "model_id": task_settings[found[0]]}, rest
 
 
-def _credential_problems(endpoint: Endpoint) -> list[str]:
+def _credential_problems(endpoint: Endpoint) -> list[Problem]:
     given = {name for name in _OAUTH_SETTINGS if endpoint.service_settings.get(name)}
     if "client_secret" in endpoint.secrets:
         given.add("client_secret")
     has_key = "api_key" in endpoint.secrets
-    missing = [name for name in _OAUTH_GROUP if name not in given]
-    if given and missing:
+    lacking = [name for name in _OAUTH_GROUP if name not in given]
+    if given and lacking:
         return [
             f"[service_settings] OAuth2 fields [{', '.join(_OAUTH_GROUP)}]"
-            f" must be provided together; missing: [{', '.join(missing)}]"
+            f" must be provided together; missing: [{', '.join(lacking)}]"
         ]
     if given and has_key:
         return [
@@ -216,7 +216,7 @@ def _credential_problems(endpoint: Endpoint) -> list[str]:
             " received: [api_key, client_secret]"
         ]
     if not given and not has_key:
-        return ["[service_settings] does not contain the required setting [api_key]"]
+        return [missing("service_settings", "api_key")]
     return []
 
 
