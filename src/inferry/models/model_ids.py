@@ -14,7 +14,7 @@ Looking needs no network and never waits for one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -94,9 +94,9 @@ class ModelIds:
         package = self._package(model_id) if model_id.startswith(".") else None
         if package is not None:
             return Entry(model_id, "repository", package)
-        for name in self._of_folders():
-            if listed_id(name) == model_id != name:
-                return self.look_up(name)
+        listed = self._of_folders(lambda name: listed_id(name) == model_id != name)
+        if (name := next(listed, None)) is not None:
+            return self.look_up(name)
         raise IllegalArgument(
             "Error parsing request config, model id does not match any models available on this"
             f" platform. Was [{model_id[:_LONGEST_SHOWN]}]. `inferry models list` shows those on"
@@ -107,12 +107,12 @@ class ModelIds:
         """Name the built-in ids and the aliases, wherever their models are."""
         return list({**BUILT_IN, **self._section.aliases, **self._aliases.read()})
 
-    def of_folders(self) -> list[str]:
-        """Name what may be a folder of this machine: aliases, folders, downloads.
+    def of_folders(self, wants: Callable[[str], bool]) -> list[str]:
+        """Name what may be a folder of this machine and is wanted: aliases, folders, downloads.
 
         Not ids that begin with a dot, which are put before they are listed.
         """
-        named = (*self.given(), *self._of_folders())
+        named = (*filter(wants, self.given()), *self._of_folders(wants))
         return list(dict.fromkeys(one for one in named if not one.startswith(".")))
 
     def leads_to(self, model_id: str, folder_name: str) -> bool:
@@ -123,9 +123,9 @@ class ModelIds:
             return False
         return isinstance(source, Package) and source.folder_name == folder_name
 
-    def _of_folders(self) -> Iterator[str]:
-        yield from self._path.names()
-        yield from map(str, self._hub.revisions())
+    def _of_folders(self, wants: Callable[[str], bool]) -> Iterator[str]:
+        yield from filter(wants, self._path.names())
+        yield from map(str, self._hub.revisions(wants))
 
     def _parse(self, aliases: Mapping[str, str], model_id: str) -> Source:
         return parse_source(aliases[model_id], hub_url=self._section.hub_url, model_id=model_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -60,9 +60,11 @@ class Supply:
             return False
         return isinstance(entry.source, Package)
 
-    async def listed(self) -> list[TrainedModelRecord]:
+    async def listed(self, patterns: Collection[str]) -> list[TrainedModelRecord]:
         """List the models of this machine that are folders; see `protocols.ModelSupply`."""
-        return await asyncio.to_thread(list_folders, self._library.ids, self._library.inventory)
+        return await asyncio.to_thread(
+            list_folders, self._library.ids, self._library.inventory, patterns
+        )
 
     async def bring(
         self, model_id: str, learn: Callable[[dict[str, Json]], Awaitable[None]]
