@@ -31,6 +31,7 @@ from inferry.errors import (
     error_from_wire,
     error_to_wire,
 )
+from inferry.gathering import Gathering
 from inferry.origin import NOBODY, Origin, bind_origin, current_origin
 from inferry.records import Change
 from inferry.telemetry import get_logger
@@ -88,6 +89,7 @@ class Peer(asyncio.Protocol):
         self._calls = 0
         self._running: dict[int, asyncio.Task[bytes]] | None = {} if drops_orphans else None
         self._transport: asyncio.Transport | None = None
+        self._gathering: Gathering | None = None
         self._received = bytearray()
         self._decoder = msgspec.msgpack.Decoder(_Frame)
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
@@ -124,7 +126,8 @@ class Peer(asyncio.Protocol):
 
     def close(self) -> None:
         """Close after what was written has left; calls that wait fail."""
-        if self._transport is not None:
+        if self._transport is not None and self._gathering is not None:
+            self._gathering.flush()
             self._transport.close()
 
     @property
@@ -141,6 +144,7 @@ class Peer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport; callers may write."""
         self._transport = cast("asyncio.Transport", transport)
+        self._gathering = Gathering(asyncio.get_running_loop(), self._transport)
         self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -239,13 +243,13 @@ class Peer(asyncio.Protocol):
         self._send(_Frame(_Kind.ERROR, number, "", body))
 
     def _send(self, frame: _Frame) -> None:
-        """Write a frame; the event loop joins the frames of one turn into one write."""
-        if self._transport is None or self._closed.is_set():
+        """Write a frame; the frames of one turn of the loop leave, and arrive, together."""
+        if self._gathering is None or self._closed.is_set():
             return
         body = msgspec.msgpack.encode(frame)
-        self._transport.write(len(body).to_bytes(_LENGTH_BYTES, "little") + body)
+        self._gathering.write(len(body).to_bytes(_LENGTH_BYTES, "little") + body)
         if self._is_stranger and frame.kind != _Kind.CALL:
-            unread = self._transport.get_write_buffer_size()
+            unread = self._gathering.get_write_buffer_size()
             if unread > MOST_UNREAD_BYTES_OF_A_STRANGER:
                 self._close_to_stranger("does not read what it is answered")
 

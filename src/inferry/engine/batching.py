@@ -143,6 +143,10 @@ class Batcher:
 
     # --- tokenizing ------------------------------------------------------------------------------
 
+    def has_texts(self, lane: Lane) -> bool:
+        """Tell whether a lane has texts that nobody tokenizes yet."""
+        return bool(self._lanes[lane].jobs)
+
     def take_texts(
         self, now: float, lanes: Sequence[Lane] = tuple(Lane), *, is_brief: bool = False
     ) -> Piece | None:
