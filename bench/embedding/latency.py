@@ -21,7 +21,7 @@ _QUERY_TOKENS = 16
 _QUERIES = 300
 _PAUSE_S = 0.01
 _MANY = 32
-_TIMES, _TURNS = 4, 5  # how often texts come in a run, and runs in a round: half a second tells little
+_TIMES, _TURNS = 4, 5  # as often texts come in a run, and runs in a round: one is soon over
 
 
 def measure_latency(plan: Plan) -> list[Table]:

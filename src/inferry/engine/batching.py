@@ -249,9 +249,10 @@ class Batcher:
 
     def _turn(self) -> Lane | None:
         """Tell which lane is next, None when nothing is ready or all has to wait for an ingest."""
-        check, search, ingest = (bool(self._lanes[lane].by_age) for lane in Lane)
-        if check:
+        if self._lanes[Lane.CHECK].by_age:
             return Lane.CHECK
+        search = bool(self._lanes[Lane.SEARCH].by_age)
+        ingest = bool(self._lanes[Lane.INGEST].by_age)
         is_owed = self._ingest_credit >= self._ladder.wide_budget
         if search and not (is_owed and (ingest or self._narrow[Lane.INGEST])):
             return Lane.SEARCH
@@ -261,7 +262,8 @@ class Batcher:
         """Tell whether all that is there is a small batch of `lane` that holds up no search."""
         ready = self._lanes[lane].by_length
         return (
-            not any((*self._narrow.values(), *self._wide.values()))
+            not any(self._narrow.values())
+            and not any(self._wide.values())
             and len(ready) == sum(len(one.by_length) for one in self._lanes.values())
             and self._ladder.is_wide(len(ready), len(ready[-1].encoded.ids))
             and not (lane is Lane.INGEST and now - self._searched_at < self._limits.calm_s)
