@@ -97,6 +97,33 @@ async def test_concurrent_calls_get_their_own_answers() -> None:
     assert replies == list(gates)
 
 
+async def test_calls_of_one_turn_leave_in_one_write() -> None:
+    ends = socket.socketpair()
+    async with Nursery() as nursery:
+        peer = await open_peer(ends[0], {}, nursery=nursery)
+        calls = [nursery.start(peer.call("echo", b"%d" % number)) for number in range(10)]
+        arrived = await asyncio.get_running_loop().run_in_executor(None, ends[1].recv, 65536)
+        peer.close()
+        await asyncio.wait(calls)
+        ends[1].close()
+
+    assert [b"echo" + bytes([0xC4, 1]) + b"%d" % n in arrived for n in range(10)] == [True] * 10
+
+
+async def test_frames_that_come_in_pieces_are_put_together() -> None:
+    async with channel(left={}, right={"echo": echo}) as (left, right):
+        split = Peer.data_received
+
+        def drip(data: bytes) -> None:
+            for at in range(len(data)):
+                split(right, data[at : at + 1])
+
+        right.data_received = drip
+        replies = await run_all(left.call("echo", b"%d" % number) for number in range(20))
+
+    assert replies == [b"%d" % number for number in range(20)]
+
+
 async def test_a_large_message_arrives_whole() -> None:
     body = bytes(range(256)) * 40_000
 

@@ -279,30 +279,45 @@ class Batcher:
         return sum(self._narrow.values()) + self._threads * wide < self.cores
 
     def _choose(self, lane: _Waiting, first: Item, budget: int) -> list[Item]:
-        """Give a text and its neighbours in length, as many as `budget` covers."""
+        """Give a text and its neighbours in length: as many as `budget` covers, if they are alike.
+
+        They are padded to the longest, which must not take longer than another batch would.
+        """
         ordered = lane.by_length
         low = bisect_left(ordered, first.key, key=_key)
         high = low + 1
         longest = length = len(first.encoded.ids)
-        most_rows = self._ladder.rows[-1]
-        while high - low < most_rows:
+        alone = self._ladder.tokens(1, length)
+        while high - low < self._ladder.rows[-1]:
             shorter = len(ordered[low - 1].encoded.ids) if low else None
             longer = len(ordered[high].encoded.ids) if high < len(ordered) else None
-            takes_longer = longer is not None and (
+            is_nearer = longer is not None and (
                 shorter is None or longer - length <= length - shorter
             )
-            if longer is not None and takes_longer and self._fits(high - low, longer, budget):
-                longest = longer
-                high += 1
-            elif shorter is not None and self._fits(high - low, longest, budget):
-                low -= 1
-            else:
+            joined = None
+            if longer is not None and is_nearer:
+                joined = self._joined(high - low, alone, longer, longer, budget)
+                if joined is not None:
+                    longest = longer
+                    high += 1
+            if shorter is not None and joined is None:
+                joined = self._joined(high - low, alone, shorter, longest, budget)
+                if joined is not None:
+                    low -= 1
+            if joined is None:
                 break
+            alone = joined
         return ordered[low:high]
 
-    def _fits(self, rows: int, longest: int, budget: int) -> bool:
-        """Tell whether one more text may join `rows` others."""
-        return self._ladder.tokens(rows + 1, longest) <= budget
+    def _joined(self, rows: int, alone: int, length: int, longest: int, budget: int) -> int | None:
+        """Give what `rows` texts and another one take in batches of their own, None if they must.
+
+        alone: what those took. length, longest: of the other one, and then of all.
+        """
+        alone += self._ladder.tokens(1, length)
+        padding = (rows + 1) * self._ladder.tokens(1, longest) - alone
+        fits = self._ladder.tokens(rows + 1, longest) <= budget
+        return alone if fits and padding <= self._ladder.most_padding else None
 
     def _budget(self, lane: _Waiting) -> int:
         """Give how many padded tokens a batch may have: a share, so that cores end together."""
