@@ -322,8 +322,8 @@ async def _wake_deployment(writer: Writer, deployment_id: str) -> None:
 
 
 async def _is_listed(writer: Writer, model_id: str) -> bool:
-    listed = await writer.submit(FetchModels())
-    return any(listed_id(model_id) == one.model_id for one in listed)
+    its_id = listed_id(model_id)
+    return any(one.model_id == its_id for one in await writer.submit(FetchModels([its_id])))
 
 
 def _numbers() -> dict[str, Json]:

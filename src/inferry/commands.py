@@ -156,9 +156,13 @@ class ClearDeploymentCache(Command, frozen=True):
 
 
 class FetchModels(Command, frozen=True):
-    """List the models of this machine that nobody uploaded, and that are no packages."""
+    """List the models of this machine that nobody uploaded, and that are no packages.
+
+    patterns: of `inferry.id_patterns`, one of which means the id that a model is listed under.
+    """
 
     Reply: ClassVar[Any] = list[TrainedModelRecord]
+    patterns: list[str]
 
 
 class FetchStats(Command, frozen=True):

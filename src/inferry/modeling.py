@@ -73,7 +73,8 @@ METADATA_FILE = "metadata.json"
 
 CONVERSION = 2
 """Which version of the conversion of modules this is. Raise it with every change that makes better
-graphs: what an earlier one made is made anew then."""
+graphs: what an earlier one made is made anew then. `tests/numeric/test_conversion.py` tells of such
+changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,8 @@ class ModelSource:
     dimensions: a Matryoshka width, None for the whole vector.
     prompts: what stands before texts, by the names of `prompts` in the model's own configuration
     (`query`, `document`, ...), which they replace; None leaves the model's own.
-    truncation: of pairs. checksums: SHA-256 that files must have, by their path in the folder.
+    truncation: of pairs, None leaves the model's own.
+    checksums: SHA-256 that files must have, by their path in the folder.
     module: where the folder has a TorchScript module, None for other layouts.
     is_program: it can do what a program can, as TorchScript does, and not only hold numbers.
     """
@@ -134,7 +136,7 @@ class ModelSource:
     task_type: TaskType | None = None
     dimensions: int | None = None
     prompts: Mapping[str, str] | None = None
-    truncation: Truncation = "second"
+    truncation: Truncation | None = None
     checksums: Mapping[str, str] = field(default_factory=dict)
     module: ModuleFiles | None = None
     is_program: bool = False
@@ -181,6 +183,17 @@ class RuntimeOptions:
     def narrow(self) -> RuntimeOptions:
         """The same cores, for batches of one thread each that give way to wide ones."""
         return replace(self, threads=1, streams=self.threads * self.streams, gives_way=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """How a graph is computed. has_exact_sums: its sums are kept at f32 all the same."""
+
+    precision: Precision
+    has_exact_sums: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.precision} with sums at f32" if self.has_exact_sums else self.precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,8 +309,8 @@ class TextModel(Protocol):
         """What the model says its vectors are compared with, in words of the wire, if it does."""
 
     @property
-    def precision(self) -> Precision:
-        """The arithmetic in use."""
+    def arithmetic(self) -> Arithmetic:
+        """How its graph is computed."""
 
     @property
     def cosine(self) -> float | None:

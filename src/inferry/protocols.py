@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -217,8 +225,11 @@ class ModelSupply(Protocol):
     async def is_package(self, model_id: str) -> bool:
         """Tell whether an id stands for a package of a repository. Raises nothing."""
 
-    async def listed(self) -> list[TrainedModelRecord]:
-        """List the models that are folders of this machine, as `_ml/trained_models` shows them."""
+    async def listed(self, patterns: Collection[str]) -> list[TrainedModelRecord]:
+        """List the models that are folders of this machine, as `_ml/trained_models` shows them.
+
+        patterns: of `inferry.id_patterns`; no file is read of models that none of them means.
+        """
 
     async def bring(
         self, model_id: str, learn: Callable[[dict[str, Json]], Awaitable[None]]

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from inferry.domain import TaskType
+from inferry.modeling import Arithmetic
 
 
 class EndpointRecord(msgspec.Struct, frozen=True, tag="endpoint"):
@@ -82,9 +83,10 @@ class DeploymentRecord(msgspec.Struct, frozen=True, tag="deployment"):
 
     state: starting, started or failed; started also while it rests, with no allocations. progress:
     of a start, for people. socket: path where its worker answers or will in a moment, None where it
-    does not. reason: why it failed. task_type, dimensions, similarity and precision: of the model,
-    as loaded. started_at_ms: since the epoch. model_bytes: of the files of its folder. clearings:
-    how often callers cleared what is kept of its answers.
+    does not. reason: why it failed. task_type, dimensions, similarity and arithmetic: of the model,
+    as loaded last. cosine: the least to f32 on the probe texts, None at f32 and where nobody knows.
+    started_at_ms: since the epoch. model_bytes: of the files of its folder. clearings: how often
+    callers cleared what is kept of its answers.
     """
 
     spec: DeploymentSpec
@@ -95,7 +97,8 @@ class DeploymentRecord(msgspec.Struct, frozen=True, tag="deployment"):
     task_type: TaskType | None = None
     dimensions: int | None = None
     similarity: str | None = None
-    precision: str | None = None
+    arithmetic: Arithmetic | None = None
+    cosine: float | None = None
     started_at_ms: int | None = None
     model_bytes: int = 0
     clearings: int = 0

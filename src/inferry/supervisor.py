@@ -225,7 +225,7 @@ class _Engine:
         keepers, self.starts = Nursery(), Nursery()
         directory = config.data_dir
         library, limit = open_library(config, os.environ), config.engine.memory_limit
-        self.supply = Supply(library, directory / GRAPHS_DIRECTORY)
+        self.supply = Supply(library)
         self.pool = Pool(
             Workshop(
                 library=library,

@@ -9,7 +9,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Generator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +53,7 @@ from inferry.errors import (
     VersionConflict,
 )
 from inferry.fields import Field
+from inferry.id_patterns import fits
 from inferry.modeling import Protection
 from inferry.records import (
     Announced,
@@ -422,9 +431,9 @@ class ToldSupply:
         await asyncio.sleep(0)
         return model_id in self.packages
 
-    async def listed(self) -> list[TrainedModelRecord]:
+    async def listed(self, patterns: Collection[str]) -> list[TrainedModelRecord]:
         await asyncio.sleep(0)
-        return self.folders
+        return [one for one in self.folders if any(fits(one.model_id, each) for each in patterns)]
 
     async def bring(
         self, model_id: str, learn: Callable[[dict[str, Any]], Awaitable[None]]

@@ -133,6 +133,6 @@ def test_a_model_is_found_by_any_name():
     catalogue.apply([Put(record), Put(TrainedModelRecord("m-2", {}, 0))])
 
     assert catalogue.find("best") == record
-    assert catalogue.select("best") == [record]
-    assert catalogue.select("b*") == [record]
-    assert len(catalogue.select("m-*,best")) == 2
+    assert catalogue.select(["best"]) == [record]
+    assert catalogue.select(["b*"]) == [record]
+    assert len(catalogue.select(["m-*", "best"])) == 2

@@ -15,7 +15,7 @@ from typing import Any
 
 from inferry.domain import InputType, TaskType
 from inferry.errors import IllegalArgument, UnusableModel
-from inferry.modeling import Answer, Encoded, ModelSource, RuntimeOptions, ShapeLadder
+from inferry.modeling import Answer, Arithmetic, Encoded, ModelSource, RuntimeOptions, ShapeLadder
 
 DIMENSIONS = 4
 MAX_TOKENS = 64
@@ -45,7 +45,7 @@ class FakeModel:
     dimensions: int | None = DIMENSIONS
     max_tokens = MAX_TOKENS
     similarity: str | None = "cosine"
-    precision: Any = "f32"
+    arithmetic = Arithmetic("f32")
     cosine: float | None = None
     ladder = LADDER
 

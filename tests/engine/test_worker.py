@@ -37,7 +37,7 @@ from inferry.engine.messages import (
 )
 from inferry.errors import DeadlineExceeded, InternalError, UnusableModel
 from inferry.ipc import ChannelClosed, Handler, Peer, connect_peer
-from inferry.modeling import ModelSource, RuntimeOptions
+from inferry.modeling import Arithmetic, ModelSource, RuntimeOptions
 from inferry.sections import TelemetrySection
 from inferry.unix_sockets import listen_at
 from tests.engine.fake_models import DIMENSIONS, row_of
@@ -146,7 +146,9 @@ async def test_it_tells_what_the_model_is_and_embeds_texts(worker) -> None:
 
     embedded = await embed(peer, *texts)
 
-    assert facts == ModelFacts(TaskType.TEXT_EMBEDDING, DIMENSIONS, 64, "cosine", "f32", None, FREE)
+    assert facts == ModelFacts(
+        TaskType.TEXT_EMBEDDING, DIMENSIONS, 64, "cosine", Arithmetic("f32"), None, FREE
+    )
     assert rows_of(embedded) == [row_of(text) for text in texts]
     assert embedded.tokens == 1 + 0 + 64 + 20
     assert embedded.truncated == [2]

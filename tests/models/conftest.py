@@ -1,15 +1,20 @@
-"""A hub on loopback, and a model for it."""
+"""A hub on loopback, a model for it, and what a machine has of both."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import huggingface_hub
 import pytest
 from huggingface_hub.utils._http import default_client_factory
 
+from inferry.models.hub_folders import HubFolders
+from inferry.models.sources import HubId
 from tests.models.folders import BERT, MODULES, write_json
 from tests.models.hubs import Hub, serve_hub
+from tests.models.libraries import COMMIT, OpenLibrary
 
 LARGE_BYTES = 1_000_000
 
@@ -51,3 +56,17 @@ def library_client() -> Iterator[None]:
 def directory(tmp_path):
     """Name the place of downloads, which is not there yet."""
     return tmp_path / "data/hub"
+
+
+@pytest.fixture
+def open_with(tmp_path) -> OpenLibrary:
+    return OpenLibrary(tmp_path)
+
+
+@pytest.fixture
+def downloaded(open_with, repository_folder) -> Path:
+    """Put the folder where a download of `org/tiny` leaves it."""
+    folders = HubFolders(open_with.data_dir / "models/hub")
+    unfinished = folders.begin(HubId("org/tiny"), COMMIT)
+    shutil.copytree(repository_folder, unfinished, dirs_exist_ok=True)
+    return folders.finish(HubId("org/tiny"), COMMIT)

@@ -260,6 +260,18 @@ def test_a_width_that_the_model_does_not_have_is_refused(top, dimensions):
         read(top, dimensions=dimensions)
 
 
+# --- pairs -------------------------------------------------------------------------------------
+
+
+def test_a_folder_may_say_how_pairs_are_cut_and_an_id_before_it(top):
+    assert read(top).truncation == "second"
+
+    write_json(top / "config_sentence_transformers.json", {"inferry_truncation": "balanced"})
+
+    assert read(top).truncation == "balanced"
+    assert read(top, truncation="first").truncation == "first"
+
+
 # --- limits ------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from inferry.models.precision import F32, Arithmetic, choose, kinds_of
+from inferry.modeling import Arithmetic
+from inferry.models.precision import F32, choose, kinds_of
 
 BF16, EXACT_SUMS = Arithmetic("bf16"), Arithmetic("bf16", has_exact_sums=True)
 ROWS = np.array([[1, 0], [0, 1]], np.float32)

@@ -92,7 +92,7 @@ def test_it_gives_the_same_vectors_at_any_setting_of_precision(tmp_path, target,
     expected = load(source, "f32")
     for precision in ("auto", "f32", "bf16", "int8"):
         model = load(target, precision)
-        assert model.precision == "int8"
+        assert model.arithmetic.precision == "int8"
         assert model.cosine > 0.999
         for input_type in (InputType.SEARCH, InputType.INGEST):
             texts = model.encode(["abc d"], input_type)
@@ -144,7 +144,7 @@ def test_without_the_rows_at_f32_nobody_knows_how_close_it_is(tmp_path, target, 
 
     model = load(target)
 
-    assert (model.precision, model.cosine) == ("int8", None)
+    assert (model.arithmetic.precision, model.cosine) == ("int8", None)
 
 
 @pytest.mark.parametrize("rows", [b"", b"\x93NUMPY", np.zeros((14, 4), np.float32)])
@@ -165,8 +165,8 @@ def test_a_folder_with_weights_beside_chooses_as_always(tmp_path, target, recipe
     quantize_folder(ModelSource("m", source), SAMPLE, target, recipe)
     (target / "model.safetensors").write_bytes((source / "model.safetensors").read_bytes())
 
-    assert load(target, "f32").precision == "f32"
-    assert load(target, "int8").precision == "int8"
+    assert load(target, "f32").arithmetic.precision == "f32"
+    assert load(target, "int8").arithmetic.precision == "int8"
 
 
 # --- what cannot be quantized -------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_a_masked_lm_without_modules_wants_to_know_its_task(tmp_path, target, re
 
     sparse = replace(recipe, task_type=TaskType.SPARSE_EMBEDDING)
     assert str(quantize_folder(source, SAMPLE, target, sparse)).startswith("cosine to f32: least")
-    assert load(target, task_type=TaskType.SPARSE_EMBEDDING).precision == "int8"
+    assert load(target, task_type=TaskType.SPARSE_EMBEDDING).arithmetic.precision == "int8"
 
 
 def test_a_task_that_it_does_not_do_is_refused(tmp_path, target, recipe):
@@ -230,10 +230,24 @@ def test_it_is_a_model_of_its_own_that_can_be_removed(machine, recipe):
     source, _ = machine.collection.quantize("org/mine", "org/mine-int8", SAMPLE, recipe)
 
     assert machine.find("org/mine-int8") == source
-    assert load(source.folder).precision == "int8"
+    assert load(source.folder).arithmetic.precision == "int8"
     machine.collection.remove("org/mine-int8")
     assert [*machine.copies.iterdir()] == []
     assert machine.find("org/mine") is not None
+
+
+def test_a_copy_of_a_built_in_model_cuts_pairs_as_that_does(machine, recipe, tmp_path):
+    machine.collection.add(".rerank-v1", write_classifier(tmp_path / "ranker"))
+
+    made, _ = machine.collection.quantize(".rerank-v1", ".rerank-v1-int8", SAMPLE, recipe)
+
+    def cut(model_id: str, **other_place: Any) -> Any:
+        source = replace(machine.find(model_id), **other_place)
+        model = load_model(source, RuntimeOptions(precision="auto"), runtime=OpenVino())
+        return model.encode(["b " * 50, "b"], InputType.UNSPECIFIED, "a " * 50)
+
+    assert all(one.is_truncated for one in cut(".rerank-v1"))  # the query, which others refuse
+    assert cut(".rerank-v1-int8") == cut(".rerank-v1") == cut(".rerank-v1", folder=made.folder)
 
 
 def test_it_can_be_pulled_and_added_elsewhere(machine, recipe, tmp_path):
@@ -266,9 +280,47 @@ def test_what_fails_leaves_nothing_behind_and_what_was_there_before(machine, rec
             machine.collection.quantize("org/mine", new_id, SAMPLE, Recipe(fail, OpenVino()))
 
     assert [*machine.copies.iterdir()] == [before.folder]
-    assert load(before.folder).precision == "int8"
+    assert load(before.folder).arithmetic.precision == "int8"
     with pytest.raises(IllegalArgument):
         machine.find("other")
+
+
+def test_a_model_whose_id_cannot_be_written_down_does_not_stay(machine, recipe):
+    aliases = machine.copies.parent / "aliases.json"
+    (machine.copies.parent / "aliases.part").mkdir()
+
+    with pytest.raises(StoreFailure, match=r"cannot write \[.*aliases.json\]: Is a directory"):
+        machine.collection.quantize("org/mine", "small", SAMPLE, recipe)
+
+    assert [*machine.copies.iterdir()] == []
+    assert json.loads(aliases.read_text()).keys() == {"org/mine"}
+
+
+def test_a_graph_that_cannot_be_written_is_told_and_does_not_stay(machine, recipe, tmp_path):
+    def make_no_room(body, inputs) -> object:
+        (file,) = machine.copies.glob("small.part/openvino")
+        (file / "openvino_model_qint8_quantized.bin").mkdir()
+        return body
+
+    with pytest.raises(StoreFailure, match=r"cannot write the graph \[.*xml\], is the disk full"):
+        machine.collection.quantize("org/mine", "small", SAMPLE, Recipe(make_no_room, OpenVino()))
+
+    assert [*machine.copies.iterdir()] == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError, TypeError])
+def test_what_a_library_chokes_on_is_told_in_its_words(machine, error):
+    def choke(body, inputs):
+        raise error("no such operation")
+
+    with pytest.raises(UnusableModel) as raised:
+        machine.collection.quantize("org/mine", "small", SAMPLE, Recipe(choke, OpenVino()))
+
+    message = str(raised.value)
+    assert message.startswith(f"the model [org/mine] cannot be quantized, [{error.__name__}]: ")
+    assert "no such operation" in message
+    assert "[telemetry.log_level] at [debug]" in message
+    assert isinstance(raised.value.__cause__, error)
 
 
 def test_a_model_does_not_take_its_own_place(machine, recipe):

@@ -36,8 +36,8 @@ def library(site, hub, tmp_path) -> Library:
 
 
 @pytest.fixture
-async def supply(library, tmp_path) -> AsyncIterator[Supply]:
-    async with Supply(library, tmp_path / "graphs") as supply:
+async def supply(library) -> AsyncIterator[Supply]:
+    async with Supply(library) as supply:
         yield supply
 
 
@@ -105,7 +105,7 @@ async def test_a_removed_model_is_stopped_and_gone_with_what_was_made_of_it(
     await supply.bring(ELSER, Learning())
     source = library.find(ELSER)
     assert source is not None
-    graphs = cache_of_folder(tmp_path / "graphs", source.folder)
+    graphs = cache_of_folder(tmp_path / "data/graphs", source.folder)
     graphs.mkdir(parents=True)
 
     await supply.remove(ELSER)
@@ -135,6 +135,6 @@ async def test_a_model_that_is_removed_while_it_comes_is_stopped(supply, site, l
 
 async def test_a_repository_that_is_nowhere_configured_is_asked_for(tmp_path):
     config = load_config({}, environment={}, working_directory=tmp_path).config
-    async with Supply(open_library(config, {}), tmp_path / "graphs") as supply:
+    async with Supply(open_library(config, {})) as supply:
         with pytest.raises(NotFound, match=r"inferry models pull \.elser_model_2 --from"):
             await supply.bring(ELSER, Learning())

@@ -291,7 +291,7 @@ def test_a_reduced_precision_is_held_against_f32(top):
 
     model = load(top, runtime=runtime, precision="auto")
 
-    assert model.precision == "bf16"
+    assert model.arithmetic.precision == "bf16"
     assert 0.999 < model.cosine < 1
     assert runtime.compiled == ["f32", "bf16", "bf16"]
 
@@ -301,7 +301,11 @@ def test_where_the_device_has_no_faster_arithmetic_auto_is_f32(top):
 
     model = load(top, runtime=runtime, precision="auto")
 
-    assert (model.precision, model.cosine, runtime.compiled) == ("f32", None, ["f32", "f32"])
+    assert (model.arithmetic.precision, model.cosine, runtime.compiled) == (
+        "f32",
+        None,
+        ["f32", "f32"],
+    )
 
 
 @pytest.mark.parametrize("error", [1.0, float("nan")])
@@ -310,14 +314,14 @@ def test_auto_stays_at_f32_where_the_other_is_too_rough(top, error):
 
     model = load(top, runtime=runtime, precision="auto")
 
-    assert (model.precision, model.cosine) == ("f32", None)
+    assert (model.arithmetic.precision, model.cosine) == ("f32", None)
     assert runtime.compiled == ["f32", *["bf16"] * 4, "f32", "f32"]
 
 
 def test_a_precision_that_was_asked_for_is_used_and_its_cosine_told(top):
     model = load(top, runtime=Recording(error=1.0), precision="bf16")
 
-    assert model.precision == "bf16"
+    assert model.arithmetic.precision == "bf16"
     assert model.cosine < 0.9
 
 
@@ -457,7 +461,7 @@ def test_int8_runs_the_graph_that_was_quantized(top, tmp_path):
 
     model = load(top, precision="int8")
 
-    assert model.precision == "int8"
+    assert model.arithmetic.precision == "int8"
     assert model.cosine > 0.99
 
 

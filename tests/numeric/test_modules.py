@@ -582,7 +582,7 @@ def test_a_module_that_gives_no_vectors_is_loaded_without_labels(tmp_path, preci
 
     trial = Trial(source, tmp_path, precision=precision)
 
-    assert trial.model.precision == ("bf16" if precision == "bf16" else "f32")
+    assert trial.model.arithmetic.precision == ("bf16" if precision == "bf16" else "f32")
     assert trial.model.cosine is None
 
 
@@ -595,6 +595,6 @@ def test_a_converted_module_at_reduced_precision_is_held_against_f32(tmp_path, p
 
     trial = Trial(source, tmp_path, precision=precision)
 
-    assert trial.model.precision == "bf16"
+    assert trial.model.arithmetic.precision == "bf16"
     assert trial.model.cosine is not None
     assert trial.model.cosine > 0.99

@@ -74,7 +74,7 @@ def test_embeddings_stay_close(tmp_path, task_type):
     closeness, exact, made = quantized(task_type, tmp_path)
 
     assert isinstance(closeness, VectorCloseness)
-    assert (made.precision, closeness.texts) == ("int8", 5)
+    assert (made.arithmetic.precision, closeness.texts) == ("int8", 5)
     assert min(made.cosine, closeness.least) >= LEAST_COSINE
     (expected,) = exact.rows(exact.encode(["How are returned goods refunded?"], InputType.SEARCH))
     (found,) = made.rows(made.encode(["How are returned goods refunded?"], InputType.SEARCH))
@@ -93,35 +93,74 @@ def test_scores_stay_close(tmp_path):
     np.testing.assert_allclose(made.rows(pairs), exact.rows(pairs), atol=closeness.spread / 2)
 
 
-def test_nobody_is_told(tmp_path):
-    """NNCF sends nothing in a process that has imported pytest, so this is one of its own."""
-    (tmp_path / "texts.txt").write_text("\n".join("abcdefghijklmnopqrst"))
-    write_model(tmp_path / "model")
-    program = """
-import sys
-told = []
-sys.addaudithook(lambda event, _: told.append(event))
+def run_command(folder: Path, before: str = "", after: str = "") -> Any:
+    """Quantize a model that names no modules, by commands in a process of their own."""
+    (folder / "texts.txt").write_text("\n".join("abcdefghijklmnopqrst"))
+    (write_model(folder / "model") / "modules.json").unlink()
+    program = f"""
+{before}
 from inferry.cli import main
-for command in (["add", "m", "model"], ["quantize", "m", "--texts", "texts.txt"]):
+def run(*command):
     try:
         main(["models", *command, "--data-dir", "data"])
     except SystemExit as ended:
-        assert not ended.code
+        return ended.code
+assert not run("add", "m", "model")
+code = run("quantize", "m", "--texts", "texts.txt")
+{after}
+raise SystemExit(code)
+"""
+    environment = {
+        "HOME": str(folder / "home"),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONDONTWRITEBYTECODE": "1",  # where there is no room it would be half a file
+    }
+    command = [sys.executable, "-c", program]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=environment, check=False
+    )
+
+
+NO_ROOM = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))"
+INTERRUPT = """
+import os, signal, sys
+def interrupt(event, arguments):
+    if event == "open" and "f32_rows_" in str(arguments[0]):  # the graph is written by then
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(interrupt)
+"""
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code", "told"), [(NO_ROOM, 1, "is the disk full?"), (INTERRUPT, 130, "")]
+)
+def test_a_command_that_ends_early_leaves_nothing_behind(tmp_path, trouble, code, told):
+    ran = run_command(tmp_path, before=trouble)
+
+    assert (ran.returncode, ran.stdout) == (code, "")
+    assert told in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert [*(tmp_path / "data/models/copies").iterdir()] == []
+    assert "m-int8" not in (tmp_path / "data/models/aliases.json").read_text()
+
+
+def test_nobody_is_told(tmp_path):
+    """NNCF sends nothing in a process that has imported pytest, so this is one of its own."""
+    before = """
+import sys
+told = []
+sys.addaudithook(lambda event, _: told.append(event))
+"""
+    after = """
 from nncf.telemetry import telemetry
 print(type(telemetry).__name__, [one for one in told if one.startswith(("socket.", "subpro"))])
 """
 
-    ran = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={"HOME": str(tmp_path / "home"), "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=True,
-    )
+    ran = run_command(tmp_path, before, after)
 
     folder, nothing = ran.stdout.splitlines()
     assert nothing == "MagicMock []"  # what stands in where nothing may be sent
-    assert load(Path(folder), None, "f32").precision == "int8"
+    assert load(Path(folder), None, "f32").arithmetic.precision == "int8"
     assert "m-int8 is on this machine; cosine to f32: least 0.9" in ran.stderr
+    assert "the folder names no modules" in ran.stderr
     assert not (tmp_path / "home").exists()

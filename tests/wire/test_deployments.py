@@ -242,6 +242,13 @@ def test_stats_tell_what_was_done(house, deployed):
     house.delete(f"/_inference/{guest}")
 
 
+def test_stats_tell_how_a_loaded_model_computes(house, deployed):
+    shown = stats(house, deployed)["inferry_arithmetic"]
+
+    assert shown["precision"] in {"f32", "bf16"}
+    assert ("cosine" in shown) == (shown["precision"] == "bf16")
+
+
 def test_stats_are_found_by_model_deployment_and_pattern(house, deployed):
     def ids(expression: str) -> list[str]:
         rows = house.get(f"{MODELS}/{expression}/_stats").json["trained_model_stats"]

@@ -138,7 +138,7 @@ def _collection(
 ) -> Iterator[Collection]:
     """Open the models of this machine; what fails within ends the command with its reason.
 
-    adds: make the data directory if it is not there yet.
+    adds: make the data directory if it is not there yet, and log to stderr what the work tells.
     """
     from inferry.bootstrap import prepare_data_dir
     from inferry.errors import (
@@ -149,6 +149,7 @@ def _collection(
         cause_of,
     )
     from inferry.models.collection import open_collection
+    from inferry.telemetry import configure_logging
 
     given = {"config": config, "server.data_dir": data_dir}
     loaded = load({key: value for key, value in given.items() if value is not None})
@@ -160,6 +161,7 @@ def _collection(
     try:
         if adds:
             prepare_data_dir(loaded.config.data_dir)
+            configure_logging(loaded.config.telemetry)
         yield open_collection(loaded.config, os.environ)
     except InferenceError as error:
         cause = cause_of(error)

@@ -110,9 +110,9 @@ class BuiltInModels:
             if record.is_built_in and not record.is_whole:
                 self._begin(model_id, {}, record.created_by)
 
-    async def folders(self, _: FetchModels) -> list[TrainedModelRecord]:
+    async def folders(self, command: FetchModels) -> list[TrainedModelRecord]:
         """List the models that are folders of this machine, but for ids that are in use."""
-        listed = await self._supply.listed()
+        listed = await self._supply.listed(command.patterns)
         return [one for one in listed if self._ledger.model_named(one.model_id) is None]
 
     def progress(self) -> dict[str, str]:

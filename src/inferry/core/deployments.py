@@ -8,7 +8,6 @@ each other; the id of a deployment is that of no endpoint and of no other model.
 from __future__ import annotations
 
 import asyncio
-from fnmatch import fnmatchcase
 
 import msgspec
 
@@ -49,6 +48,7 @@ from inferry.errors import (
     StartFailed,
     StillStarting,
 )
+from inferry.id_patterns import fits
 from inferry.modeling import listed_id
 from inferry.protocols import Deployments
 from inferry.records import (
@@ -309,7 +309,7 @@ class DeploymentWriter:
         for part in command.expression.split(","):
             if "*" in part or part in _ALL:
                 pattern = "*" if part in _ALL else part
-                found = sorted(one for one in running if fnmatchcase(one, pattern))
+                found = sorted(one for one in running if fits(one, pattern))
                 if not found and not command.allow_no_match:
                     raise _no_deployment(part)
                 meant |= dict.fromkeys(found)

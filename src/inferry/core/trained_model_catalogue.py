@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from fnmatch import fnmatchcase
 
 from inferry.core.model_configs import model_named
 from inferry.core.trained_models import model_not_found
+from inferry.id_patterns import fits
 from inferry.modeling import listed_id
 from inferry.records import Change, DeploymentRecord, Drop, Put, TrainedModelRecord
-
-_ALL = ("", "*", "_all")
 
 
 class TrainedModelCatalogue:
@@ -60,33 +58,27 @@ class TrainedModelCatalogue:
 
     def select(
         self,
-        expression: str,
+        patterns: Iterable[str],
         *,
         beside: Iterable[TrainedModelRecord] = (),
         allow_no_match: bool = True,
         tags: Collection[str] = (),
     ) -> Sequence[TrainedModelRecord]:
-        """Give the models that an expression means, by id.
+        """Give the models that any of `patterns` means, by id.
 
-        expression: ids and patterns with `*` between commas, `_all` or nothing for all. beside:
-        models that nobody uploaded. tags: that they must all have. Raises `NotFound` for an id
-        that nobody has, and without `allow_no_match` for a pattern that fits none.
+        beside: models that nobody uploaded. tags: that they must all have. Raises `NotFound` for an
+        id that nobody has, and without `allow_no_match` for a pattern that fits none.
         """
         known = {**{one.model_id: one for one in beside}, **self._models}
         wanted: set[str] = set()
-        for part in ["*"] if expression in _ALL else expression.split(","):
+        for pattern in patterns:
             found = [
                 model_id
                 for model_id, one in known.items()
-                if any(_fits(name, part) for name in (model_id, *one.aliases))
+                if any(fits(name, pattern) for name in (model_id, *one.aliases))
             ]
-            if not found and (not allow_no_match or "*" not in part):
-                raise model_not_found(part)
+            if not found and (not allow_no_match or "*" not in pattern):
+                raise model_not_found(pattern)
             wanted.update(found)
         models = [known[model_id] for model_id in sorted(wanted)]
         return [one for one in models if set(tags) <= set(one.config.get("tags", ()))]
-
-
-def _fits(model_id: str, pattern: str) -> bool:
-    """Tell whether `pattern`, in which only `*` is special, means `model_id`."""
-    return fnmatchcase(model_id, pattern.replace("[", "[[]").replace("?", "[?]"))

@@ -211,7 +211,7 @@ class Deployment:
             "deployment started",
             deployment_id=self.spec.deployment_id,
             pid=child.process.pid,
-            precision=facts.precision,
+            arithmetic=str(facts.arithmetic),
             cosine=facts.cosine,
             protection=str(facts.protection),
             seconds=round(time.monotonic() - child.started_at, 2),
@@ -224,7 +224,8 @@ class Deployment:
             task_type=facts.task_type,
             dimensions=facts.dimensions,
             similarity=facts.similarity,
-            precision=facts.precision,
+            arithmetic=facts.arithmetic,
+            cosine=facts.cosine,
         )
         self._outcome.set_result(self.record)
         return child

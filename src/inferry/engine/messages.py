@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from inferry.domain import InputType, TaskType
-from inferry.modeling import ModelSource, Protection, RuntimeOptions
+from inferry.modeling import Arithmetic, ModelSource, Protection, RuntimeOptions
 from inferry.sections import TelemetrySection
 
 PREPARE = "prepare"
@@ -67,7 +67,7 @@ class ModelFacts(msgspec.Struct, frozen=True, array_like=True):
     dimensions: int | None
     max_tokens: int
     similarity: str | None
-    precision: str
+    arithmetic: Arithmetic
     cosine: float | None
     protection: Protection
 

@@ -173,7 +173,7 @@ class Worker:
             model.dimensions,
             model.max_tokens,
             model.similarity,
-            model.precision,
+            model.arithmetic,
             model.cosine,
             protection,
         )

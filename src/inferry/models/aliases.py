@@ -50,7 +50,10 @@ class AliasFile:
                 aliases = self.read()
                 yield aliases
                 text = msgspec.json.encode(dict(sorted(aliases.items())))
-                unfinished.write_bytes(msgspec.json.format(text) + b"\n")
-                unfinished.replace(self._path)
+                try:
+                    unfinished.write_bytes(msgspec.json.format(text) + b"\n")
+                    unfinished.replace(self._path)
+                finally:
+                    unfinished.unlink(missing_ok=True)
         except OSError as error:
             raise StoreFailure(f"cannot write [{self._path}]: {error.strerror}") from error

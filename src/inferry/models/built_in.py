@@ -27,7 +27,7 @@ class BuiltInModel:
     hub_id: HubId | None = None
     package: str | None = None
     prompts: Mapping[str, str] | None = None
-    truncation: Truncation = "second"
+    truncation: Truncation | None = None
     config: Mapping[str, Json] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
 

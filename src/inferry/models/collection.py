@@ -12,16 +12,17 @@ from threading import Event
 from urllib.parse import quote
 
 from inferry.config import Config
-from inferry.errors import IllegalArgument, InferenceError, NotFound
-from inferry.modeling import GRAPHS_DIRECTORY, ModelSource, Progress, cache_of_folder
+from inferry.errors import IllegalArgument, InferenceError, NotFound, StoreFailure
+from inferry.modeling import ModelSource, Progress
 from inferry.models.aliases import AliasFile
 from inferry.models.built_in import BUILT_IN, without_platform
 from inferry.models.closeness import Closeness
 from inferry.models.copying import copy_needed, paths_in, whole_folder
 from inferry.models.folder import ModelFolder
-from inferry.models.hub_folders import HubFolders, cache_of_snapshot
-from inferry.models.library import Entry, Library, Places, open_library
-from inferry.models.package_folders import PackageFolders
+from inferry.models.hub_folders import cache_of_snapshot
+from inferry.models.library import Library, open_library
+from inferry.models.model_ids import Entry
+from inferry.models.places import Places
 from inferry.models.quantization import Recipe, quantize_folder
 from inferry.models.samples import Sample
 from inferry.models.selection import missing_files
@@ -51,24 +52,23 @@ class Collection:
     def __init__(self, library: Library, config: Config) -> None:
         places = Places(config.data_dir / "models")
         self._library = library
+        self._ids = library.ids
+        self._inventory = library.inventory
         self._section = config.models
         self._aliases = AliasFile(places.aliases)
-        self._hub_folders = HubFolders(places.hub)
-        self._packages = PackageFolders(places.packages)
         self._copies = places.copies
-        self._graphs = config.data_dir / GRAPHS_DIRECTORY
 
     def rows(self) -> list[Listed]:
         """List what is known: aliases, built-in ids, what is below `models.path`, downloads.
 
         A package that no id leads to any more is listed under the name of its folder.
         """
-        named = {**BUILT_IN, **self._section.aliases, **self._aliases.read()}
-        packages = self._library.packages()
-        ids = dict.fromkeys((*named, *filter(None, packages.values()), *self._library.below_path()))
+        packages = self._inventory.ids_of_packages()
+        led_to = filter(None, packages.values())
+        ids = dict.fromkeys((*self._ids.given(), *led_to, *self._inventory.path.names()))
         rows = [self._row(model_id) for model_id in ids]
         shown = {row.folder for row in rows}
-        downloaded = self._hub_folders.revisions()
+        downloaded = self._inventory.hub.revisions()
         rows += [self._row(str(one)) for one, folder in downloaded.items() if folder not in shown]
         rows += [self._row_of_remains(name) for name, one in packages.items() if one is None]
         return sorted(rows, key=lambda row: row.model_id)
@@ -87,7 +87,7 @@ class Collection:
         """
         if origin is not None:
             return self._pull_from(without_platform(model_id), origin, report, stop)
-        return self._bring(self._library.look_up(model_id), report, stop)
+        return self._bring(self._ids.look_up(model_id), report, stop)
 
     def add(self, model_id: str, folder: Path) -> ModelSource:
         """Let an id stand for a folder, which stays where it is. Raises `UnusableModel`."""
@@ -111,7 +111,7 @@ class Collection:
             raise IllegalArgument(
                 f"the model [{model_id}] would take its own place: give another id"
             )
-        source = self._library.on_this_machine(self._library.look_up(model_id))
+        source = self._inventory.find(self._ids.look_up(model_id))
         if source is None:
             raise NotFound(
                 f"the model [{model_id}] is not on this machine: `inferry models pull {model_id}`"
@@ -120,7 +120,7 @@ class Collection:
         target = self._copy_of(new_id)
         with whole_folder(target, f"write the model [{new_id}]") as unfinished:
             closeness = quantize_folder(source, sample, unfinished, recipe)
-        self._aliases.put(new_id, str(target))
+        self._write_down(new_id, Folder(target))
         return ModelSource(new_id, target), closeness
 
     def remove(self, model_id: str) -> None:
@@ -130,9 +130,9 @@ class Collection:
         """
         model_id = without_platform(model_id)
         self._check_name(model_id)
-        packages = self._library.packages()
+        packages = self._inventory.ids_of_packages()
         if model_id in packages and packages[model_id] is None:
-            self._remove_package(model_id)
+            self._inventory.remove_package(model_id)
             return
         text = self._aliases.read().get(model_id)
         if text is not None:
@@ -143,13 +143,13 @@ class Collection:
             elif not self._ids_of(source) and not _is_built_in(source):
                 self._delete(source)
             return
-        entry = self._library.look_up(model_id)
+        entry = self._ids.look_up(model_id)
         if isinstance(entry.source, HubId | Package):
             if ids := self._ids_of(entry.source):
                 raise IllegalArgument(f"the model [{model_id}] is in use, as {ids}: remove those")
             if self._delete(entry.source):
                 return
-        here = self._library.on_this_machine(entry)
+        here = self._inventory.find(entry)
         if here is not None:
             raise IllegalArgument(
                 f"the model [{model_id}] is in [{here.folder}], which is not ours to delete"
@@ -168,13 +168,13 @@ class Collection:
         else:
             name = str(source) if isinstance(source, HubId) else model_id
             self._bring(Entry(name, "hub", source), report, stop)
-        self._aliases.put(model_id, str(source))
+        self._write_down(model_id, source)
         found = self._library.find(model_id)
         assert found is not None
         return found
 
     def _bring(self, entry: Entry, report: Callable[[Progress], None], stop: Event) -> ModelSource:
-        here = self._library.on_this_machine(entry)
+        here = self._inventory.find(entry)
         is_pinned = isinstance(entry.source, HubId) and entry.source.is_commit
         if here is not None and (is_pinned or isinstance(entry.source, Folder)):
             return here  # nothing can be newer
@@ -189,6 +189,15 @@ class Collection:
             copy_needed(source, unfinished, paths_in(folder))
         return target
 
+    def _write_down(self, model_id: str, source: Source) -> None:
+        """Let an id stand for a source; a copy that nothing leads to does not stay."""
+        try:
+            self._aliases.put(model_id, str(source))
+        except StoreFailure:
+            if isinstance(source, Folder) and self._aliases.read().get(model_id) != str(source):
+                shutil.rmtree(source.path, ignore_errors=True)
+            raise
+
     def _ids_of(self, source: HubId | Package) -> list[str]:
         """List the aliases that stand for a repository of the hub, or for a package."""
         aliases = {**self._section.aliases, **self._aliases.read()}
@@ -201,18 +210,11 @@ class Collection:
 
     def _delete(self, source: HubId | Package) -> bool:
         if isinstance(source, HubId):
-            with self._hub_folders.locked(source):
-                return self._hub_folders.remove(source)
-        is_there = self._packages.find(source) is not None
-        self._remove_package(source.folder_name)
+            with self._inventory.hub.locked(source):
+                return self._inventory.hub.remove(source)
+        is_there = self._inventory.packages.find(source) is not None
+        self._inventory.remove_package(source.folder_name)
         return is_there
-
-    def _remove_package(self, name: str) -> None:
-        """Delete a package with what was made of it."""
-        shutil.rmtree(
-            cache_of_folder(self._graphs, self._packages.folder_of(name)), ignore_errors=True
-        )
-        self._packages.remove(name)
 
     def _check_name(self, model_id: str) -> None:
         """Refuse ids that cannot be given, and those that the configuration gives."""
@@ -234,8 +236,8 @@ class Collection:
 
     def _row(self, model_id: str) -> Listed:
         try:
-            entry = self._library.look_up(model_id)
-            found = self._library.on_this_machine(entry)
+            entry = self._ids.look_up(model_id)
+            found = self._inventory.find(entry)
         except InferenceError as error:
             return Listed(model_id, "", problem=str(error))
         source = str(entry.source or "")
@@ -244,7 +246,7 @@ class Collection:
         return Listed(model_id, source, found.folder, _size_bytes(found.folder))
 
     def _row_of_remains(self, name: str) -> Listed:
-        folder = self._packages.folder_of(name)
+        folder = self._inventory.packages.folder_of(name)
         problem = f"no id leads to it any more; `inferry models remove {name}` deletes it"
         return Listed(name, "", folder, _size_bytes(folder), problem)
 

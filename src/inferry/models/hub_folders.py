@@ -11,7 +11,7 @@ The shared cache is that of huggingface_hub, which fills a snapshot file by file
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -78,17 +78,24 @@ class HubFolders:
             shutil.rmtree(top)
         return is_there
 
-    def revisions(self) -> Mapping[HubId, Path]:
-        """Give the folder of every revision that is here."""
+    def revisions(self, wants: Callable[[str], bool] = lambda _: True) -> Mapping[HubId, Path]:
+        """Give the folder of every revision that is here and wanted.
+
+        wants: tells that of a hub id; no file is read of repositories of which nothing is wanted.
+        """
         found: dict[HubId, Path] = {}
         for top in sorted(self._directory.glob("*--*/")):
             repository = top.name.replace("--", "/", 1)
             named = [HubId(repository, unquote(ref.name)) for ref in sorted(top.glob("refs/*"))]
-            found |= {one: folder for one in named if (folder := self.find(one))}
-            for folder in sorted(top.iterdir()):
-                pinned = HubId(repository, folder.name)
-                if pinned.is_commit and folder not in found.values():
-                    found[pinned] = folder
+            commits = [HubId(repository, folder.name) for folder in sorted(top.iterdir())]
+            pinned = [one for one in commits if one.is_commit]
+            if not any(wants(str(one)) for one in (*named, *pinned)):
+                continue
+            known = {one: folder for one in named if (folder := self.find(one))}
+            for one in pinned:
+                if (folder := top / one.revision) not in known.values():
+                    known[one] = folder
+            found |= {one: folder for one, folder in known.items() if wants(str(one))}
         return found
 
     @contextmanager

@@ -6,7 +6,7 @@ listed by who brings them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 
@@ -14,11 +14,13 @@ import msgspec
 
 from inferry.domain import InputType, Json
 from inferry.errors import InferenceError
+from inferry.id_patterns import fits
 from inferry.inference_configs import complete_inference_config
 from inferry.modeling import MODEL_TYPES, ModelSource, listed_id
 from inferry.models.folder import ModelFolder
 from inferry.models.heads import Head
-from inferry.models.library import Entry, Library
+from inferry.models.inventory import Inventory
+from inferry.models.model_ids import Entry, ModelIds
 from inferry.models.pipeline import Pipeline, read_pipeline
 from inferry.models.sources import HubId
 from inferry.records import StoredFile, TrainedModelRecord
@@ -45,13 +47,24 @@ class _Casing(msgspec.Struct):
     do_lower_case: bool = False
 
 
-def list_folders(library: Library) -> list[TrainedModelRecord]:
-    """List the models of this machine that are folders, by each id; not those that cannot run."""
+def list_folders(
+    ids: ModelIds, inventory: Inventory, patterns: Collection[str]
+) -> list[TrainedModelRecord]:
+    """List the models of this machine that are folders, by each id; not those that cannot run.
+
+    patterns: of `inferry.id_patterns`, one of which means the id that a model is listed under; of
+    others no file is read.
+    """
+
+    def is_meant(name: str) -> bool:
+        listed = listed_id(name)
+        return any(fits(listed, pattern) for pattern in patterns)
+
     found: dict[str, TrainedModelRecord] = {}
-    for name in library.names():
+    for name in ids.of_folders(is_meant):
         with suppress(InferenceError, OSError):  # `inferry models list` tells what is wrong with it
-            entry = library.look_up(name)
-            source = next(library.folders_of(entry), None)
+            entry = ids.look_up(name)
+            source = next(inventory.folders_of(entry), None)
             if source is not None:
                 record = _listed(name, entry, source)
                 found.setdefault(record.model_id, record)

@@ -2,7 +2,8 @@
 
 modules.json                         the modules, see `inferry.models.layout`; without it: encoder
                                      and mean pooling, SPLADE pooling, or the encoder's classifier
-config_sentence_transformers.json    prompts, similarity, width of truncated vectors
+config_sentence_transformers.json    prompts, similarity, width of truncated vectors; how pairs are
+                                     cut, which is ours
 sentence_bert_config.json            longest text, lower case; older ones are named by family
 tokenizer_config.json                longest text in newer releases
 config.json                          the encoder
@@ -86,6 +87,7 @@ class _SentenceTransformers(msgspec.Struct):
     default_prompt_name: str | None = None
     similarity_fn_name: str | None = None
     truncate_dim: _Count | None = None
+    inferry_truncation: Truncation | None = None
 
 
 class _Limits(msgspec.Struct):
@@ -134,7 +136,7 @@ def read_pipeline(folder: ModelFolder, source: ModelSource) -> Pipeline:
         padding_id=_padding_id(encoder, measures),
         lowers_case=limits.do_lower_case,
         prompts=_prompts_by_input_type(prompts, settings.default_prompt_name),
-        truncation=source.truncation,
+        truncation=source.truncation or settings.inferry_truncation or "second",
         table=layout.table,
         similarity=_SIMILARITIES.get(settings.similarity_fn_name or ""),
         remarks=_remarks(layout, task_type, prompts, source),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
-from inferry.modeling import Precision
+from inferry.modeling import Arithmetic, Precision
 from inferry.models.probes import least_cosine
 from inferry.telemetry import get_logger
 
@@ -14,17 +13,6 @@ if TYPE_CHECKING:
     from inferry.modeling import Rows
 
 _LEAST_COSINE = 0.999  # below this the default tries what is more exact
-
-
-@dataclass(frozen=True, slots=True)
-class Arithmetic:
-    """How a graph is computed. has_exact_sums: its sums are kept at f32, see `graphs.exact`."""
-
-    precision: Precision
-    has_exact_sums: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.precision} with sums at f32" if self.has_exact_sums else self.precision
 
 
 F32 = Arithmetic("f32")

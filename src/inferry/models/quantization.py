@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from inferry.domain import InputType, TaskType
-from inferry.errors import IllegalArgument
+from inferry.errors import IllegalArgument, InferenceError, UnusableModel
 from inferry.modeling import Encoded, ModelSource, Runtime, RuntimeOptions
 from inferry.models.closeness import Closeness, closeness_of
 from inferry.models.copying import copy_needed, paths_in
@@ -25,6 +25,7 @@ from inferry.models.probes import ROWS_FILE
 from inferry.models.samples import Sample, part
 from inferry.models.selection import QUANTIZED, is_float
 from inferry.models.text_model import FolderModel, load_model, probe_rows
+from inferry.telemetry import get_logger
 
 if TYPE_CHECKING:
     from inferry.modeling import Ids, Rows
@@ -50,8 +51,23 @@ class Recipe:
 def quantize_folder(source: ModelSource, sample: Sample, target: Path, recipe: Recipe) -> Closeness:
     """Fill an empty folder with the model in 8-bit integers, and tell how close it is.
 
-    Raises `UnusableModel`, and `IllegalArgument` for a model or texts that cannot be quantized.
+    Raises `UnusableModel`, `IllegalArgument` for a model or texts that cannot be quantized, and
+    `StoreFailure` or `OSError` where the folder cannot be filled.
     """
+    try:
+        return _quantize(source, sample, target, recipe)
+    except (InferenceError, OSError):
+        raise
+    except Exception as error:  # NNCF and OpenVINO know nothing narrower
+        get_logger().debug("quantizing failed", model_id=source.name, exc_info=True)
+        raise UnusableModel(
+            f"the model [{source.name}] cannot be quantized, [{type(error).__name__}]: {error}; it"
+            " still runs as it is, and other texts or another release of [nncf] may do. With"
+            " [telemetry.log_level] at [debug] the log tells where it failed"
+        ) from error
+
+
+def _quantize(source: ModelSource, sample: Sample, target: Path, recipe: Recipe) -> Closeness:
     from inferry.models.graphs.build import build_body, has_int8_only
     from inferry.models.graphs.quantized import save_graph
 
@@ -136,10 +152,11 @@ def _copy_rest(source: ModelSource, transformer: Module, target: Path) -> None:
     """Copy what else the model needs, but not its weights, and write down what its id promises."""
     listing = {path for path in paths_in(source.folder) if not is_float(path, transformer)}
     copy_needed(source, target, listing | paths_in(target))
-    if source.prompts is not None:
+    promised = {"prompts": source.prompts, "inferry_truncation": source.truncation}
+    if kept := {name: value for name, value in promised.items() if value is not None}:
         file = target / SETTINGS_FILE
         settings = msgspec.json.decode(file.read_bytes()) if file.exists() else {}
-        file.write_bytes(msgspec.json.encode({**settings, "prompts": source.prompts}))
+        file.write_bytes(msgspec.json.encode({**settings, **kept}))
 
 
 def _rows(model: FolderModel, texts: Sequence[Encoded]) -> Rows:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from inferry.concurrency import Nursery, in_own_thread
 from inferry.domain import Json
 from inferry.errors import InferenceError
-from inferry.modeling import ModelSource, Progress, cache_of_folder
+from inferry.modeling import ModelSource, Progress
 from inferry.models.library import Library
 from inferry.models.listing import list_folders
+from inferry.models.sources import Package
 from inferry.records import StoredFile, Supplied, TrainedModelRecord
 from inferry.telemetry import get_logger
 
@@ -32,14 +31,10 @@ class _Coming:
 
 
 class Supply:
-    """Implements `protocols.ModelSupply`. Use as an async context manager; leaving stops it all.
+    """Implements `protocols.ModelSupply`. Use as an async context manager; leaving stops it all."""
 
-    graphs: where workers keep what they made of models, which goes with them.
-    """
-
-    def __init__(self, library: Library, graphs: Path) -> None:
+    def __init__(self, library: Library) -> None:
         self._library = library
-        self._graphs = graphs
         self._nursery = Nursery()
         self._coming: dict[str, _Coming] = {}
 
@@ -60,13 +55,16 @@ class Supply:
     async def is_package(self, model_id: str) -> bool:
         """Tell whether an id stands for a package of a repository."""
         try:
-            return await asyncio.to_thread(self._library.is_package, model_id)
+            entry = await asyncio.to_thread(self._library.ids.look_up, model_id)
         except InferenceError:
             return False
+        return isinstance(entry.source, Package)
 
-    async def listed(self) -> list[TrainedModelRecord]:
+    async def listed(self, patterns: Collection[str]) -> list[TrainedModelRecord]:
         """List the models of this machine that are folders; see `protocols.ModelSupply`."""
-        return await asyncio.to_thread(list_folders, self._library)
+        return await asyncio.to_thread(
+            list_folders, self._library.ids, self._library.inventory, patterns
+        )
 
     async def bring(
         self, model_id: str, learn: Callable[[dict[str, Json]], Awaitable[None]]
@@ -78,7 +76,7 @@ class Supply:
             await coming.begun.wait()
             if fetching.done():
                 fetching.result()
-            await learn(dict(await asyncio.to_thread(self._library.describe, model_id)))
+            await learn(dict(await asyncio.to_thread(self._describe, model_id)))
             return await asyncio.to_thread(_supplied, await asyncio.shield(fetching))
         finally:
             coming.stop.set()
@@ -113,15 +111,23 @@ class Supply:
         finally:
             coming.begun.set()
 
+    def _describe(self, model_id: str) -> Mapping[str, Json]:
+        return self._library.inventory.describe(self._library.ids.look_up(model_id))
+
     def _remains(self) -> list[str]:
         """Name what was downloaded of packages that the configuration does not lead to."""
         with suppress(InferenceError):  # of a file of aliases that cannot be read; others tell
-            return [name for name, one in self._library.packages().items() if one is None]
+            return [
+                name
+                for name, one in self._library.inventory.ids_of_packages().items()
+                if one is None
+            ]
         return []
 
     def _remove(self, model_id: str) -> None:
-        for folder in self._library.remove_package(model_id):
-            shutil.rmtree(cache_of_folder(self._graphs, folder), ignore_errors=True)
+        inventory = self._library.inventory
+        for name in inventory.packages_of(model_id):
+            inventory.remove_package(name)
 
 
 def _supplied(source: ModelSource) -> Supplied:

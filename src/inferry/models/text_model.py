@@ -13,9 +13,9 @@ from inferry.errors import BadRequest
 from inferry.modeling import (
     MODEL_TYPES,
     Answer,
+    Arithmetic,
     Encoded,
     ModelSource,
-    Precision,
     Runtime,
     RuntimeOptions,
     ShapeLadder,
@@ -25,7 +25,7 @@ from inferry.models.layout import Module
 from inferry.models.networks import Networks, compile_networks
 from inferry.models.packing import pack_scores, pack_vectors, pack_weights, wire_tokens
 from inferry.models.pipeline import Pipeline, max_tokens, read_pipeline
-from inferry.models.precision import F32, INT8, Arithmetic, choose, kinds_of
+from inferry.models.precision import F32, INT8, choose, kinds_of
 from inferry.models.probes import PROBES, ROWS_FILE, KeptRows, rows_beside
 from inferry.models.shapes import ROW_STEPS, Warming, length_steps
 from inferry.models.sparse import TokenTable
@@ -50,7 +50,7 @@ class FolderModel:
         pipeline: Pipeline,
         tokenizers: Tokenizers,
         networks: Networks,
-        precision: Precision = "f32",
+        arithmetic: Arithmetic = F32,
         *,
         weights: Weights | None = None,
         table: TokenTable | None = None,
@@ -62,7 +62,7 @@ class FolderModel:
         self.dimensions = pipeline.head.width if is_dense else None
         self.max_tokens = pipeline.max_tokens
         self.similarity = pipeline.similarity
-        self.precision = precision
+        self.arithmetic = arithmetic
         self.cosine: float | None = None
         self.ladder = ShapeLadder(ROW_STEPS, length_steps(pipeline.max_tokens))
         self._pipeline = pipeline
@@ -262,7 +262,7 @@ def _compile(  # noqa: PLR0917 - what is known by then
             pipeline,
             tokenizers,
             networks,
-            arithmetic.precision,
+            arithmetic,
             weights=graph.weights,
             table=table,
         )
@@ -284,7 +284,7 @@ def _compile(  # noqa: PLR0917 - what is known by then
             lambda: kept.get(width, lambda: compiled(F32, options.narrow)[1]),
         )
     if not np.isfinite(rows).all():
-        raise folder.unusable("", f"at [{model.precision}] it gives numbers that are not finite")
+        raise folder.unusable("", f"at [{model.arithmetic}] it gives numbers that are not finite")
     return model
 
 

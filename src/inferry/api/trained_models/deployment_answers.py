@@ -1,7 +1,7 @@
 """Deployments as `_start`, `_update` and `_stats` show them.
 
 Source: Elasticsearch API specification, `ml.start_trained_model_deployment` and
-`ml.get_trained_models_stats`.
+`ml.get_trained_models_stats`. `inferry_arithmetic` is ours.
 """
 
 from __future__ import annotations
@@ -124,6 +124,7 @@ def stats_row(stats: DeploymentStats, model_id: str, memory: Memory, node: str) 
         "rejected_execution_count": totals.rejected_execution_count,
         "peak_throughput_per_minute": totals.peak_throughput_per_minute,
         "nodes": [_node(stats, node)] if stats.worker is not None else [],
+        **({"inferry_arithmetic": arithmetic} if (arithmetic := _arithmetic(record)) else {}),
     }
     inference = {
         "failure_count": totals.error_count,
@@ -160,6 +161,18 @@ def _node(stats: DeploymentStats, node: str) -> dict[str, Json]:
         "timeout_count": totals.timeout_count,
     }
     return {name: value for name, value in shown.items() if value is not None}
+
+
+def _arithmetic(record: DeploymentRecord) -> dict[str, Json]:
+    """Show how the model computes and how close to f32 that is; nothing before it is loaded."""
+    arithmetic = record.arithmetic
+    if arithmetic is None:
+        return {}
+    return {
+        "precision": arithmetic.precision,
+        **({"exact_sums": True} if arithmetic.has_exact_sums else {}),
+        **({} if record.cosine is None else {"cosine": record.cosine}),
+    }
 
 
 def _mean_ms(busy_s: float, count: int) -> float | None:

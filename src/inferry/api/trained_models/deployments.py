@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Final
 
@@ -35,6 +34,7 @@ from inferry.core.trained_models import model_not_found
 from inferry.deployment_stats import DeploymentStats, HostStats
 from inferry.domain import Json
 from inferry.errors import IllegalArgument
+from inferry.id_patterns import fits, patterns_of
 from inferry.protocols import Writer
 from inferry.records import DeploymentRecord, TrainedModelRecord
 
@@ -254,9 +254,10 @@ class _Deployments:
         first, size = parse_page(query)
         is_lenient = "allow_no_match" not in query or parse_flag(query, "allow_no_match")
         stats: HostStats = await self._writer.submit(FetchStats())
-        models = self._catalogue.select("_all", beside=await self._writer.submit(FetchModels()))
-        expression = request.path_values.get("model_id", "_all")
-        rows = self._rows(stats.deployments, models, expression, allow_no_match=is_lenient)
+        patterns = patterns_of(request.path_values.get("model_id", ""))
+        folders = await self._writer.submit(FetchModels(patterns))
+        models = self._catalogue.select(["*"], beside=folders)
+        rows = self._rows(stats.deployments, models, patterns, allow_no_match=is_lenient)
         shown = rows[first : first + size]
         return Answer(
             msgspec.json.encode(StatsAnswer(len(rows), shown)),
@@ -267,7 +268,7 @@ class _Deployments:
         self,
         stats: Iterable[DeploymentStats],
         models: Iterable[TrainedModelRecord],
-        expression: str,
+        patterns: Iterable[str],
         *,
         allow_no_match: bool,
     ) -> list[StatsItem]:
@@ -287,11 +288,10 @@ class _Deployments:
                 sizes = _memory(record).sizes()
                 rows[record.model_id, ""] = StatsItem(record.model_id, sizes, 0)
         chosen: set[tuple[str, str]] = set()
-        for part in expression.split(","):
-            pattern = "*" if part == "_all" else part.replace("[", "[[]").replace("?", "[?]")
+        for pattern in patterns:
             found = {key for key in rows if self._fits(key, pattern)}
             if not found and not (allow_no_match and "*" in pattern):
-                raise model_not_found(part)
+                raise model_not_found(pattern)
             chosen |= found
         return [rows[key] for key in sorted(chosen)]
 
@@ -299,7 +299,7 @@ class _Deployments:
         """Tell whether a pattern means a model or a deployment, by any name."""
         record = self._catalogue.find(key[0])
         names = (*key, *(record.aliases if record else ()))
-        return any(fnmatchcase(one, pattern) for one in names if one)
+        return any(fits(one, pattern) for one in names if one)
 
     def _shown(self, record: DeploymentRecord) -> Answer:
         """Answer a verb with the deployment as it is then."""

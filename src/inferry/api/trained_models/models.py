@@ -28,6 +28,7 @@ from inferry.core.trained_model_catalogue import TrainedModelCatalogue
 from inferry.core.trained_models import model_not_found
 from inferry.domain import Json
 from inferry.errors import IllegalArgument, UnreadableBody
+from inferry.id_patterns import patterns_of
 from inferry.inference_configs import only_entry
 from inferry.protocols import Incoming, Writer
 from inferry.records import TrainedModelRecord
@@ -195,9 +196,10 @@ class _TrainedModels:
                 f" Valid options are [{', '.join(_INCLUDED)}]"
             )
         first, size = parse_page(query)
+        patterns = patterns_of(request.path_values.get("model_id", ""))
         found = self._catalogue.select(
-            request.path_values.get("model_id", ""),
-            beside=await self._writer.submit(FetchModels()),
+            patterns,
+            beside=await self._writer.submit(FetchModels(patterns)),
             allow_no_match="allow_no_match" not in query or parse_flag(query, "allow_no_match"),
             tags=[tag for tag in query.get("tags", "").split(",") if tag],
         )

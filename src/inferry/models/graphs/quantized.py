@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import openvino as ov
 from openvino import Node
 
+from inferry.errors import StoreFailure
 from inferry.extras import extra
 from inferry.models.graphs.blocks import constant_behind
 
@@ -46,8 +47,13 @@ class Nncf:
 
 
 def save_graph(graph: ov.Model, file: Path) -> None:
-    """Write `file`, an `.xml`, and the `.bin` beside it."""
-    ov.save_model(graph, file)
+    """Write `file`, an `.xml`, and the `.bin` beside it. Raises `StoreFailure`."""
+    try:
+        ov.save_model(graph, file)
+    except RuntimeError as error:  # which does not say more than that writing failed
+        raise StoreFailure(
+            f"cannot write the graph [{file}], is the disk full? ({error})"
+        ) from error
 
 
 def _left_alone(body: ov.Model) -> list[str]:

@@ -13,10 +13,10 @@ from inferry.domain import InputType, TaskType
 from inferry.errors import BadRequest, InternalError
 from inferry.modeling import (
     Answer,
+    Arithmetic,
     Encoded,
     ModelSource,
     Network,
-    Precision,
     Runtime,
     RuntimeOptions,
     ShapeLadder,
@@ -25,7 +25,7 @@ from inferry.modeling import (
 from inferry.models.folder import ModelFolder
 from inferry.models.networks import Networks, compile_networks
 from inferry.models.packing import pack_scores, pack_vectors, pack_weights, wire_tokens
-from inferry.models.precision import F32, Arithmetic, choose, kinds_of
+from inferry.models.precision import F32, choose, kinds_of
 from inferry.models.probes import PROBES, KeptRows
 from inferry.models.shapes import ROW_STEPS, Warming, length_steps
 from inferry.models.sparse import SpladeHead
@@ -63,14 +63,14 @@ class Parts:
 class ModuleModel:
     """A `TextModel` of one module."""
 
-    def __init__(self, parts: Parts, networks: Networks, precision: Precision = "f32") -> None:
+    def __init__(self, parts: Parts, networks: Networks, arithmetic: Arithmetic = F32) -> None:
         purpose = parts.purpose
         longest = purpose.settings.tokens.max_sequence_length
         is_batchable = parts.verdict.is_batchable
         self.task_type = purpose.task_type
         self.max_tokens = longest
         self.similarity: str | None = None
-        self.precision = precision
+        self.arithmetic = arithmetic
         self.cosine: float | None = None
         self.ladder = (
             ShapeLadder(ROW_STEPS, length_steps(longest))
@@ -306,7 +306,7 @@ def load_module(
         networks = compile_networks(
             lambda chosen: openvino.compile(graph, chosen, arithmetic.precision), given
         )
-        return ModuleModel(parts, networks, arithmetic.precision)
+        return ModuleModel(parts, networks, arithmetic)
 
     def probed(arithmetic: Arithmetic, given: RuntimeOptions = options) -> tuple[ModuleModel, Rows]:
         model = compiled(arithmetic, given)
