@@ -111,17 +111,25 @@ async def test_calls_of_one_turn_leave_in_one_write() -> None:
 
 
 async def test_frames_that_come_in_pieces_are_put_together() -> None:
-    async with channel(left={}, right={"echo": echo}) as (left, right):
-        split = Peer.data_received
+    bodies: list[bytes] = []
 
-        def drip(data: bytes) -> None:
-            for at in range(len(data)):
-                split(right, data[at : at + 1])
+    async def note(body: bytes) -> bytes:
+        bodies.append(body)
+        return b""
 
-        right.data_received = drip
-        replies = await run_all(left.call("echo", b"%d" % number) for number in range(20))
+    ends = socket.socketpair()
+    async with Nursery() as nursery:
+        peer = await open_peer(ends[0], {"note": note}, nursery=nursery)
+        frames = [msgspec.msgpack.encode([0, n, "note", bytes(n)]) for n in range(1, 20)]
+        sent = b"".join(len(frame).to_bytes(4, "little") + frame for frame in frames)
+        for start, end in [(0, 1), (1, 3), (3, 30), (30, 200), (200, len(sent))]:
+            peer.data_received(sent[start:end])
+        await nursery.drain()
+        peer.close()
+        await peer.closed()
+        ends[1].close()
 
-    assert replies == [b"%d" % number for number in range(20)]
+    assert bodies == [bytes(n) for n in range(1, 20)]
 
 
 async def test_a_large_message_arrives_whole() -> None:
