@@ -97,6 +97,41 @@ async def test_concurrent_calls_get_their_own_answers() -> None:
     assert replies == list(gates)
 
 
+async def test_calls_of_one_turn_leave_in_one_write() -> None:
+    ends = socket.socketpair()
+    async with Nursery() as nursery:
+        peer = await open_peer(ends[0], {}, nursery=nursery)
+        calls = [nursery.start(peer.call("echo", b"%d" % number)) for number in range(10)]
+        arrived = await asyncio.get_running_loop().run_in_executor(None, ends[1].recv, 65536)
+        peer.close()
+        await asyncio.wait(calls)
+        ends[1].close()
+
+    assert [b"echo" + bytes([0xC4, 1]) + b"%d" % n in arrived for n in range(10)] == [True] * 10
+
+
+async def test_frames_that_come_in_pieces_are_put_together() -> None:
+    bodies: list[bytes] = []
+
+    async def note(body: bytes) -> bytes:
+        bodies.append(body)
+        return b""
+
+    ends = socket.socketpair()
+    async with Nursery() as nursery:
+        peer = await open_peer(ends[0], {"note": note}, nursery=nursery)
+        frames = [msgspec.msgpack.encode([0, n, "note", bytes(n)]) for n in range(1, 20)]
+        sent = b"".join(len(frame).to_bytes(4, "little") + frame for frame in frames)
+        for start, end in [(0, 1), (1, 3), (3, 30), (30, 200), (200, len(sent))]:
+            peer.data_received(sent[start:end])
+        await nursery.drain()
+        peer.close()
+        await peer.closed()
+        ends[1].close()
+
+    assert bodies == [bytes(n) for n in range(1, 20)]
+
+
 async def test_a_large_message_arrives_whole() -> None:
     body = bytes(range(256)) * 40_000
 

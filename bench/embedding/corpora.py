@@ -33,8 +33,8 @@ def _mixed(chance: random.Random) -> int:
 # Texts, and the tokens of one.
 _SHAPES: Mapping[str, tuple[int, Length]] = {
     "short": (512, lambda chance: chance.randint(9, 23)),
-    "mixed": (96, _mixed),
-    "long": (40, lambda chance: chance.randint(256, LONGEST)),
+    "mixed": (192, _mixed),
+    "long": (80, lambda chance: chance.randint(256, LONGEST)),
 }
 CORPORA = tuple(_SHAPES)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 from inferry.domain import Deadline
@@ -131,18 +130,25 @@ class IdleLimit:
             self._handle = self._loop.call_later(self.seconds - waited_s, self._look)
 
 
-@contextmanager
-def within(deadline: Deadline) -> Iterator[None]:
+class within(time_limit):  # noqa: N801  read as what it does: `with within(deadline):`
     """Cancel the body when `deadline` ends and raise `DeadlineExceeded` then."""
-    # Event loops round: the limit may be over a moment before the clock says so.
-    limit = time_limit(deadline.left_s())
-    try:
-        with limit:
-            yield
-    except TimeoutError:
-        if not limit.is_over:
-            raise
-        raise deadline.exceeded() from None
+
+    __slots__ = ("_deadline",)
+
+    def __init__(self, deadline: Deadline) -> None:
+        # Event loops round: the limit may be over a moment before the clock says so.
+        super().__init__(deadline.left_s())
+        self._deadline = deadline
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        try:
+            super().__exit__(kind, error, trace)
+        except TimeoutError:
+            kind = TimeoutError
+        if self.is_over and kind is not None and issubclass(kind, TimeoutError):
+            raise self._deadline.exceeded() from None
 
 
 def start_in(

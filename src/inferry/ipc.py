@@ -16,6 +16,7 @@ from enum import IntEnum
 from functools import cache, reduce
 from operator import or_
 from pathlib import Path
+from struct import Struct
 from typing import Any, TypeAlias, cast
 
 import msgspec
@@ -31,6 +32,7 @@ from inferry.errors import (
     error_from_wire,
     error_to_wire,
 )
+from inferry.gathering import Gathering
 from inferry.origin import NOBODY, Origin, bind_origin, current_origin
 from inferry.records import Change
 from inferry.telemetry import get_logger
@@ -39,7 +41,7 @@ from inferry.unix_sockets import short_address
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 MOST_CALLS_OF_A_STRANGER = 4096
 MOST_UNREAD_BYTES_OF_A_STRANGER = 16 * 1024 * 1024
-_LENGTH_BYTES = 4
+_LENGTH = Struct("<I")
 
 Handler: TypeAlias = Callable[[bytes], Coroutine[Any, Any, bytes]]
 """Answers one call. Handlers start in the order in which calls arrive."""
@@ -88,6 +90,7 @@ class Peer(asyncio.Protocol):
         self._calls = 0
         self._running: dict[int, asyncio.Task[bytes]] | None = {} if drops_orphans else None
         self._transport: asyncio.Transport | None = None
+        self._gathering: Gathering | None = None
         self._received = bytearray()
         self._decoder = msgspec.msgpack.Decoder(_Frame)
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
@@ -107,7 +110,8 @@ class Peer(asyncio.Protocol):
                 f"a message of [{len(body)}] bytes is above the limit of [{MAX_FRAME_BYTES}] "
                 "between the processes of the server"
             )
-        await self._writable.wait()
+        if not self._writable.is_set():
+            await self._writable.wait()
         if self._closed.is_set():
             raise _closed()
         self._last_id = number = self._last_id + 1
@@ -124,7 +128,8 @@ class Peer(asyncio.Protocol):
 
     def close(self) -> None:
         """Close after what was written has left; calls that wait fail."""
-        if self._transport is not None:
+        if self._transport is not None and self._gathering is not None:
+            self._gathering.flush()
             self._transport.close()
 
     @property
@@ -141,6 +146,7 @@ class Peer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport; callers may write."""
         self._transport = cast("asyncio.Transport", transport)
+        self._gathering = Gathering(asyncio.get_running_loop(), self._transport)
         self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -163,29 +169,37 @@ class Peer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what arrived apart into frames."""
-        self._received += data
+        kept = self._received
+        if kept:
+            kept += data
         try:
-            for frame in list(self._frames()):
+            frames, end = self._split(kept or data)
+            if kept:
+                del kept[:end]
+            elif end < len(data):
+                kept += data[end:]
+            for frame in frames:
                 self._accept(frame)
         except (msgspec.MsgspecError, ValueError) as error:
             get_logger().error("unreadable frame, closing the channel", reason=str(error))
             self.close()
 
-    def _frames(self) -> Iterator[_Frame]:
-        """Give the complete frames and keep the rest. Raises ValueError, MsgspecError."""
-        start = 0
-        with memoryview(self._received) as view:
-            while len(view) - start >= _LENGTH_BYTES:
-                body = start + _LENGTH_BYTES
-                length = int.from_bytes(view[start:body], "little")
+    def _split(self, received: bytes | bytearray) -> tuple[list[_Frame], int]:
+        """Give the complete frames, and where the rest begins. Raises ValueError, MsgspecError."""
+        frames = []
+        start, end = 0, len(received)
+        with memoryview(received) as view:
+            while end - start >= _LENGTH.size:
+                (length,) = _LENGTH.unpack_from(received, start)
                 if length > 2 * MAX_FRAME_BYTES:
                     raise ValueError(f"a frame of [{length}] bytes is too long")
-                if len(view) - body < length:
+                body = start + _LENGTH.size
+                if end - body < length:
                     break
-                with view[body : body + length] as one:
-                    yield self._decoder.decode(one)
                 start = body + length
-        del self._received[:start]
+                with view[body:start] as one:
+                    frames.append(self._decoder.decode(one))
+        return frames, start
 
     def _accept(self, frame: _Frame) -> None:
         if frame.kind == _Kind.CALL:
@@ -239,13 +253,13 @@ class Peer(asyncio.Protocol):
         self._send(_Frame(_Kind.ERROR, number, "", body))
 
     def _send(self, frame: _Frame) -> None:
-        """Write a frame; the event loop joins the frames of one turn into one write."""
-        if self._transport is None or self._closed.is_set():
+        """Write a frame; the frames of one turn of the loop leave, and arrive, together."""
+        if self._gathering is None or self._closed.is_set():
             return
         body = msgspec.msgpack.encode(frame)
-        self._transport.write(len(body).to_bytes(_LENGTH_BYTES, "little") + body)
+        self._gathering.write(_LENGTH.pack(len(body)) + body)
         if self._is_stranger and frame.kind != _Kind.CALL:
-            unread = self._transport.get_write_buffer_size()
+            unread = self._gathering.get_write_buffer_size()
             if unread > MOST_UNREAD_BYTES_OF_A_STRANGER:
                 self._close_to_stranger("does not read what it is answered")
 

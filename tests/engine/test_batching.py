@@ -204,6 +204,14 @@ def test_a_small_batch_that_finds_everything_at_rest_may_take_all_cores() -> Non
     assert len(line.take(is_wide=True)) == 1
 
 
+def test_texts_that_are_not_alike_run_apart() -> None:
+    line = Line(ladder=replace(LADDER, lengths=range(1, 65), most_padding=16))
+    line.put(*[40] * 3, *[36] * 4, *[24] * 3)
+    line.drain()
+
+    assert [lengths_of(batch) for batch in line.ran] == [[36] * 4 + [40] * 3, [24] * 3]
+
+
 def test_no_batch_has_more_rows_than_the_ladder() -> None:
     line = Line(ladder=replace(LADDER, budget=100_000))
     line.put(*[8] * 100)

@@ -293,3 +293,20 @@ async def test_a_lease_that_is_overtaken_goes_back_afterwards() -> None:
         post.leases.fall_back(1)
 
         assert [kind for kind, _ in post.sent] == ["give_back"]
+
+
+async def test_a_lease_that_is_recalled_as_it_is_granted_serves_a_batch_that_waits_first() -> None:
+    async with Nursery() as nursery:
+        post = Post(Cores(1), nursery)
+        batch = threading.Thread(target=post.leases.acquire, args=(Lane.INGEST,), daemon=True)
+        batch.start()
+        while not post.sent:
+            await asyncio.sleep(0)
+
+        post.leases.granted()
+        post.leases.recall()  # before the thread has looked
+        batch.join(5)
+
+        assert not batch.is_alive()
+        post.leases.release()
+        assert [kind for kind, _ in post.sent] == ["ask", "give_back"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.models.folders import write_classifier, write_model, write_splade
+from tests.models.folders import write_classifier, write_json, write_model, write_splade
 from tests.server import Reply, run_server
 from tests.wire.conftest import Wire, new_id
 
@@ -31,7 +31,10 @@ def house(tmp_path_factory, provider) -> Iterator[Wire]:
         ".elser_model_2": write_splade(models / "sparse"),
         ".multilingual-e5-small": write_model(models / "dense"),
         ".rerank-v1": write_classifier(models / "ranker"),
+        ".rerank-v1-int8": write_classifier(models / "copy"),
     }
+    settings = models / "copy/config_sentence_transformers.json"
+    write_json(settings, {"inferry_truncation": "balanced"})
     write_model(models / "Nested/dense")
     (models / "broken").mkdir()
     (models / "broken/config.json").write_text("{}")
@@ -214,6 +217,29 @@ def test_local_row_005_what_an_endpoint_made_is_stopped_with_force_only(house):
     run = house.post(f"/_inference/{inference_id}", {"input": "hello"})
     house.refused(404, "resource_not_found_exception", "is not deployed", run)
     assert house.delete(f"/_inference/{inference_id}").status == 200
+
+
+# --- copies of built-in models -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model_id", [".rerank-v1", ".rerank-v1-int8"])
+def test_a_copy_of_a_built_in_model_is_listed_and_cuts_pairs_as_that_does(house, model_id):
+    put = house.put(f"{MODELS}/{model_id}", {})
+    assert put.status == 200, put.content
+    (tokenization,) = put.json["inference_config"]["text_similarity"]["tokenization"].values()
+    assert tokenization["truncate"] == "balanced"
+
+    deployment_id = new_id("deployment")
+    start(house, model_id, f"?deployment_id={deployment_id}")
+    pair = {
+        "docs": [{"text_field": "b " * 50}],
+        "inference_config": {"text_similarity": {"text": "a " * 50}},
+    }
+    (found,) = house.post(f"{MODELS}/{deployment_id}/_infer", pair).json["inference_results"]
+
+    assert found["is_truncated"]
+    house.post(f"{MODELS}/{deployment_id}/deployment/_stop?force=true")
+    assert house.delete(f"{MODELS}/{model_id}").status == 200
 
 
 # --- stats -------------------------------------------------------------------------------------

@@ -143,6 +143,10 @@ class Batcher:
 
     # --- tokenizing ------------------------------------------------------------------------------
 
+    def has_texts(self, lane: Lane) -> bool:
+        """Tell whether a lane has texts that nobody tokenizes yet."""
+        return bool(self._lanes[lane].jobs)
+
     def take_texts(
         self, now: float, lanes: Sequence[Lane] = tuple(Lane), *, is_brief: bool = False
     ) -> Piece | None:
@@ -245,9 +249,10 @@ class Batcher:
 
     def _turn(self) -> Lane | None:
         """Tell which lane is next, None when nothing is ready or all has to wait for an ingest."""
-        check, search, ingest = (bool(self._lanes[lane].by_age) for lane in Lane)
-        if check:
+        if self._lanes[Lane.CHECK].by_age:
             return Lane.CHECK
+        search = bool(self._lanes[Lane.SEARCH].by_age)
+        ingest = bool(self._lanes[Lane.INGEST].by_age)
         is_owed = self._ingest_credit >= self._ladder.wide_budget
         if search and not (is_owed and (ingest or self._narrow[Lane.INGEST])):
             return Lane.SEARCH
@@ -257,7 +262,8 @@ class Batcher:
         """Tell whether all that is there is a small batch of `lane` that holds up no search."""
         ready = self._lanes[lane].by_length
         return (
-            not any((*self._narrow.values(), *self._wide.values()))
+            not any(self._narrow.values())
+            and not any(self._wide.values())
             and len(ready) == sum(len(one.by_length) for one in self._lanes.values())
             and self._ladder.is_wide(len(ready), len(ready[-1].encoded.ids))
             and not (lane is Lane.INGEST and now - self._searched_at < self._limits.calm_s)
@@ -273,30 +279,45 @@ class Batcher:
         return sum(self._narrow.values()) + self._threads * wide < self.cores
 
     def _choose(self, lane: _Waiting, first: Item, budget: int) -> list[Item]:
-        """Give a text and its neighbours in length, as many as `budget` covers."""
+        """Give a text and its neighbours in length: as many as `budget` covers, if they are alike.
+
+        They are padded to the longest, which must not take longer than another batch would.
+        """
         ordered = lane.by_length
         low = bisect_left(ordered, first.key, key=_key)
         high = low + 1
         longest = length = len(first.encoded.ids)
-        most_rows = self._ladder.rows[-1]
-        while high - low < most_rows:
+        alone = self._ladder.tokens(1, length)
+        while high - low < self._ladder.rows[-1]:
             shorter = len(ordered[low - 1].encoded.ids) if low else None
             longer = len(ordered[high].encoded.ids) if high < len(ordered) else None
-            takes_longer = longer is not None and (
+            is_nearer = longer is not None and (
                 shorter is None or longer - length <= length - shorter
             )
-            if longer is not None and takes_longer and self._fits(high - low, longer, budget):
-                longest = longer
-                high += 1
-            elif shorter is not None and self._fits(high - low, longest, budget):
-                low -= 1
-            else:
+            joined = None
+            if longer is not None and is_nearer:
+                joined = self._joined(high - low, alone, longer, longer, budget)
+                if joined is not None:
+                    longest = longer
+                    high += 1
+            if shorter is not None and joined is None:
+                joined = self._joined(high - low, alone, shorter, longest, budget)
+                if joined is not None:
+                    low -= 1
+            if joined is None:
                 break
+            alone = joined
         return ordered[low:high]
 
-    def _fits(self, rows: int, longest: int, budget: int) -> bool:
-        """Tell whether one more text may join `rows` others."""
-        return self._ladder.tokens(rows + 1, longest) <= budget
+    def _joined(self, rows: int, alone: int, length: int, longest: int, budget: int) -> int | None:
+        """Give what `rows` texts and another one take in batches of their own, None if they must.
+
+        alone: what those took. length, longest: of the other one, and then of all.
+        """
+        alone += self._ladder.tokens(1, length)
+        padding = (rows + 1) * self._ladder.tokens(1, longest) - alone
+        fits = self._ladder.tokens(rows + 1, longest) <= budget
+        return alone if fits and padding <= self._ladder.most_padding else None
 
     def _budget(self, lane: _Waiting) -> int:
         """Give how many padded tokens a batch may have: a share, so that cores end together."""

@@ -38,6 +38,7 @@ class Leases:
         self._wanting = dict.fromkeys(Lane, 0)
         self._held = 0
         self._resting = 0
+        self._handed_over = 0  # to a batch that waits and may begin, whatever is recalled
         self._overtaken = 0  # by wide batches, resting or not
         self._owed = 0
         self._asked = 0
@@ -48,9 +49,12 @@ class Leases:
         with self._changed:
             self._wanting[lane] += 1
             self._ask()
-            while not self._resting:
+            while not self._handed_over and not self._resting:
                 self._changed.wait()
-            self._resting -= 1
+            if self._handed_over:
+                self._handed_over -= 1
+            else:
+                self._resting -= 1
             self._wanting[lane] -= 1
 
     def overtake(self, count: int, lane: Lane, patience_s: float = 0.0) -> bool:
@@ -88,11 +92,15 @@ class Leases:
                 self._lender.hurry(lane)
 
     def granted(self) -> None:
-        """Take a lease that was asked for."""
+        """Take a lease that was asked for: for a batch at least, if one still waits."""
         with self._changed:
             self._asked -= 1
             self._held += 1
-            self._resting += 1
+            if self._handed_over < sum(self._wanting.values()):
+                self._handed_over += 1
+                self._changed.notify_all()
+            else:
+                self._resting += 1
             self._settle()
 
     def recall(self) -> None:
@@ -117,10 +125,11 @@ class Leases:
         return self._held - self._owed - self._overtaken >= count
 
     def _ask(self) -> None:
-        """Ask for as many leases as slots wait for, beyond those that rest or are asked for."""
+        """Ask for as many leases as slots wait for, beyond those that come to them."""
         urgent_first = (lane for lane in Lane for _ in range(self._wanting[lane]))
+        coming = self._handed_over + self._resting + self._asked
         for number, lane in enumerate(urgent_first):
-            if number >= self._resting + self._asked:
+            if number >= coming:
                 self._ask_for(lane)
 
     def _ask_for(self, lane: Lane) -> None:

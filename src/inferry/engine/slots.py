@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import TypeAlias
 
 from inferry.deployment_stats import WorkerStats
@@ -24,7 +25,8 @@ from inferry.priorities import give_way
 from inferry.telemetry import get_logger
 
 _LANES = tuple(Lane)
-_URGENT = _LANES[: Lane.INGEST]
+_TOKENIZED_FOR = MappingProxyType({Lane.SEARCH: _LANES[: Lane.INGEST], Lane.INGEST: (Lane.INGEST,)})
+"""The lanes of either thread that tokenizes, by the last of them."""
 _REST_S = 0.05
 """How long nothing must have come before the model is warmed."""
 _PATIENCE_S = 0.1
@@ -56,7 +58,7 @@ class Slots:
         self._streams = streams
         self._threads = threads
         self._lock = threading.Lock()
-        self._texts_came = threading.Condition(self._lock)
+        self._texts_came = {lane: threading.Condition(self._lock) for lane in _TOKENIZED_FOR}
         self._came = {is_wide: threading.Condition(self._lock) for is_wide in (False, True)}
         self._scaled = threading.Condition(self._lock)
         self._warmings: list[threading.Event] = []  # which end the warming of an allocation
@@ -70,8 +72,7 @@ class Slots:
     def start(self) -> None:
         """Start the threads. They end with the process, or a batch after `stop`."""
         works = [
-            partial(self._tokenize, _URGENT),
-            partial(self._tokenize, [Lane.INGEST], gives_way=True),
+            *(partial(self._tokenize, last) for last in _TOKENIZED_FOR),
             *(partial(self._run, number, is_wide=True) for number in range(self._streams)),
             *(
                 partial(self._run, number, is_wide=False)
@@ -86,7 +87,8 @@ class Slots:
         with self._lock:
             self._is_stopped = True
             self._stop_warming()
-            for condition in (self._texts_came, *self._came.values(), self._scaled):
+            conditions = (*self._texts_came.values(), *self._came.values(), self._scaled)
+            for condition in conditions:
                 condition.notify_all()
 
     def scale(self, allocations: int) -> None:
@@ -106,14 +108,16 @@ class Slots:
             if self._resting and job.is_brief:
                 self._came[True].notify()
             else:
-                self._texts_came.notify_all()
+                self._wake_tokenizers()
         self._leases.hurry(job.lane)
 
     def abandon(self, job: Job) -> None:
         """Drop a job that nobody waits for any more."""
         with self._lock:
+            if job.is_over:
+                return
             self._batcher.abandon(job)
-            self._texts_came.notify_all()
+            self._wake_tokenizers()
             self._wake()
 
     def granted(self) -> None:
@@ -153,11 +157,19 @@ class Slots:
 
     # --- threads -----------------------------------------------------------------------------
 
-    def _tokenize(self, lanes: Sequence[Lane], *, gives_way: bool = False) -> None:
-        if gives_way:
+    def _tokenize(self, last: Lane) -> None:
+        if last is Lane.INGEST:
             give_way()
-        while (piece := self._next_piece(lanes)) is not None:
+        while (piece := self._next_piece(last)) is not None:
             self._encode(piece)
+            with self._lock:
+                self._wake()
+
+    def _wake_tokenizers(self) -> None:
+        """Wake the threads that tokenize and have something to do."""
+        for last, came in self._texts_came.items():
+            if any(map(self._batcher.has_texts, _TOKENIZED_FOR[last])):
+                came.notify()
 
     def _encode(self, piece: Piece) -> None:
         job = piece.job
@@ -168,16 +180,15 @@ class Slots:
             return
         with self._lock:
             self._batcher.add_encoded(piece, encoded)
-            self._wake()
 
-    def _next_piece(self, lanes: Sequence[Lane]) -> Piece | None:
+    def _next_piece(self, last: Lane) -> Piece | None:
         """Wait for texts; None when there will be no more."""
         with self._lock:
             while not self._is_stopped:
-                piece = self._batcher.take_texts(time.monotonic(), lanes)
+                piece = self._batcher.take_texts(time.monotonic(), _TOKENIZED_FOR[last])
                 if piece is not None:
                     return piece
-                self._texts_came.wait()
+                self._texts_came[last].wait()
         return None
 
     def _run(self, number: int, *, is_wide: bool) -> None:
@@ -196,7 +207,7 @@ class Slots:
                 texts = _LANES[:lane] if is_wide else _LANES[Lane.INGEST : lane]
                 piece = self._batcher.take_texts(now, texts, is_brief=True)
                 if piece is not None:
-                    self._texts_came.notify_all()  # there may be more, for another thread
+                    self._wake_tokenizers()  # there may be more
                     return partial(self._encode, piece)
                 if lane is not None:
                     return partial(self._run_next, lane, is_wide=is_wide)
@@ -226,7 +237,7 @@ class Slots:
             started = time.monotonic()
             with self._lock:
                 batch = self._batcher.take_batch(started, is_wide=is_wide)
-                self._texts_came.notify_all()
+                self._wake_tokenizers()
                 self._wake()
             if not batch:
                 return

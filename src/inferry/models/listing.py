@@ -71,7 +71,11 @@ def list_folders(
     return list(found.values())
 
 
-def _listed(name: str, entry: Entry, source: ModelSource) -> TrainedModelRecord:
+def describe_folder(entry: Entry, source: ModelSource) -> dict[str, Json]:
+    """Tell what a model is for, in the form of the body of `PUT _ml/trained_models`.
+
+    Raises `UnusableModel`.
+    """
     folder = ModelFolder(source)
     pipeline = read_pipeline(folder, source)
     config: dict[str, Json] = {
@@ -87,6 +91,11 @@ def _listed(name: str, entry: Entry, source: ModelSource) -> TrainedModelRecord:
     }
     if prefixes:
         config["prefix_strings"] = prefixes
+    return config
+
+
+def _listed(name: str, entry: Entry, source: ModelSource) -> TrainedModelRecord:
+    config = describe_folder(entry, source)
     files = [one.stat() for one in source.folder.rglob("*") if one.is_file()]
     return TrainedModelRecord(
         listed_id(name),

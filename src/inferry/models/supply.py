@@ -14,7 +14,7 @@ from inferry.domain import Json
 from inferry.errors import InferenceError
 from inferry.modeling import ModelSource, Progress
 from inferry.models.library import Library
-from inferry.models.listing import list_folders
+from inferry.models.listing import describe_folder, list_folders
 from inferry.models.sources import Package
 from inferry.records import StoredFile, Supplied, TrainedModelRecord
 from inferry.telemetry import get_logger
@@ -112,7 +112,10 @@ class Supply:
             coming.begun.set()
 
     def _describe(self, model_id: str) -> Mapping[str, Json]:
-        return self._library.inventory.describe(self._library.ids.look_up(model_id))
+        """Tell what a model is for: what its id promises, or its package or its folder says."""
+        inventory, entry = self._library.inventory, self._library.ids.look_up(model_id)
+        source = None if entry.built_in.config else next(inventory.folders_of(entry), None)
+        return describe_folder(entry, source) if source else inventory.describe(entry)
 
     def _remains(self) -> list[str]:
         """Name what was downloaded of packages that the configuration does not lead to."""

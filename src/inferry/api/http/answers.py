@@ -8,23 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from itertools import chain
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from inferry.api.http.direct import Whole
+from inferry.gathering import Gathering
 
-_MOST_GATHERED_BYTES: Final = 64 * 1024
 
+class DirectConnection(Gathering):
+    """The connection of one request, see `Direct`, and the transport of its answer."""
 
-class DirectConnection:
-    """The connection of one request, see `Direct`, and the transport of its answer.
-
-    What is written in one turn of the loop leaves in one write.
-    """
-
-    __slots__ = ("_close", "_cycle", "_loop", "_parts", "_size", "_then", "_transport")
+    __slots__ = ("_close", "_cycle", "_then")
 
     def __init__(
         self,
@@ -33,13 +29,10 @@ class DirectConnection:
         cycle: RequestResponseCycle,
         close: Callable[[], None],
     ) -> None:
-        self._loop = loop
-        self._transport = transport
+        super().__init__(loop, transport)
         self._cycle = cycle
         self._close = close
         self._then = cycle.on_response
-        self._parts: list[bytes] = []
-        self._size = 0
 
     def take_body(self) -> bytes | None:
         """Give the whole body if it has arrived."""
@@ -72,27 +65,18 @@ class DirectConnection:
         self._let_go()
         return True
 
-    def write(self, data: bytes) -> None:
-        """Write by the end of this turn of the loop, or now when enough has come together."""
-        if not self._parts:
-            self._loop.call_soon(self._flush)
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > _MOST_GATHERED_BYTES:
-            self._flush()
-
     def is_closing(self) -> bool:
         """Tell whether the connection closes."""
         return self._transport.is_closing()
 
     def close(self) -> None:
         """Close after what was written has left."""
-        self._flush()
+        self.flush()
         self._close()
 
     def finish(self) -> None:
         """End the answer."""
-        self._flush()
+        self.flush()
         self._let_go()
 
     def _let_go(self) -> None:
@@ -101,12 +85,6 @@ class DirectConnection:
         cycle.transport, cycle.on_response = self._transport, self._then
         cycle.scope.pop("extensions", None)
         self._then()
-
-    def _flush(self) -> None:
-        if self._parts:
-            self._transport.write(b"".join(self._parts))
-            self._parts.clear()
-            self._size = 0
 
 
 def refusal(status: int, reason: str, name: str) -> bytes:

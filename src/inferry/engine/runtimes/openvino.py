@@ -60,15 +60,16 @@ class OpenVino:
                 compiled = thread.submit(self._core.compile_model, graph, "CPU", settings).result()
         except RuntimeError as error:
             raise UnusableModel(f"The graph cannot be compiled: {error}") from error
-        return _Network(compiled, options.streams)
+        return _Network(compiled, options)
 
 
 class _Network:
     """A compiled graph with a request per stream, each lent to one thread at a time."""
 
-    def __init__(self, compiled: ov.CompiledModel, streams: int) -> None:
+    def __init__(self, compiled: ov.CompiledModel, options: RuntimeOptions) -> None:
+        self._gives_way = options.gives_way
         self._free: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(streams):
+        for _ in range(options.streams):
             self._free.put(compiled.create_infer_request())
 
     def run(self, ids: Ids, mask: Ids, pooled: Ids | None) -> Rows:
@@ -77,8 +78,11 @@ class _Network:
         try:
             for place, numbers in enumerate(inputs):
                 request.set_input_tensor(place, ov.Tensor(numbers, shared_memory=True))
-            request.start_async()  # by a thread of the stream, whose priority it has
-            request.wait()
+            if self._gives_way:
+                request.start_async()  # by a thread of the stream, whose priority it has
+                request.wait()
+            else:  # by this thread, which neither wakes another one nor waits to be woken
+                request.infer()
             # A copy, since the request's own memory is overwritten by its next batch.
             return np.array(request.get_output_tensor(0).data, dtype=np.float32)
         finally:
