@@ -1,8 +1,8 @@
 """Deployments that callers start, stop and change by themselves, whether or not an endpoint does.
 
-What was started so is stored, and runs again with the server; that the deployment of an endpoint
-was stopped is stored with it, and holds until somebody starts it. Writes on one deployment wait for
-each other; the id of a deployment is that of no endpoint and of no other model.
+What was started so runs again with the server, and what was stopped does not (`assignments` says
+how that is stored). Writes on one deployment wait for each other; the id of a deployment is that of
+no endpoint and of no other model.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from inferry.commands import (
     UpdateModel,
 )
 from inferry.concurrency import Nursery, within
+from inferry.core.assignments import Assignments
 from inferry.core.built_in_models import BuiltInModels
 from inferry.core.deployment_settings import (
     deployment_of,
     is_attached,
     model_of,
-    spec_of,
     spec_of_start,
     spec_when_updated,
-    with_allocations,
 )
 from inferry.core.ledger import Ledger
 from inferry.core.model_configs import id_problems
@@ -55,9 +54,7 @@ from inferry.records import (
     AssignmentRecord,
     DeploymentRecord,
     DeploymentSpec,
-    Drop,
     EndpointRecord,
-    Put,
 )
 from inferry.telemetry import get_logger
 
@@ -73,6 +70,7 @@ class DeploymentWriter:
     def __init__(
         self,
         ledger: Ledger,
+        assignments: Assignments,
         deployments: Deployments,
         built_in: BuiltInModels,
         *,
@@ -80,6 +78,7 @@ class DeploymentWriter:
         node: str,
     ) -> None:
         self._ledger = ledger
+        self._assignments = assignments
         self._deployments = deployments
         self._built_in = built_in
         self._nursery = nursery
@@ -135,7 +134,7 @@ class DeploymentWriter:
                 self._check_use(deployment_id)
         for deployment_id in found:
             async with self._ledger.locks.hold(deployment_id):
-                await self._store_stop(deployment_id)
+                await self._assignments.stop(deployment_id)
                 await self._deployments.stop(deployment_id)
 
     async def update(self, command: UpdateModel) -> DeploymentRecord:
@@ -146,7 +145,7 @@ class DeploymentWriter:
             if current is None:
                 raise _no_deployment(command.deployment_id)
             spec = spec_when_updated(current.spec, command)
-            await self._store(spec)
+            await self._assignments.change(spec)
             await self._deployments.scale(spec)
         return self._deployments.find(deployment_id) or current
 
@@ -169,10 +168,7 @@ class DeploymentWriter:
     async def _begin(self, spec: DeploymentSpec) -> asyncio.Task[DeploymentRecord]:
         """Store a new deployment and start it; call it within its lock."""
         await self._check_start(spec)
-        revision = self._ledger.next_revision()
-        record = AssignmentRecord(spec, created_at_ms=revision, is_starting=True, revision=revision)
-        await self._ledger.commit(Put(record, expects=0))
-        return self._nursery.start(self._prove(record))
+        return self._nursery.start(self._prove(await self._assignments.create(spec)))
 
     async def _begin_again(
         self, endpoint: EndpointRecord, command: StartModel
@@ -185,18 +181,13 @@ class DeploymentWriter:
                 f"The deployment [{inference_id}] is that of the inference endpoint"
                 f" [{inference_id}], which uses the model [{model_id}] and not [{command.model_id}]"
             )
-        settings: dict[str, Json] = endpoint.service_settings
+        allocations: dict[str, Json] = {}
         if command.adaptive_allocations is not None:
-            settings = with_allocations(
-                settings, {"adaptive_allocations": command.adaptive_allocations}
-            )
+            allocations = {"adaptive_allocations": command.adaptive_allocations}
         elif command.number_of_allocations is not None:
-            settings = with_allocations(
-                settings, {"num_allocations": command.number_of_allocations}
-            )
-        started = msgspec.structs.replace(endpoint, service_settings=settings, is_stopped=False)
-        await self._replace_endpoint(started)
-        return self._nursery.start(self._again(spec_of(started)))
+            allocations = {"num_allocations": command.number_of_allocations}
+        spec = await self._assignments.start_again(endpoint, allocations)
+        return self._nursery.start(self._again(spec))
 
     async def _prove(self, record: AssignmentRecord) -> DeploymentRecord:
         """Start a model for the first time; what does not run is forgotten."""
@@ -210,13 +201,15 @@ class DeploymentWriter:
                 deployment_id=spec.deployment_id,
                 reason=str(error),
             )
-            await self._replace(record, None)
+            async with self._ledger.locks.hold(spec.deployment_id):
+                await self._assignments.forget(record)
             if isinstance(error, NotDeployed):
                 raise Conflict(
                     f"The deployment [{spec.deployment_id}] was stopped while it started"
                 ) from error
             raise self._failed(spec, error) from error
-        await self._replace(record, msgspec.structs.replace(record, is_starting=False))
+        async with self._ledger.locks.hold(spec.deployment_id):
+            await self._assignments.note_run(record)
         return started
 
     async def _again(self, spec: DeploymentSpec) -> DeploymentRecord:
@@ -242,25 +235,6 @@ class DeploymentWriter:
             "Could not start trained model deployment, the following nodes failed with errors "
             f"[{{{self._node}={error}}}]"
         )
-
-    async def _replace(self, record: AssignmentRecord, new: AssignmentRecord | None) -> None:
-        """Store what became of an assignment, unless it was stopped or changed meanwhile."""
-        deployment_id = record.spec.deployment_id
-        async with self._ledger.locks.hold(deployment_id):
-            current = self._ledger.assignments.get(deployment_id)
-            if current is None or current.created_at_ms != record.created_at_ms:
-                return
-            if new is None:
-                await self._ledger.commit(
-                    Drop("assignment", deployment_id, expects=current.revision)
-                )
-                return
-            changed = msgspec.structs.replace(
-                new,
-                spec=current.spec,
-                revision=self._ledger.next_revision(after=current.revision),
-            )
-            await self._ledger.commit(Put(changed, expects=current.revision))
 
     async def _check_start(self, spec: DeploymentSpec) -> None:
         """Refuse a model that is not here or not whole, and an id that something has."""
@@ -358,7 +332,7 @@ class DeploymentWriter:
 
     def _check_use(self, deployment_id: str) -> None:
         """Refuse to stop what an endpoint uses."""
-        if self._owner(deployment_id):
+        if self._assignments.is_of_endpoint(deployment_id):
             raise Conflict(
                 f"Cannot stop deployment [{deployment_id}] as it was created by inference endpoint "
                 f"[{deployment_id}]"
@@ -373,54 +347,6 @@ class DeploymentWriter:
             raise Conflict(
                 f"Cannot stop deployment [{deployment_id}] as it is used by inference endpoints "
                 f"[{', '.join(users)}]; use force to stop the deployment"
-            )
-
-    def _owner(self, deployment_id: str) -> bool:
-        """Tell whether an endpoint has made this deployment."""
-        if deployment_id in self._ledger.assignments:
-            return False
-        return deployment_id in RESERVED_IDS or self._ledger.endpoint(deployment_id) is not None
-
-    async def _store_stop(self, deployment_id: str) -> None:
-        """Forget an assignment, or note with an endpoint that its deployment shall not run."""
-        assignment = self._ledger.assignments.get(deployment_id)
-        if assignment is not None:
-            await self._ledger.commit(
-                Drop("assignment", deployment_id, expects=assignment.revision)
-            )
-            return
-        endpoint = self._ledger.endpoint(deployment_id)
-        if endpoint is not None and not endpoint.is_starting:  # else it goes with its deployment
-            await self._replace_endpoint(msgspec.structs.replace(endpoint, is_stopped=True))
-
-    async def _replace_endpoint(self, endpoint: EndpointRecord) -> None:
-        """Store an endpoint in place of its present revision; call it within its lock."""
-        revision = self._ledger.next_revision(after=endpoint.revision)
-        revised = msgspec.structs.replace(endpoint, revision=revision)
-        await self._ledger.commit(Put(revised, expects=endpoint.revision))
-
-    async def _store(self, spec: DeploymentSpec) -> None:
-        """Keep the allocations of an assignment, or with the endpoint that made the deployment."""
-        assignment = self._ledger.assignments.get(spec.deployment_id)
-        if assignment is not None:
-            changed = msgspec.structs.replace(
-                assignment,
-                spec=spec,
-                revision=self._ledger.next_revision(after=assignment.revision),
-            )
-            await self._ledger.commit(Put(changed, expects=assignment.revision))
-            return
-        endpoint = self._ledger.endpoint(spec.deployment_id)
-        if endpoint is not None:
-            adaptive = spec.adaptive_allocations
-            given = (
-                {"num_allocations": spec.num_allocations}
-                if adaptive is None
-                else {"adaptive_allocations": adaptive}
-            )
-            settings = with_allocations(endpoint.service_settings, given)
-            await self._replace_endpoint(
-                msgspec.structs.replace(endpoint, service_settings=settings)
             )
 
 

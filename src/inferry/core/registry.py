@@ -39,6 +39,7 @@ from inferry.commands import (
     WakeDeployment,
 )
 from inferry.concurrency import Nursery
+from inferry.core.assignments import Assignments
 from inferry.core.built_in_models import BuiltInModels
 from inferry.core.deployment_settings import LOCAL_SERVICES
 from inferry.core.deployments import DeploymentWriter
@@ -121,7 +122,12 @@ class Registry:
         )
         self._model_aliases = ModelAliases(self._ledger, deployments)
         self._deployments = DeploymentWriter(
-            self._ledger, deployments, self._built_in, nursery=starts, node=node
+            self._ledger,
+            Assignments(self._ledger),
+            deployments,
+            self._built_in,
+            nursery=starts,
+            node=node,
         )
 
     def load(self, records: Iterable[Record]) -> None:
