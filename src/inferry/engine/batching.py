@@ -286,24 +286,19 @@ class Batcher:
         ordered = lane.by_length
         low = bisect_left(ordered, first.key, key=_key)
         high = low + 1
-        longest = length = len(first.encoded.ids)
+        length = len(first.encoded.ids)
         alone = self._ladder.tokens(1, length)
         while high - low < self._ladder.rows[-1]:
             shorter = len(ordered[low - 1].encoded.ids) if low else None
             longer = len(ordered[high].encoded.ids) if high < len(ordered) else None
-            is_nearer = longer is not None and (
-                shorter is None or longer - length <= length - shorter
-            )
             joined = None
-            if longer is not None and is_nearer:
+            if longer is not None and (shorter is None or longer - length <= length - shorter):
                 joined = self._joined(high - low, alone, longer, longer, budget)
-                if joined is not None:
-                    longest = longer
-                    high += 1
+                high += joined is not None
             if shorter is not None and joined is None:
+                longest = len(ordered[high - 1].encoded.ids)
                 joined = self._joined(high - low, alone, shorter, longest, budget)
-                if joined is not None:
-                    low -= 1
+                low -= joined is not None
             if joined is None:
                 break
             alone = joined
