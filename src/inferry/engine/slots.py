@@ -162,8 +162,6 @@ class Slots:
             give_way()
         while (piece := self._next_piece(last)) is not None:
             self._encode(piece)
-            with self._lock:
-                self._wake()
 
     def _wake_tokenizers(self) -> None:
         """Wake the threads that tokenize and have something to do."""
@@ -180,6 +178,7 @@ class Slots:
             return
         with self._lock:
             self._batcher.add_encoded(piece, encoded)
+            self._wake()
 
     def _next_piece(self, last: Lane) -> Piece | None:
         """Wait for texts; None when there will be no more."""
