@@ -16,8 +16,6 @@ _LEAST_COSINE = 0.999  # below this the default tries what is more exact
 
 
 F32 = Arithmetic("f32")
-
-
 INT8 = Arithmetic("int8")
 
 
