@@ -21,7 +21,7 @@ _QUERY_TOKENS = 16
 _QUERIES = 300
 _PAUSE_S = 0.01
 _MANY = 32
-_TIMES, _TURNS = 4, 5  # as often texts come in a run, and runs in a round: one is soon over
+_TIMES, _TURNS = 4, 5  # how often texts come in a run of clients, and runs in a round
 
 
 def measure_latency(plan: Plan) -> list[Table]:
