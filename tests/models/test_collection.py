@@ -219,6 +219,26 @@ def test_a_download_that_another_id_stands_for_is_kept(machine, repository):
     assert machine.left() == set()
 
 
+def test_what_a_command_said_of_an_id_of_the_configuration_keeps_no_download(machine, repository):
+    machine.pull("mine", "org/tiny")
+    machine.keys["aliases"] = "mine=org/another"
+
+    machine.collection.remove("org/tiny")
+
+    assert machine.left() == set()
+
+
+def test_a_download_that_the_configuration_names_is_kept(machine, repository, repository_folder):
+    machine.pull("org/tiny")
+    machine.collection.add("mine", repository_folder)
+    machine.keys["aliases"] = "mine=org/tiny"
+
+    with pytest.raises(IllegalArgument, match=r"in use, as \['mine'\]"):
+        machine.collection.remove("org/tiny")
+
+    assert machine.find("org/tiny") is not None
+
+
 def test_what_is_not_here_cannot_be_removed(machine):
     with pytest.raises(NotFound, match=r"\[org/tiny\] is not on this machine"):
         machine.collection.remove("org/tiny")

@@ -14,7 +14,6 @@ from urllib.parse import quote
 from inferry.config import Config
 from inferry.errors import IllegalArgument, InferenceError, NotFound, StoreFailure
 from inferry.modeling import ModelSource, Progress
-from inferry.models.aliases import AliasFile
 from inferry.models.built_in import BUILT_IN, without_platform
 from inferry.models.closeness import Closeness
 from inferry.models.copying import copy_needed, paths_in, whole_folder
@@ -26,7 +25,7 @@ from inferry.models.places import Places
 from inferry.models.quantization import Recipe, quantize_folder
 from inferry.models.samples import Sample
 from inferry.models.selection import missing_files
-from inferry.models.sources import Folder, HubId, Package, Source, parse_package, parse_source
+from inferry.models.sources import Folder, HubId, Package, Source, parse_package
 
 _ID = re.compile(r"\.?[A-Za-z0-9](?:[\w./@-]*\w)?", re.ASCII)
 _BUILT_IN_REPOSITORIES = {one.hub_id.repository for one in BUILT_IN.values() if one.hub_id}
@@ -50,13 +49,11 @@ class Collection:
     """The models of this machine."""
 
     def __init__(self, library: Library, config: Config) -> None:
-        places = Places(config.data_dir / "models")
         self._library = library
         self._ids = library.ids
         self._inventory = library.inventory
-        self._section = config.models
-        self._aliases = AliasFile(places.aliases)
-        self._copies = places.copies
+        self._configured = config.models.aliases
+        self._copies = Places(config.data_dir / "models").copies
 
     def rows(self) -> list[Listed]:
         """List what is known: aliases, built-in ids, what is below `models.path`, downloads.
@@ -95,7 +92,7 @@ class Collection:
         self._check_name(model_id)
         source = ModelSource(model_id, folder, within=cache_of_snapshot(folder))
         missing_files(ModelFolder(source), paths_in(folder))
-        self._aliases.put(model_id, str(folder))
+        self._ids.added.put(model_id, str(folder))
         return source
 
     def quantize(
@@ -134,10 +131,10 @@ class Collection:
         if model_id in packages and packages[model_id] is None:
             self._inventory.remove_package(model_id)
             return
-        text = self._aliases.read().get(model_id)
+        text = self._ids.aliases().get(model_id)
         if text is not None:
-            self._aliases.remove(model_id)
-            source = self._parse(text, model_id)
+            self._ids.added.remove(model_id)
+            source = self._ids.parse(text, model_id)
             if isinstance(source, Folder):
                 shutil.rmtree(self._copy_of(model_id), ignore_errors=True)
             elif not self._ids_of(source) and not _is_built_in(source):
@@ -160,7 +157,7 @@ class Collection:
         self, model_id: str, origin: str, report: Callable[[Progress], None], stop: Event
     ) -> ModelSource:
         self._check_name(model_id)
-        source = self._parse(origin, model_id)
+        source = self._ids.parse(origin, model_id)
         if isinstance(source, Folder):
             source = _package_in(source.path, model_id) or source
         if isinstance(source, Folder):
@@ -192,19 +189,18 @@ class Collection:
     def _write_down(self, model_id: str, source: Source) -> None:
         """Let an id stand for a source; a copy that nothing leads to does not stay."""
         try:
-            self._aliases.put(model_id, str(source))
+            self._ids.added.put(model_id, str(source))
         except StoreFailure:
-            if isinstance(source, Folder) and self._aliases.read().get(model_id) != str(source):
+            if isinstance(source, Folder) and self._ids.aliases().get(model_id) != str(source):
                 shutil.rmtree(source.path, ignore_errors=True)
             raise
 
     def _ids_of(self, source: HubId | Package) -> list[str]:
         """List the aliases that stand for a repository of the hub, or for a package."""
-        aliases = {**self._section.aliases, **self._aliases.read()}
         found = []
-        for model_id, text in aliases.items():
+        for model_id, text in self._ids.aliases().items():
             with suppress(IllegalArgument):  # one that is wrong stands for nothing
-                if _is_same(self._parse(text, model_id), source):
+                if _is_same(self._ids.parse(text, model_id), source):
                     found.append(model_id)
         return found
 
@@ -222,14 +218,11 @@ class Collection:
             raise IllegalArgument(
                 f"a model id has letters, digits and [._-/@] between them, got [{model_id}]"
             )
-        if model_id in self._section.aliases:
+        if model_id in self._configured:
             raise IllegalArgument(
                 f"where the model [{model_id}] comes from stands in the configuration, in"
                 " [models.aliases]: change it there"
             )
-
-    def _parse(self, text: str, model_id: str) -> Source:
-        return parse_source(text, hub_url=self._section.hub_url, model_id=model_id)
 
     def _copy_of(self, model_id: str) -> Path:
         return self._copies / quote(model_id, safe="")

@@ -156,7 +156,7 @@ def open_library(config: Config, environment: Mapping[str, str]) -> Library:
     )
     path = PathFolders(Path(models.path) if models.path is not None else None)
     hub = HubFolders(places.hub)
-    ids = ModelIds(models, aliases=AliasFile(places.aliases), path=path, hub=hub)
+    ids = ModelIds(models, added=AliasFile(places.aliases), path=path, hub=hub)
     return Library(
         ids,
         Inventory(
