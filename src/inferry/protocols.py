@@ -201,12 +201,19 @@ class ModelFiles(Protocol):
         """Make the folder of a model, empty but for its configuration."""
 
     def take_part(
-        self, model_id: str, part: int, staged: StagedFile, announced: Announced
+        self,
+        model_id: str,
+        part: int,
+        staged: StagedFile,
+        announced: Announced,
+        *,
+        is_first: bool,
     ) -> StoredFile | None:
         """Take over a part; give the definition when it was the last one that was missing.
 
-        Raises `AlreadyExists` when there is another part of this number, and `InvalidRequest` for
-        the last one when all together are not as long as announced.
+        is_first: no other is known of; what is there a crash left, and it is deleted. Raises
+        `AlreadyExists` when there is another part of this number, and `InvalidRequest` for the last
+        one when all together are not as long as announced.
         """
 
     def drop_parts(self, model_id: str) -> None:

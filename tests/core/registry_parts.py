@@ -379,10 +379,18 @@ class MemoryFiles:
         self.models[model_id] = {"metadata": metadata, "parts": {}}
 
     def take_part(
-        self, model_id: str, part: int, staged: StagedFile, announced: Announced
+        self,
+        model_id: str,
+        part: int,
+        staged: StagedFile,
+        announced: Announced,
+        *,
+        is_first: bool,
     ) -> StoredFile | None:
         if self.fails is not None:
             raise self.fails
+        if is_first:
+            self.drop_parts(model_id)
         parts = self.models[model_id]["parts"]
         content = self.received.pop(staged.name)
         if parts.get(part, content) != content:

@@ -168,6 +168,31 @@ async def test_a_first_part_that_is_refused_binds_no_other_to_what_it_announced(
     assert stored(house).definition is not None
 
 
+async def test_what_was_announced_with_a_part_that_a_crash_cut_off_binds_no_other():
+    async with open_house() as house:
+        await create(house)
+        house.files.fails = RuntimeError("the process was killed")
+        with pytest.raises(RuntimeError):
+            await put_part(house, b"a", 0, of=2, length=2)
+        house.files.fails = None
+        await put_part(house, b"abc")
+
+    assert stored(house).definition is not None
+
+
+async def test_a_first_part_that_was_kept_but_never_noted_may_be_another_the_next_time():
+    async with open_house() as house:
+        await create(house)
+        house.store.fails = StoreFailure("the process was killed")
+        with pytest.raises(StoreFailure):
+            await put_part(house, b"x", 0, of=3)
+        house.store.fails = None
+        await put_part(house, b"ab", 0, of=2)
+        await put_part(house, b"c", 1, of=2)
+
+    assert house.files.models["m"]["model"] == b"abc"
+
+
 @pytest.mark.parametrize(
     ("part", "of", "length", "problem"),
     [

@@ -32,9 +32,16 @@ class Disk:
     def uploads_of(directory: Path, incoming: Incoming) -> Uploads:
         return Uploads(directory / "uploads", incoming, directory / "graphs")
 
-    def put(self, part: int, content: bytes | None = None) -> StoredFile | None:
+    def put(
+        self,
+        part: int,
+        content: bytes | None = None,
+        announced: Announced = ANNOUNCED,
+        *,
+        is_first: bool = False,
+    ) -> StoredFile | None:
         staged = self.incoming.stage(PARTS[part] if content is None else content)
-        return self.uploads.take_part("m", part, staged, ANNOUNCED)
+        return self.uploads.take_part("m", part, staged, announced, is_first=is_first)
 
     def files(self) -> list[str]:
         found = (one for one in self.directory.rglob("*") if one.is_file())
@@ -87,6 +94,17 @@ def test_an_upload_cut_after_any_part_goes_on_where_it_stopped(disk, cut):
 
     assert results[-1] is not None
     assert results[-1].sha256 == hashlib.sha256(WHOLE).hexdigest()
+
+
+def test_a_first_part_takes_the_place_of_what_a_crash_left(disk):
+    disk.put(0, b"of a crash", Announced(1, 10), is_first=True)
+    disk.put(0, is_first=True)
+    disk.put(1)
+
+    whole = disk.put(2)
+
+    assert whole is not None
+    assert [one.stem for one in disk.uploads.folder("m").glob("*.pt")] == [whole.sha256]
 
 
 @pytest.mark.parametrize("cut", range(len(PARTS)))
@@ -165,7 +183,7 @@ def test_a_disk_that_fills_up_while_parts_are_joined_leaves_the_parts(disk, monk
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(StoreFailure):
-        disk.uploads.take_part("m", 2, staged, ANNOUNCED)
+        disk.uploads.take_part("m", 2, staged, ANNOUNCED, is_first=False)
     monkeypatch.setattr("os.fsync", synced)
 
     assert len(disk.files()) == 4  # configuration and three parts

@@ -26,7 +26,6 @@ from inferry.errors import (
     AlreadyExists,
     BadRequest,
     Conflict,
-    InferenceError,
     InvalidRequest,
     NotFound,
 )
@@ -91,19 +90,19 @@ class TrainedModelWriter:
                         f"Trained machine learning model chunked doc [{model_id}][{command.part}]"
                         " already exists"
                     )
-                is_first = record != self._ledger.trained_models[model_id]
-                if is_first:
-                    record = await self._commit(record)
-                try:
-                    whole = await asyncio.to_thread(
-                        self._files.take_part, model_id, command.part, staged, announced
-                    )
-                except InferenceError:
-                    if is_first:  # nothing is here yet that a right announcement would contradict
-                        await self._commit(msgspec.structs.replace(record, announced=None))
-                    raise
+                whole = await asyncio.to_thread(
+                    self._files.take_part,
+                    model_id,
+                    command.part,
+                    staged,
+                    announced,
+                    is_first=record.announced is None,
+                )
+                # Only now: what was announced without a part would bind all after a crash.
+                taken = msgspec.structs.replace(record, announced=announced, definition=whole)
+                if taken != record:
+                    await self._commit(taken)
                 if whole is not None:
-                    await self._commit(msgspec.structs.replace(record, definition=whole))
                     await asyncio.to_thread(self._files.drop_parts, model_id)
         finally:
             await asyncio.to_thread(self._incoming.discard, staged)
@@ -202,11 +201,11 @@ class TrainedModelWriter:
         return record
 
     def _announced(self, command: PutDefinitionPart) -> tuple[TrainedModelRecord, Announced]:
-        """Give the model with what its parts say of each other, which must be the same."""
+        """Give the model, and what its parts say of each other, which must be the same."""
         record = self._require_upload(command.model_id)
         announced = Announced(command.total_parts, command.total_definition_length)
         if record.announced in (None, announced):
-            return msgspec.structs.replace(record, announced=announced), announced
+            return record, announced
         name = (
             "total_parts"
             if record.announced.total_parts != command.total_parts

@@ -100,15 +100,24 @@ class Uploads:
         shutil.rmtree(folder, ignore_errors=True)
 
     def take_part(
-        self, model_id: str, part: int, staged: StagedFile, announced: Announced
+        self,
+        model_id: str,
+        part: int,
+        staged: StagedFile,
+        announced: Announced,
+        *,
+        is_first: bool,
     ) -> StoredFile | None:
         """Take over a part; give the definition when it was the last one that was missing.
 
-        The same part once more changes nothing. Raises `AlreadyExists` for another part of this
-        number, `InvalidRequest` for the last one where all together are not as long as announced,
-        and `StoreFailure`; the parts are as they were before then.
+        is_first: no other is known of; what is there a crash left, and it is deleted. The same part
+        once more changes nothing. Raises `AlreadyExists` for another part of this number,
+        `InvalidRequest` for the last one where all together are not as long as announced, and
+        `StoreFailure`; the parts are as they were before then.
         """
         parts = self.folder(model_id) / _PARTS
+        if is_first:
+            self._clear(model_id)
         present = _parts_in(parts)
         name = _name_of(part, staged.sha256)
         if part in present and present[part].name != name:
@@ -135,6 +144,13 @@ class Uploads:
             self._incoming.path(staged).replace(folder / f"{staged.sha256}.json")
             _sync_folder(folder)
         return StoredFile(staged.sha256, staged.size_bytes)
+
+    def _clear(self, model_id: str) -> None:
+        """Delete parts and definition."""
+        folder = self.folder(model_id)
+        with _explained(folder):
+            for left in (*folder.glob(f"{_PARTS}/*"), *folder.glob("*.pt")):
+                left.unlink()
 
     def _join(self, model_id: str, parts: Iterable[Path]) -> StoredFile:
         folder = self.folder(model_id)
