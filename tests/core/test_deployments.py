@@ -254,6 +254,16 @@ async def test_a_deployment_is_stopped_by_its_id_its_models_or_a_pattern(house, 
     assert stored(house, "d") is None
 
 
+async def test_what_means_all_among_other_ids_is_an_id(house) -> None:
+    await start(house, deployment_id="d")
+    house.deployments.absent = {"_all"}
+
+    with pytest.raises(NotFound, match=r"\[_all\]"):
+        await stop(house, "d,_all")
+
+    assert "d" in house.deployments.running
+
+
 async def test_a_model_that_is_not_deployed_stops_at_once(house) -> None:
     await stop(house, "m")
 

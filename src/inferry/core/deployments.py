@@ -47,7 +47,7 @@ from inferry.errors import (
     StartFailed,
     StillStarting,
 )
-from inferry.id_patterns import fits
+from inferry.id_patterns import fits, patterns_of
 from inferry.modeling import listed_id
 from inferry.protocols import Deployments
 from inferry.records import (
@@ -57,8 +57,6 @@ from inferry.records import (
     EndpointRecord,
 )
 from inferry.telemetry import get_logger
-
-_ALL = ("*", "_all")
 
 
 class DeploymentWriter:
@@ -280,21 +278,18 @@ class DeploymentWriter:
         running = {one.spec.deployment_id for one in self._deployments.records()}
         running |= set(self._ledger.assignments)
         meant: dict[str, None] = {}
-        for part in command.expression.split(","):
-            if "*" in part or part in _ALL:
-                pattern = "*" if part in _ALL else part
+        for pattern in patterns_of(command.expression):
+            if "*" in pattern:
                 found = sorted(one for one in running if fits(one, pattern))
                 if not found and not command.allow_no_match:
-                    raise _no_deployment(part)
+                    raise _no_deployment(pattern)
                 meant |= dict.fromkeys(found)
-                continue
-            one = self._one(part)
-            if one is not None:
+            elif (one := self._one(pattern)) is not None:
                 meant[one.spec.deployment_id] = None
-            elif part in self._ledger.assignments:
-                meant[part] = None
-            elif part not in self._ledger.trained_models:
-                await self._check_known(part)
+            elif pattern in self._ledger.assignments:
+                meant[pattern] = None
+            elif pattern not in self._ledger.trained_models:
+                await self._check_known(pattern)
         return list(meant)
 
     async def _check_known(self, model_id: str) -> None:
