@@ -1,22 +1,32 @@
-"""Which files are opened, as Python itself tells."""
+"""Which files and folders are opened, as Python itself tells."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
+from os import PathLike
 from pathlib import Path
 
-_NOTED: list[set[Path]] = []
+_NOTED: list[tuple[Sequence[str], set[Path]]] = []
+
+
+def files_read() -> AbstractContextManager[set[Path]]:
+    """Note the files that this process opens within the block."""
+    return _noting("open")
+
+
+def folders_read() -> AbstractContextManager[set[Path]]:
+    """Note the folders that this process lists within the block."""
+    return _noting("os.scandir", "os.listdir")
 
 
 @contextmanager
-def files_read() -> Iterator[set[Path]]:
-    """Note the files that this process opens within the block."""
+def _noting(*events: str) -> Iterator[set[Path]]:
     _listen()
     found: set[Path] = set()
-    _NOTED.append(found)
+    _NOTED.append((events, found))
     try:
         yield found
     finally:
@@ -30,5 +40,6 @@ def _listen() -> None:
 
 
 def _note(event: str, arguments: tuple[object, ...]) -> None:
-    if _NOTED and event == "open" and isinstance(arguments[0], str):
-        _NOTED[-1].add(Path(arguments[0]))
+    for events, found in _NOTED:
+        if event in events and isinstance(arguments[0], str | PathLike):
+            found.add(Path(arguments[0]))

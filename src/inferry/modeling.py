@@ -64,6 +64,12 @@ def listed_id(model_id: str) -> str:
     return _BREAKS.sub("__", model_id).lower()[-_MAX_LISTED_ID:].removeprefix("__")
 
 
+def may_be_listed(beginning: str, listed: str) -> bool:
+    """Tell whether a model whose id begins so may be listed under an id."""
+    is_cut = len(listed) >= _MAX_LISTED_ID - len("__")  # and nobody knows where it began
+    return is_cut or listed.startswith(listed_id(beginning))
+
+
 GRAPHS_DIRECTORY = "graphs"
 """Where, in the data directory, workers keep what they made of models."""
 

@@ -9,6 +9,7 @@ from inferry.modeling import ModelSource
 from inferry.models.aliases import AliasFile
 from inferry.models.built_in import BuiltInModel
 from inferry.models.sources import HubId
+from tests.files_read import folders_read
 from tests.models.libraries import E5, built_in, source_of
 
 
@@ -54,6 +55,19 @@ def test_an_id_of_nothing_is_refused_in_the_words_of_the_wire(open_with, tmp_pat
     for keys in ({}, {"path": str(tmp_path)}, {} if model_id.startswith(".") else repository):
         with pytest.raises(IllegalArgument, match=message):
             open_with(**keys).find(model_id)
+
+
+@pytest.mark.parametrize("model_id", ["unknown", "nobody__tiny", "ORG__TINY"])
+def test_an_id_of_nothing_is_told_without_a_look_into_any_model(
+    open_with, tmp_path, downloaded, model_id
+):
+    (tmp_path / "models/org/mine").mkdir(parents=True)
+    library = open_with(path=str(tmp_path / "models"))
+
+    with folders_read() as folders, pytest.raises(IllegalArgument):
+        library.find(model_id)
+
+    assert folders == {tmp_path / "models", open_with.data_dir / "models/hub"}
 
 
 def test_a_folder_wins_over_a_hub_id(open_with, tmp_path, downloaded):

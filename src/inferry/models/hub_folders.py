@@ -11,7 +11,7 @@ The shared cache is that of huggingface_hub, which fills a snapshot file by file
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -24,6 +24,7 @@ from inferry.models.file_lock import locked_by
 from inferry.models.folder import ModelFolder
 from inferry.models.selection import missing_files
 from inferry.models.sources import HubId
+from inferry.models.wanted import EVERYTHING, Wanted, folders_in
 
 _UNFINISHED = ".part"
 
@@ -86,23 +87,23 @@ class HubFolders:
         }
         return {one: folder for one, folder in found.items() if one.is_commit}
 
-    def revisions(self, wants: Callable[[str], bool] = lambda _: True) -> Mapping[HubId, Path]:
-        """Give the folder of every revision that is here and wanted.
-
-        wants: tells that of a hub id; no file is read of repositories of which nothing is wanted.
-        """
+    def revisions(self, wanted: Wanted = EVERYTHING) -> Mapping[HubId, Path]:
+        """Give the folder of every revision that is here and wanted; no other is looked into."""
         found: dict[HubId, Path] = {}
-        for top in sorted(self._directory.glob("*--*/")):
-            repository = top.name.replace("--", "/", 1)
+        for name in folders_in(self._directory):
+            repository = name.replace("--", "/", 1)
+            if repository == name or not wanted.may_have(repository):
+                continue
+            top = self._directory / name
             named = [HubId(repository, unquote(ref.name)) for ref in sorted(top.glob("refs/*"))]
             pinned = self.commits(HubId(repository))
-            if not any(wants(str(one)) for one in (*named, *pinned)):
+            if not any(wanted.has(str(one)) for one in (*named, *pinned)):
                 continue
             known = {one: folder for one in named if (folder := self.find(one))}
             for one, folder in pinned.items():
                 if folder not in known.values():
                     known[one] = folder
-            found |= {one: folder for one, folder in known.items() if wants(str(one))}
+            found |= {one: folder for one, folder in known.items() if wanted.has(str(one))}
         return found
 
     @contextmanager

@@ -14,7 +14,6 @@ import msgspec
 
 from inferry.domain import InputType, Json
 from inferry.errors import InferenceError
-from inferry.id_patterns import fits
 from inferry.inference_configs import complete_inference_config
 from inferry.modeling import MODEL_TYPES, ModelSource, listed_id
 from inferry.models.folder import ModelFolder
@@ -23,6 +22,7 @@ from inferry.models.inventory import Inventory
 from inferry.models.model_ids import Entry, ModelIds
 from inferry.models.pipeline import Pipeline, read_pipeline
 from inferry.models.sources import HubId
+from inferry.models.wanted import Wanted
 from inferry.records import StoredFile, TrainedModelRecord
 
 _BLOCKS: Mapping[str, str] = MappingProxyType(
@@ -55,13 +55,8 @@ def list_folders(
     patterns: of `inferry.id_patterns`, one of which means the id that a model is listed under; of
     others no file is read.
     """
-
-    def is_meant(name: str) -> bool:
-        listed = listed_id(name)
-        return any(fits(listed, pattern) for pattern in patterns)
-
     found: dict[str, TrainedModelRecord] = {}
-    for name in ids.of_folders(is_meant):
+    for name in ids.of_folders(Wanted(patterns)):
         with suppress(InferenceError, OSError):  # `inferry models list` tells what is wrong with it
             entry = ids.look_up(name)
             source = next(inventory.folders_of(entry), None)

@@ -15,7 +15,7 @@ Looking needs no network and never waits for one.
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -33,6 +33,7 @@ from inferry.models.sources import (
     parse_package,
     parse_source,
 )
+from inferry.models.wanted import Wanted
 from inferry.sections import ModelsSection
 
 _LONGEST_SHOWN = 128  # of an id of nothing, which may be any text
@@ -93,9 +94,9 @@ class ModelIds:
         package = self._package(model_id) if model_id.startswith(".") else None
         if package is not None:
             return Entry(model_id, "repository", package)
-        listed = self._of_folders(lambda name: listed_id(name) == model_id != name)
-        if (name := next(listed, None)) is not None:
-            return self.look_up(name)
+        for name in self._of_folders(Wanted((model_id,))):
+            if listed_id(name) == model_id != name:
+                return self.look_up(name)
         raise IllegalArgument(
             "Error parsing request config, model id does not match any models available on this"
             f" platform. Was [{model_id[:_LONGEST_SHOWN]}]. `inferry models list` shows those on"
@@ -114,12 +115,12 @@ class ModelIds:
         """Name the built-in ids and the aliases, wherever their models are."""
         return list(dict.fromkeys((*BUILT_IN, *self.aliases())))
 
-    def of_folders(self, wants: Callable[[str], bool]) -> list[str]:
+    def of_folders(self, wanted: Wanted) -> list[str]:
         """Name what may be a folder of this machine and is wanted: aliases, folders, downloads.
 
         Not ids that begin with a dot, which are put before they are listed.
         """
-        named = (*filter(wants, self.given()), *self._of_folders(wants))
+        named = (*filter(wanted.has, self.given()), *self._of_folders(wanted))
         return list(dict.fromkeys(one for one in named if not one.startswith(".")))
 
     def leads_to(self, model_id: str, folder_name: str) -> bool:
@@ -130,9 +131,9 @@ class ModelIds:
             return False
         return isinstance(source, Package) and source.folder_name == folder_name
 
-    def _of_folders(self, wants: Callable[[str], bool]) -> Iterator[str]:
-        yield from filter(wants, self._path.names())
-        yield from map(str, self._hub.revisions(wants))
+    def _of_folders(self, wanted: Wanted) -> Iterator[str]:
+        yield from self._path.names(wanted)
+        yield from map(str, self._hub.revisions(wanted))
 
     def _package(self, model_id: str) -> Package | None:
         """Give the package of an id in `models.repository`, None without one."""

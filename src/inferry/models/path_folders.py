@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inferry.errors import IllegalArgument
+from inferry.models.wanted import EVERYTHING, Wanted, folders_in
 
 
 class PathFolders:
@@ -39,14 +40,15 @@ class PathFolders:
             raise IllegalArgument(f"there is no folder [{model_id}] below [models.path]")
         return folder if is_there else None
 
-    def names(self) -> Iterator[str]:
-        """Name the folders that have a model."""
+    def names(self, wanted: Wanted = EVERYTHING) -> Iterator[str]:
+        """Name the folders that have a model which is wanted; no other is looked into."""
         if self.top is None:
             return
-        for folder in sorted(self.top.glob("*/")):
-            inner = [folder] if _is_model(folder) else sorted(folder.glob("*/"))
-            for one in filter(_is_model, inner):
-                yield one.relative_to(self.top).as_posix()
+        for outer in filter(wanted.may_have, folders_in(self.top)):
+            names = [outer]
+            if not _is_model(self.top / outer):
+                names = [f"{outer}/{inner}" for inner in folders_in(self.top / outer)]
+            yield from (one for one in names if wanted.has(one) and _is_model(self.top / one))
 
 
 def _is_model(folder: Path) -> bool:
