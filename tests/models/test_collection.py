@@ -55,6 +55,12 @@ class Machine:
         top = self.top / "data/models"
         return {path.relative_to(top).as_posix() for path in top.rglob("model.safetensors")}
 
+    def make_of(self, source: ModelSource) -> Path:
+        """Have a worker keep something of a model, and give where."""
+        place = cache_of_folder(self.top / "data/graphs", source.folder)
+        place.mkdir(parents=True)
+        return place
+
     @property
     def _config(self):
         flags = {f"models.{key}": value for key, value in self.keys.items()}
@@ -197,12 +203,50 @@ def test_what_was_added_is_forgotten_and_stays(machine, repository_folder):
 
 
 @pytest.mark.parametrize("from_folder", [True, False])
-def test_what_was_pulled_is_deleted(machine, repository, repository_folder, from_folder):
-    machine.pull("mine", repository_folder if from_folder else "org/tiny")
+def test_what_was_pulled_is_deleted_with_what_was_made_of_it(
+    machine, repository, repository_folder, from_folder
+):
+    source = machine.pull("mine", repository_folder if from_folder else "org/tiny")
+    made_of_it = machine.make_of(source)
 
     machine.collection.remove("mine")
 
     assert machine.left() == set()
+    assert not made_of_it.exists()
+
+
+def test_every_revision_of_a_repository_is_deleted_with_what_was_made_of_it(machine, repository):
+    made = [machine.make_of(machine.pull("org/tiny"))]
+    repository.commit = "beef" * 10
+    made.append(machine.make_of(machine.pull("org/tiny")))
+
+    machine.collection.remove("org/tiny")
+
+    assert made[0] != made[1]
+    assert not any(one.exists() for one in made)
+
+
+def test_a_copy_that_a_killed_command_left_aside_is_found_and_swept(machine, repository_folder):
+    copy = machine.pull("mine", repository_folder).folder
+    copy.rename(copy.with_name("mine@former"))
+    copy.with_name("other@part").mkdir()
+
+    found = machine.find("mine")
+    machine.rows()
+
+    assert found is not None
+    assert found.folder == copy
+    assert [*copy.parent.iterdir()] == [copy]
+
+
+def test_an_alias_that_is_no_source_any_more_can_be_removed(machine, repository_folder):
+    machine.collection.add("mine", repository_folder)
+    aliases = machine.top / "data/models/aliases.json"
+    aliases.write_text('{"mine": "no source"}')
+
+    machine.collection.remove("mine")
+
+    assert "mine" not in machine.rows()
 
 
 def test_a_download_that_another_id_stands_for_is_kept(machine, repository):
@@ -217,6 +261,26 @@ def test_a_download_that_another_id_stands_for_is_kept(machine, repository):
 
     assert kept == {f"hub/org--tiny/{COMMIT}/model.safetensors"}
     assert machine.left() == set()
+
+
+def test_what_a_command_said_of_an_id_of_the_configuration_keeps_no_download(machine, repository):
+    machine.pull("mine", "org/tiny")
+    machine.keys["aliases"] = "mine=org/another"
+
+    machine.collection.remove("org/tiny")
+
+    assert machine.left() == set()
+
+
+def test_a_download_that_the_configuration_names_is_kept(machine, repository, repository_folder):
+    machine.pull("org/tiny")
+    machine.collection.add("mine", repository_folder)
+    machine.keys["aliases"] = "mine=org/tiny"
+
+    with pytest.raises(IllegalArgument, match=r"in use, as \['mine'\]"):
+        machine.collection.remove("org/tiny")
+
+    assert machine.find("org/tiny") is not None
 
 
 def test_what_is_not_here_cannot_be_removed(machine):
@@ -373,8 +437,7 @@ def test_a_package_of_the_repository_is_listed_under_its_id(machine, site):
 def test_a_package_that_the_configuration_led_to_is_listed_until_it_is_removed(machine, site):
     machine.keys["repository"] = site.url
     source = machine.pull(ELSER)
-    made_of_it = cache_of_folder(machine.top / "data/graphs", source.folder)
-    made_of_it.mkdir(parents=True)
+    made_of_it = machine.make_of(source)
     del machine.keys["repository"]
 
     row = machine.rows()[source.folder.name]

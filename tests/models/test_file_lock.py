@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from inferry.models.file_lock import locked_by
 
 
@@ -38,3 +40,14 @@ def test_it_is_held_by_one_at_a_time_whoever_removes_its_file(tmp_path):
 
     assert most == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_does_not_want_to_wait_is_told(tmp_path):
+    file = tmp_path / "one.lock"
+
+    with locked_by(file), pytest.raises(BlockingIOError), locked_by(file, waits=False):
+        pass
+    with locked_by(file, waits=False):
+        assert file.exists()
+
+    assert not file.exists()

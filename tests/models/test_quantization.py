@@ -14,7 +14,7 @@ from inferry.config import load_config
 from inferry.domain import InputType, TaskType
 from inferry.engine.runtimes.openvino import OpenVino
 from inferry.errors import IllegalArgument, NotFound, StoreFailure, UnusableModel
-from inferry.modeling import ModelSource, RuntimeOptions
+from inferry.modeling import ModelSource, RuntimeOptions, cache_of_folder
 from inferry.models.closeness import ScoreCloseness, VectorCloseness
 from inferry.models.collection import open_collection
 from inferry.models.library import open_library
@@ -231,8 +231,11 @@ def test_it_is_a_model_of_its_own_that_can_be_removed(machine, recipe):
 
     assert machine.find("org/mine-int8") == source
     assert load(source.folder).arithmetic.precision == "int8"
+    made_of_it = cache_of_folder(machine.copies.parents[1] / "graphs", source.folder)
+    made_of_it.mkdir(parents=True)
     machine.collection.remove("org/mine-int8")
     assert [*machine.copies.iterdir()] == []
+    assert not made_of_it.exists()
     assert machine.find("org/mine") is not None
 
 
@@ -298,7 +301,7 @@ def test_a_model_whose_id_cannot_be_written_down_does_not_stay(machine, recipe):
 
 def test_a_graph_that_cannot_be_written_is_told_and_does_not_stay(machine, recipe, tmp_path):
     def make_no_room(body, inputs) -> object:
-        (file,) = machine.copies.glob("small.part/openvino")
+        (file,) = machine.copies.glob("small@part/openvino")
         (file / "openvino_model_qint8_quantized.bin").mkdir()
         return body
 

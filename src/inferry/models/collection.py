@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from urllib.parse import quote
 
 from inferry.config import Config
 from inferry.errors import IllegalArgument, InferenceError, NotFound, StoreFailure
 from inferry.modeling import ModelSource, Progress
-from inferry.models.aliases import AliasFile
 from inferry.models.built_in import BUILT_IN, without_platform
 from inferry.models.closeness import Closeness
-from inferry.models.copying import copy_needed, paths_in, whole_folder
+from inferry.models.copying import copy_needed, paths_in
 from inferry.models.folder import ModelFolder
 from inferry.models.hub_folders import cache_of_snapshot
 from inferry.models.library import Library, open_library
 from inferry.models.model_ids import Entry
-from inferry.models.places import Places
 from inferry.models.quantization import Recipe, quantize_folder
 from inferry.models.samples import Sample
 from inferry.models.selection import missing_files
-from inferry.models.sources import Folder, HubId, Package, Source, parse_package, parse_source
+from inferry.models.sources import Folder, HubId, Package, Source, parse_package
 
 _ID = re.compile(r"\.?[A-Za-z0-9](?:[\w./@-]*\w)?", re.ASCII)
 _BUILT_IN_REPOSITORIES = {one.hub_id.repository for one in BUILT_IN.values() if one.hub_id}
@@ -50,13 +46,11 @@ class Collection:
     """The models of this machine."""
 
     def __init__(self, library: Library, config: Config) -> None:
-        places = Places(config.data_dir / "models")
         self._library = library
         self._ids = library.ids
         self._inventory = library.inventory
-        self._section = config.models
-        self._aliases = AliasFile(places.aliases)
-        self._copies = places.copies
+        self._configured = config.models.aliases
+        self._copies = library.inventory.copies
 
     def rows(self) -> list[Listed]:
         """List what is known: aliases, built-in ids, what is below `models.path`, downloads.
@@ -95,7 +89,7 @@ class Collection:
         self._check_name(model_id)
         source = ModelSource(model_id, folder, within=cache_of_snapshot(folder))
         missing_files(ModelFolder(source), paths_in(folder))
-        self._aliases.put(model_id, str(folder))
+        self._ids.added.put(model_id, str(folder))
         return source
 
     def quantize(
@@ -117,11 +111,11 @@ class Collection:
                 f"the model [{model_id}] is not on this machine: `inferry models pull {model_id}`"
                 " brings it"
             )
-        target = self._copy_of(new_id)
-        with whole_folder(target, f"write the model [{new_id}]") as unfinished:
-            closeness = quantize_folder(source, sample, unfinished, recipe)
-        self._write_down(new_id, Folder(target))
-        return ModelSource(new_id, target), closeness
+        with self._copies.changing(new_id, f"write the model [{new_id}] to"):
+            with self._copies.filling(new_id) as unfinished:
+                closeness = quantize_folder(source, sample, unfinished, recipe)
+            self._write_down_copy(new_id)
+        return ModelSource(new_id, self._copies.folder(new_id)), closeness
 
     def remove(self, model_id: str) -> None:
         """Forget what a command said of an id, and delete what we downloaded or copied for it.
@@ -134,14 +128,8 @@ class Collection:
         if model_id in packages and packages[model_id] is None:
             self._inventory.remove_package(model_id)
             return
-        text = self._aliases.read().get(model_id)
-        if text is not None:
-            self._aliases.remove(model_id)
-            source = self._parse(text, model_id)
-            if isinstance(source, Folder):
-                shutil.rmtree(self._copy_of(model_id), ignore_errors=True)
-            elif not self._ids_of(source) and not _is_built_in(source):
-                self._delete(source)
+        if model_id in self._ids.aliases():
+            self._forget(model_id)
             return
         entry = self._ids.look_up(model_id)
         if isinstance(entry.source, HubId | Package):
@@ -160,15 +148,15 @@ class Collection:
         self, model_id: str, origin: str, report: Callable[[Progress], None], stop: Event
     ) -> ModelSource:
         self._check_name(model_id)
-        source = self._parse(origin, model_id)
+        source = self._ids.parse(origin, model_id)
         if isinstance(source, Folder):
             source = _package_in(source.path, model_id) or source
         if isinstance(source, Folder):
-            source = Folder(self._copy(model_id, source.path))
+            self._copy(model_id, source.path)
         else:
             name = str(source) if isinstance(source, HubId) else model_id
             self._bring(Entry(name, "hub", source), report, stop)
-        self._write_down(model_id, source)
+            self._ids.added.put(model_id, str(source))
         found = self._library.find(model_id)
         assert found is not None
         return found
@@ -181,37 +169,50 @@ class Collection:
         self._library.check_download(entry, is_request=False)
         return self._library.download(entry, report, stop)
 
-    def _copy(self, model_id: str, folder: Path) -> Path:
-        """Copy what is needed of a folder, and give the place of the copy."""
+    def _copy(self, model_id: str, folder: Path) -> None:
+        """Copy what is needed of a folder, and let the id stand for the copy."""
         source = ModelSource(model_id, folder, within=cache_of_snapshot(folder))
-        target = self._copy_of(model_id)
-        with whole_folder(target, f"copy [{folder}]") as unfinished:
-            copy_needed(source, unfinished, paths_in(folder))
-        return target
+        with self._copies.changing(model_id, f"copy [{folder}] to"):
+            with self._copies.filling(model_id) as unfinished:
+                copy_needed(source, unfinished, paths_in(folder))
+            self._write_down_copy(model_id)
 
-    def _write_down(self, model_id: str, source: Source) -> None:
-        """Let an id stand for a source; a copy that nothing leads to does not stay."""
+    def _write_down_copy(self, model_id: str) -> None:
+        """Let an id stand for its copy; one that nothing leads to does not stay."""
+        folder = self._copies.folder(model_id)
         try:
-            self._aliases.put(model_id, str(source))
+            self._ids.added.put(model_id, str(folder))
         except StoreFailure:
-            if isinstance(source, Folder) and self._aliases.read().get(model_id) != str(source):
-                shutil.rmtree(source.path, ignore_errors=True)
+            if self._ids.aliases().get(model_id) != str(folder):
+                self._copies.remove(model_id)
             raise
 
     def _ids_of(self, source: HubId | Package) -> list[str]:
         """List the aliases that stand for a repository of the hub, or for a package."""
-        aliases = {**self._section.aliases, **self._aliases.read()}
         found = []
-        for model_id, text in aliases.items():
+        for model_id, text in self._ids.aliases().items():
             with suppress(IllegalArgument):  # one that is wrong stands for nothing
-                if _is_same(self._parse(text, model_id), source):
+                if _is_same(self._ids.parse(text, model_id), source):
                     found.append(model_id)
         return found
 
+    def _forget(self, model_id: str) -> None:
+        """Take an alias back, and delete what we downloaded or copied for it alone."""
+        source: Source | None = None
+        with suppress(IllegalArgument):  # one that is wrong stands for nothing
+            source = self._ids.look_up(model_id).source
+        if isinstance(source, HubId | Package):
+            self._ids.added.remove(model_id)
+            if not self._ids_of(source) and not _is_built_in(source):
+                self._delete(source)
+            return
+        with self._copies.changing(model_id, "delete the copy"):
+            self._inventory.remove_copy(model_id)
+            self._ids.added.remove(model_id)
+
     def _delete(self, source: HubId | Package) -> bool:
         if isinstance(source, HubId):
-            with self._inventory.hub.locked(source):
-                return self._inventory.hub.remove(source)
+            return self._inventory.remove_repository(source)
         is_there = self._inventory.packages.find(source) is not None
         self._inventory.remove_package(source.folder_name)
         return is_there
@@ -222,17 +223,11 @@ class Collection:
             raise IllegalArgument(
                 f"a model id has letters, digits and [._-/@] between them, got [{model_id}]"
             )
-        if model_id in self._section.aliases:
+        if model_id in self._configured:
             raise IllegalArgument(
                 f"where the model [{model_id}] comes from stands in the configuration, in"
                 " [models.aliases]: change it there"
             )
-
-    def _parse(self, text: str, model_id: str) -> Source:
-        return parse_source(text, hub_url=self._section.hub_url, model_id=model_id)
-
-    def _copy_of(self, model_id: str) -> Path:
-        return self._copies / quote(model_id, safe="")
 
     def _row(self, model_id: str) -> Listed:
         try:
@@ -253,7 +248,9 @@ class Collection:
 
 def open_collection(config: Config, environment: Mapping[str, str]) -> Collection:
     """Make the collection of this machine. environment: of this process."""
-    return Collection(open_library(config, environment), config)
+    library = open_library(config, environment)
+    library.inventory.copies.sweep()
+    return Collection(library, config)
 
 
 def _is_built_in(source: HubId | Package) -> bool:

@@ -10,12 +10,15 @@ from pathlib import Path
 
 
 @contextmanager
-def locked_by(file: Path) -> Iterator[None]:
-    """Hold the lock of `file`, which is there only then; wait for who has it."""
+def locked_by(file: Path, *, waits: bool = True) -> Iterator[None]:
+    """Hold the lock of `file`, which is there only then; wait for who has it.
+
+    waits: false to raise `BlockingIOError` instead.
+    """
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     while True:
         with file.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
             if not _is_in_place(file, lock.fileno()):
                 continue  # who had it has removed it, and the next one makes another
             try:

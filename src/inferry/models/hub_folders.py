@@ -78,6 +78,14 @@ class HubFolders:
             shutil.rmtree(top)
         return is_there
 
+    def commits(self, hub_id: HubId) -> Mapping[HubId, Path]:
+        """Give the folder of every commit of a repository that is here."""
+        found = {
+            HubId(hub_id.repository, folder.name): folder
+            for folder in sorted(self._top(hub_id).glob("*"))
+        }
+        return {one: folder for one, folder in found.items() if one.is_commit}
+
     def revisions(self, wants: Callable[[str], bool] = lambda _: True) -> Mapping[HubId, Path]:
         """Give the folder of every revision that is here and wanted.
 
@@ -87,13 +95,12 @@ class HubFolders:
         for top in sorted(self._directory.glob("*--*/")):
             repository = top.name.replace("--", "/", 1)
             named = [HubId(repository, unquote(ref.name)) for ref in sorted(top.glob("refs/*"))]
-            commits = [HubId(repository, folder.name) for folder in sorted(top.iterdir())]
-            pinned = [one for one in commits if one.is_commit]
+            pinned = self.commits(HubId(repository))
             if not any(wants(str(one)) for one in (*named, *pinned)):
                 continue
             known = {one: folder for one in named if (folder := self.find(one))}
-            for one in pinned:
-                if (folder := top / one.revision) not in known.values():
+            for one, folder in pinned.items():
+                if folder not in known.values():
                     known[one] = folder
             found |= {one: folder for one, folder in known.items() if wants(str(one))}
         return found

@@ -14,6 +14,7 @@ from pathlib import Path
 from inferry.domain import Json
 from inferry.errors import NotFound, UnusableModel
 from inferry.modeling import ModelSource, cache_of_folder
+from inferry.models.copy_folders import CopyFolders
 from inferry.models.folder import ModelFolder
 from inferry.models.hub_folders import HubFolders, cache_of_snapshot, find_in_shared_cache
 from inferry.models.model_ids import Entry, ModelIds
@@ -36,6 +37,7 @@ class Inventory:
         path: PathFolders,
         hub: HubFolders,
         packages: PackageFolders,
+        copies: CopyFolders,
         shared_cache: Path,
         graphs: Path,
     ) -> None:
@@ -43,6 +45,7 @@ class Inventory:
         self.path = path
         self.hub = hub
         self.packages = packages
+        self.copies = copies
         self._shared_cache = shared_cache
         self._graphs = graphs
 
@@ -118,12 +121,27 @@ class Inventory:
 
     def remove_package(self, name: str) -> None:
         """Delete a package with what was made of it. name: of its folder, which may be gone."""
-        made_of_it = cache_of_folder(self._graphs, self.packages.folder_of(name))
+        self._remove_made_of(self.packages.folder_of(name))
         self.packages.remove(name)
-        shutil.rmtree(made_of_it, ignore_errors=True)
+
+    def remove_repository(self, hub_id: HubId) -> bool:
+        """Delete all revisions that we downloaded, and what was made of them; tell if any were."""
+        with self.hub.locked(hub_id):
+            for folder in self.hub.commits(hub_id).values():
+                self._remove_made_of(folder)
+            return self.hub.remove(hub_id)
+
+    def remove_copy(self, model_id: str) -> None:
+        """Delete the copy of an id with what was made of it; call it within `copies.changing`."""
+        self._remove_made_of(self.copies.folder(model_id))
+        self.copies.remove(model_id)
+
+    def _remove_made_of(self, folder: Path) -> None:
+        shutil.rmtree(cache_of_folder(self._graphs, folder), ignore_errors=True)
 
     def _places_of(self, entry: Entry) -> Iterator[Path]:
         if isinstance(entry.source, Folder):
+            self.copies.mend(entry.source.path)
             yield entry.source.path
         if isinstance(entry.source, HubId):
             downloaded = self.hub.find(entry.source)

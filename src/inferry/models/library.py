@@ -17,6 +17,7 @@ from inferry.errors import IllegalArgument, NotFound
 from inferry.modeling import GRAPHS_DIRECTORY, MODEL_TYPES, ModelSource, Progress
 from inferry.models.aliases import AliasFile
 from inferry.models.built_in import BUILT_IN
+from inferry.models.copy_folders import CopyFolders
 from inferry.models.downloads import Downloads, Site
 from inferry.models.folder import ModelFolder
 from inferry.models.hub_folders import HubFolders, shared_cache
@@ -156,7 +157,7 @@ def open_library(config: Config, environment: Mapping[str, str]) -> Library:
     )
     path = PathFolders(Path(models.path) if models.path is not None else None)
     hub = HubFolders(places.hub)
-    ids = ModelIds(models, aliases=AliasFile(places.aliases), path=path, hub=hub)
+    ids = ModelIds(models, added=AliasFile(places.aliases), path=path, hub=hub)
     return Library(
         ids,
         Inventory(
@@ -164,6 +165,7 @@ def open_library(config: Config, environment: Mapping[str, str]) -> Library:
             path=path,
             hub=hub,
             packages=PackageFolders(places.packages),
+            copies=CopyFolders(places.copies),
             shared_cache=shared_cache(environment),
             graphs=config.data_dir / GRAPHS_DIRECTORY,
         ),

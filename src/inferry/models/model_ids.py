@@ -14,6 +14,7 @@ Looking needs no network and never waits for one.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -36,7 +37,7 @@ from inferry.sections import ModelsSection
 
 _LONGEST_SHOWN = 128  # of an id of nothing, which may be any text
 
-Origin: TypeAlias = Literal["configuration", "added", "built-in", "repository", "path", "hub"]
+Origin: TypeAlias = Literal["alias", "built-in", "repository", "path", "hub"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +60,27 @@ class Entry:
 
 
 class ModelIds:
-    """The ids of this machine, and what each leads to."""
+    """The ids of this machine, and what each leads to. added: what commands wrote down of them."""
 
     def __init__(
         self,
         section: ModelsSection,
         *,
-        aliases: AliasFile,
+        added: AliasFile,
         path: PathFolders,
         hub: HubFolders,
     ) -> None:
         self._section = section
-        self._aliases = aliases
+        self.added = added
         self._path = path
         self._hub = hub
 
     def look_up(self, model_id: str) -> Entry:
         """Tell where the model of an id comes from. Raises `IllegalArgument` for no model's id."""
         model_id = without_platform(model_id)
-        aliases = self._aliases.read()
-        if model_id in self._section.aliases:
-            return Entry(model_id, "configuration", self._parse(self._section.aliases, model_id))
-        if model_id in aliases:
-            return Entry(model_id, "added", self._parse(aliases, model_id))
+        alias = self.aliases().get(model_id)
+        if alias is not None:
+            return Entry(model_id, "alias", self.parse(alias, model_id))
         if model_id in BUILT_IN:
             source = BUILT_IN[model_id].hub_id or self._package(model_id)
             return Entry(model_id, "built-in", source)
@@ -103,9 +102,17 @@ class ModelIds:
             " this machine, and a hub id (organisation/name) any other"
         )
 
+    def aliases(self) -> Mapping[str, str]:
+        """Tell by id what was said of where its model comes from: the configuration wins."""
+        return ChainMap(dict(self._section.aliases), self.added.read())
+
+    def parse(self, alias: str, model_id: str) -> Source:
+        """Read what was said of an id. Raises `IllegalArgument`."""
+        return parse_source(alias, hub_url=self._section.hub_url, model_id=model_id)
+
     def given(self) -> list[str]:
         """Name the built-in ids and the aliases, wherever their models are."""
-        return list({**BUILT_IN, **self._section.aliases, **self._aliases.read()})
+        return list(dict.fromkeys((*BUILT_IN, *self.aliases())))
 
     def of_folders(self, wants: Callable[[str], bool]) -> list[str]:
         """Name what may be a folder of this machine and is wanted: aliases, folders, downloads.
@@ -126,9 +133,6 @@ class ModelIds:
     def _of_folders(self, wants: Callable[[str], bool]) -> Iterator[str]:
         yield from filter(wants, self._path.names())
         yield from map(str, self._hub.revisions(wants))
-
-    def _parse(self, aliases: Mapping[str, str], model_id: str) -> Source:
-        return parse_source(aliases[model_id], hub_url=self._section.hub_url, model_id=model_id)
 
     def _package(self, model_id: str) -> Package | None:
         """Give the package of an id in `models.repository`, None without one."""

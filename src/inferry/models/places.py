@@ -34,5 +34,5 @@ class Places:
 
     @property
     def copies(self) -> Path:
-        """Models that were copied from folders."""
+        """Models that were copied from folders, or quantized."""
         return self.directory / "copies"

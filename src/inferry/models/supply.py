@@ -39,6 +39,7 @@ class Supply:
         self._coming: dict[str, _Coming] = {}
 
     async def __aenter__(self) -> Supply:
+        await asyncio.to_thread(self._library.inventory.copies.sweep)
         for name in await asyncio.to_thread(self._remains):
             get_logger().warning(
                 "a package is here that no id leads to any more",
