@@ -59,10 +59,11 @@ def measure_uploads(name: str, plan: Plan) -> list[Table]:
         def seconds(texts: Sequence[str], size: int) -> float:
             return float(libtorch.ask(embed=texts, size=size)["seconds"])
 
-        served = {
-            label: stack.enter_context(_ours(plan.folder / f"{name}-{one}", folder, one))
-            for label, one in (("inferry", "auto"), ("inferry f32", "f32"))
-        }
+        served = {}
+        for precision in ("auto", "f32"):
+            ours = _ours(plan.folder / f"{name}-{precision}", folder, precision)
+            arithmetic, one = stack.enter_context(ours)
+            served[f"inferry, {precision}: {arithmetic}"] = one
         _check(folder, libtorch, served, corpus.texts[0])
         size = min(_BATCH_SIZES, key=lambda one: seconds(corpus.texts[::3], one))
         runs: dict[str, Callable[[], float]] = {
@@ -80,8 +81,11 @@ def measure_uploads(name: str, plan: Plan) -> list[Table]:
 
 
 @contextmanager
-def _ours(data_dir: Path, folder: Path, precision: str) -> Iterator[Served]:
-    """Run our server with a module uploaded to it, behind an endpoint on all cores."""
+def _ours(data_dir: Path, folder: Path, precision: str) -> Iterator[tuple[str, Served]]:
+    """Run our server with a module uploaded to it, behind an endpoint on all cores.
+
+    Also tells the arithmetic that it has.
+    """
     config = json.loads((folder / "config.json").read_text())
     (task,) = config
     with inferry(data_dir, core=None, INFERRY_ENGINE__PRECISION=precision) as server:
@@ -93,7 +97,8 @@ def _ours(data_dir: Path, folder: Path, precision: str) -> Iterator[Served]:
         path = f"/_inference/{_TASKS[task]}/on-bench"
         _send(server, "PUT", f"{path}?timeout=300s", definition)
         headers = {"Authorization": server.authorization}
-        yield Served(Target(server.port, path, headers, {}), worker_of(server))
+        served = Served(Target(server.port, path, headers, {}), worker_of(server))
+        yield _arithmetic(server), served
 
 
 def _upload(server: Inferry, folder: Path, config: Mapping[str, Any]) -> None:
@@ -112,15 +117,25 @@ def _upload(server: Inferry, folder: Path, config: Mapping[str, Any]) -> None:
     _send(server, "PUT", f"{path}/vocabulary", json.loads((folder / "vocabulary.json").read_text()))
 
 
-def _send(server: Inferry, method: str, path: str, body: Mapping[str, object]) -> None:
+def _send(server: Inferry, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=320)
     headers = {"Authorization": server.authorization, "Content-Type": "application/json"}
-    connection.request(method, path, json.dumps(body), headers)
+    connection.request(method, path, None if body is None else json.dumps(body), headers)
     reply = connection.getresponse()
     told = reply.read()
     connection.close()
     if reply.status != 200:
         raise RuntimeError(told)
+    return json.loads(told)
+
+
+def _arithmetic(server: Inferry) -> str:
+    """Tell at which precision the module runs, and how close that is to f32."""
+    (row,) = _send(server, "GET", "/_ml/trained_models/bench/_stats")["trained_model_stats"]
+    shown = row["deployment_stats"]["inferry_arithmetic"]
+    sums = " with sums at f32" if shown.get("exact_sums") else ""
+    cosine = f", cosine {shown['cosine']:.4f}" if "cosine" in shown else ""
+    return f"{shown['precision']}{sums}{cosine}"
 
 
 def _check(folder: Path, libtorch: Peer, served: Mapping[str, Served], text: str) -> None:
@@ -149,13 +164,14 @@ def _table(name: str, corpus: Corpus, seconds: Mapping[str, float]) -> Table:
         f"Uploaded, {SHAPES[name]}: {len(corpus.texts)} texts of {min(corpus.lengths)}-"
         f"{max(corpus.lengths)} tokens as the demo model counts; ratios are of inferry to each"
     )
+    ours = next(iter(seconds))
     held = next(label for label in seconds if label.endswith("per call"))
     for label, taken in seconds.items():
         is_held = label == held
         table.add(
             label,
             f"{corpus.tokens / taken:,.0f} tokens/s, {taken:.2f} s",
-            ratio=None if label == "inferry" else taken / seconds["inferry"],
+            ratio=None if label == ours else taken / seconds[ours],
             floor=_FLOOR if is_held else None,
             goal=_GOAL if is_held else None,
         )
