@@ -252,7 +252,7 @@ class ShapeLadder:
 
     rows: Sequence[int]
     lengths: Sequence[int]
-    budget: int = 768
+    budget: int = 1024
     wide_budget: int = 128
     most_padding: int = 32
 
