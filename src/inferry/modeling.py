@@ -77,7 +77,7 @@ METADATA_FILE = "metadata.json"
 """What the model of a folder is for whose weights are a TorchScript module."""
 
 
-CONVERSION = 2
+CONVERSION = 3
 """Which version of the conversion of modules this is. Raise it with every change that makes better
 graphs: what an earlier one made is made anew then. `tests/numeric/test_conversion.py` tells of such
 changes."""

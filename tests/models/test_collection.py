@@ -239,6 +239,32 @@ def test_a_copy_that_a_killed_command_left_aside_is_found_and_swept(machine, rep
     assert [*copy.parent.iterdir()] == [copy]
 
 
+def test_a_copy_stays_where_the_next_one_cannot_be_written_down(machine, repository_folder):
+    source = machine.pull("mine", repository_folder)
+    (repository_folder / "model.safetensors").write_bytes(b"newer")
+    (machine.top / "data/models/aliases.part").mkdir()
+
+    with pytest.raises(StoreFailure, match=r"cannot write \[.*aliases.json\]"):
+        machine.pull("mine", repository_folder)
+
+    assert (source.folder / "model.safetensors").read_bytes() != b"newer"
+
+
+def test_a_copy_that_a_killed_command_did_not_put_in_its_place_is_told_of(
+    machine, repository_folder
+):
+    copy = machine.pull("mine", repository_folder).folder
+    copy.rename(copy.with_name("mine@part"))
+
+    row = machine.rows()["mine"]
+    machine.collection.remove("mine")
+
+    assert row.problem is not None
+    assert "no such folder" in row.problem
+    assert "mine" not in machine.rows()
+    assert machine.left() == set()
+
+
 def test_an_alias_that_is_no_source_any_more_can_be_removed(machine, repository_folder):
     machine.collection.add("mine", repository_folder)
     aliases = machine.top / "data/models/aliases.json"

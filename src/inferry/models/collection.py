@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
 from inferry.config import Config
-from inferry.errors import IllegalArgument, InferenceError, NotFound, StoreFailure
+from inferry.errors import IllegalArgument, InferenceError, NotFound
 from inferry.modeling import ModelSource, Progress
 from inferry.models.built_in import BUILT_IN, without_platform
 from inferry.models.closeness import Closeness
@@ -111,10 +111,8 @@ class Collection:
                 f"the model [{model_id}] is not on this machine: `inferry models pull {model_id}`"
                 " brings it"
             )
-        with self._copies.changing(new_id, f"write the model [{new_id}] to"):
-            with self._copies.filling(new_id) as unfinished:
-                closeness = quantize_folder(source, sample, unfinished, recipe)
-            self._write_down_copy(new_id)
+        with self._making(new_id, f"write the model [{new_id}] to") as unfinished:
+            closeness = quantize_folder(source, sample, unfinished, recipe)
         return ModelSource(new_id, self._copies.folder(new_id)), closeness
 
     def remove(self, model_id: str) -> None:
@@ -172,20 +170,16 @@ class Collection:
     def _copy(self, model_id: str, folder: Path) -> None:
         """Copy what is needed of a folder, and let the id stand for the copy."""
         source = ModelSource(model_id, folder, within=cache_of_snapshot(folder))
-        with self._copies.changing(model_id, f"copy [{folder}] to"):
-            with self._copies.filling(model_id) as unfinished:
-                copy_needed(source, unfinished, paths_in(folder))
-            self._write_down_copy(model_id)
+        with self._making(model_id, f"copy [{folder}] to") as unfinished:
+            copy_needed(source, unfinished, paths_in(folder))
 
-    def _write_down_copy(self, model_id: str) -> None:
-        """Let an id stand for its copy; one that nothing leads to does not stay."""
-        folder = self._copies.folder(model_id)
-        try:
-            self._ids.added.put(model_id, str(folder))
-        except StoreFailure:
-            if self._ids.aliases().get(model_id) != str(folder):
-                self._copies.remove(model_id)
-            raise
+    @contextmanager
+    def _making(self, model_id: str, deed: str) -> Iterator[Path]:
+        """Give a folder to fill, for which the id stands then."""
+        with self._copies.changing(model_id, deed), self._copies.filling(model_id) as unfinished:
+            yield unfinished
+            # Before the exchange: if we were killed between them, nothing would lead to the copy.
+            self._ids.added.put(model_id, str(self._copies.folder(model_id)))
 
     def _ids_of(self, source: HubId | Package) -> list[str]:
         """List the aliases that stand for a repository of the hub, or for a package."""

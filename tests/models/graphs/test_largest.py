@@ -111,6 +111,17 @@ def test_a_maximum_of_weights_is_taken_of_logits(weights, is_kept):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("over", [integers(1), integers([-2]), op.concat([integers([1])], 0)])
+def test_the_second_axis_is_that_of_tokens_however_it_is_written(over):
+    states, mask = places()
+    made = masked(log1p(op.relu(logits_of(states))), mask)
+    model = ov.Model([op.reduce_max(made, over)], [states, mask], "weights")
+
+    raise_maxima(model, mask)
+
+    assert tops(model) == ["Add"] * 3
+
+
 @pytest.mark.parametrize(
     "weights",
     [
@@ -131,10 +142,13 @@ def test_a_maximum_that_would_be_another_stays_where_it_is(weights):
     assert tops(model) == before
 
 
-def test_maxima_of_something_else_stay():
+@pytest.mark.parametrize(
+    "over", [integers([2]), integers([1, 2]), op.concat([integers([1]), integers([2])], 0)]
+)
+def test_maxima_over_something_else_stay(over):
     states, mask = places()
-    over_words = op.reduce_max(masked(op.relu(logits_of(states)), mask), integers([2]))
-    model = ov.Model([over_words], [states, mask], "weights")
+    maximum = op.reduce_max(masked(op.relu(logits_of(states)), mask), over)
+    model = ov.Model([maximum], [states, mask], "weights")
 
     raise_maxima(model, mask)
 

@@ -98,9 +98,8 @@ def raise_maxima(model: ov.Model, mask: Node) -> None:
 
 def _raised(maximum: Node, mask: Node) -> Node | None:
     """Give the same as `maximum`, taken before the functions, None where there are no such."""
-    given, axes = maximum.input_value(0), constant_behind(maximum.input_value(1))
-    rank = given.get_partial_shape().rank
-    if axes is None or rank.is_dynamic or rank.get_length() != 3 or axes.ravel().tolist() != [1]:
+    given = maximum.input_value(0)
+    if not _is_over_tokens(maximum):
         return None
     functions: list[Callable[[Node], Node]] = []
     is_masked = False
@@ -123,6 +122,18 @@ def _raised(maximum: Node, mask: Node) -> Node | None:
         rows = function(rows)
     is_kept = maximum.get_attributes()["keep_dims"]
     return op.unsqueeze(rows, integers([1])) if is_kept else rows
+
+
+def _is_over_tokens(maximum: Node) -> bool:
+    """Tell whether it is taken over the second axis of three."""
+    rank, axes = maximum.input_value(0).get_partial_shape().rank, maximum.input_value(1)
+    if rank.is_dynamic or rank.get_length() != 3:
+        return False
+    listed = axes.get_node()
+    if listed.get_type_name() == "Concat" and listed.get_input_size() == 1:  # of `torch.amax`
+        axes = listed.input_value(0)
+    over = constant_behind(axes)
+    return over is not None and over.ravel().tolist() in ([1], [-2])
 
 
 def log1p(numbers: Node) -> Node:
