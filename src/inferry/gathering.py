@@ -41,6 +41,15 @@ class Gathering:
         if not self._transport.is_closing():
             self._transport.write(whole)
 
+    def close(self) -> None:
+        """Close after what was written has left."""
+        self.flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close now; what has not left is lost."""
+        self._transport.abort()
+
     def get_write_buffer_size(self) -> int:
         """Count the bytes that have not left."""
         return self._size + self._transport.get_write_buffer_size()

@@ -89,7 +89,6 @@ class Peer(asyncio.Protocol):
         self._is_stranger = is_stranger
         self._calls = 0
         self._running: dict[int, asyncio.Task[bytes]] | None = {} if drops_orphans else None
-        self._transport: asyncio.Transport | None = None
         self._gathering: Gathering | None = None
         self._received = bytearray()
         self._decoder = msgspec.msgpack.Decoder(_Frame)
@@ -128,9 +127,8 @@ class Peer(asyncio.Protocol):
 
     def close(self) -> None:
         """Close after what was written has left; calls that wait fail."""
-        if self._transport is not None and self._gathering is not None:
-            self._gathering.flush()
-            self._transport.close()
+        if self._gathering is not None:
+            self._gathering.close()
 
     @property
     def is_closed(self) -> bool:
@@ -145,8 +143,8 @@ class Peer(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport; callers may write."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._gathering = Gathering(asyncio.get_running_loop(), self._transport)
+        written = cast("asyncio.Transport", transport)
+        self._gathering = Gathering(asyncio.get_running_loop(), written)
         self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -266,8 +264,8 @@ class Peer(asyncio.Protocol):
     def _close_to_stranger(self, reason: str) -> None:
         """End a channel at once, with what was written and not read."""
         get_logger().error("a model worker misuses its channel, closing it", reason=reason)
-        if self._transport is not None:
-            self._transport.abort()
+        if self._gathering is not None:
+            self._gathering.abort()
 
 
 async def open_peer(
