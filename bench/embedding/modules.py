@@ -24,7 +24,7 @@ from tokenizers.models import Unigram
 _TOKENS = 512
 _SPREAD = 10  # of logits, as in a trained model rather than in one that has seen nothing
 _USUAL = 128  # tokens of a text
-_WEIGHED = 0.005  # of all tokens that such a text gives a weight: 153, as ELSER does
+_WEIGHED = 0.005  # of all tokens that such a text gives a weight
 _E5 = {
     "vocab_size": 250_037,
     "hidden_size": 384,
