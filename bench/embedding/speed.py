@@ -37,7 +37,7 @@ def measure_speed(name: str, corpus: Corpus, plan: Plan) -> list[Table]:
     with ExitStack() as stack:
         candidates = {
             label: stack.enter_context(started)
-            for label, started in _candidates(plan.folder).items()
+            for label, started in _candidates(plan.folder / name).items()
         }
         _check(candidates, max(corpus.texts, key=len))
         tuned = {label: one.tune(corpus.texts[::4]) for label, one in candidates.items()}
