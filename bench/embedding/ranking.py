@@ -29,7 +29,7 @@ def measure_ranking(plan: Plan) -> list[Table]:
     with ExitStack() as stack:
         candidates = {
             label: stack.enter_context(started)
-            for label, started in _candidates(plan.folder / "ranking").items()
+            for label, started in _candidates(plan.folder).items()
         }
         _check(candidates, documents[0])
         tuned = {label: one.tune(documents) for label, one in candidates.items()}

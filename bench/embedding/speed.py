@@ -37,7 +37,7 @@ def measure_speed(name: str, corpus: Corpus, plan: Plan) -> list[Table]:
     with ExitStack() as stack:
         candidates = {
             label: stack.enter_context(started)
-            for label, started in _candidates(plan.folder / name).items()
+            for label, started in _candidates(plan.folder, name).items()
         }
         _check(candidates, max(corpus.texts, key=len))
         tuned = {label: one.tune(corpus.texts[::4]) for label, one in candidates.items()}
@@ -49,11 +49,11 @@ def measure_speed(name: str, corpus: Corpus, plan: Plan) -> list[Table]:
     return [*tables, _memory(name, peaks)]
 
 
-def _candidates(folder: Path) -> dict[str, AbstractContextManager[Candidate]]:
+def _candidates(folder: Path, corpus: str) -> dict[str, AbstractContextManager[Candidate]]:
     """Give what is installed, not started yet."""
     found: dict[str, AbstractContextManager[Candidate]] = {
-        _OURS: ours(folder / "auto", precision="auto"),
-        _OURS_F32: ours(folder / "f32", precision="f32"),
+        _OURS: ours(folder / f"{corpus}-auto", precision="auto"),
+        _OURS_F32: ours(folder / f"{corpus}-f32", precision="f32"),
     }
     if python := python_of_peers():
         found |= {name: peer(python, name) for name in PEERS}
